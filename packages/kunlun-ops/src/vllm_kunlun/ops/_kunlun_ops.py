@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The manual's import path of the vendor's functions: ``KunlunOps.<function>``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vllm_kunlun.ops import vendor
+
+__all__ = ["KunlunOps"]
+
+
+class _VendorFunctions(type):
+    def __getattr__(cls, name: str) -> Any:
+        return getattr(vendor, name)
+
+    def __dir__(cls) -> list[str]:
+        return sorted({*super().__dir__(), *vendor.__all__})
+
+
+class KunlunOps(metaclass=_VendorFunctions):
+    """Every function of :mod:`vllm_kunlun.ops.vendor` as an attribute.
+
+    To wrap a vendor function that the adapter lacks, subclass this and add a static method.
+    """

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The dense attention backend: what it supports and which classes do the work."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from vllm.v1.attention.backend import AttentionBackend, AttentionType
+
+from vllm_kunlun.ops.attention.implementation import KunlunAttentionImpl
+from vllm_kunlun.ops.attention.metadata import KunlunAttentionMetadataBuilder
+
+__all__ = ["KunlunAttentionBackend"]
+
+SUPPORTED_HEAD_SIZES = [32, 64, 80, 96, 112, 120, 128, 192, 256, 512]
+"""Head sizes that the vendor's dense attention functions take."""
+
+
+class KunlunAttentionBackend(AttentionBackend):
+    """Dense attention on ``prefill_attention`` and ``speculative_attention``."""
+
+    accept_output_buffer: bool = True
+    supported_dtypes: ClassVar[list[torch.dtype]] = [torch.float16, torch.bfloat16, torch.float32]
+    supported_kv_cache_dtypes: ClassVar[list[str]] = ["auto", "float16", "bfloat16"]
+
+    @staticmethod
+    def get_name() -> str:
+        # vLLM looks the name up in an enumeration whose slot for others is CUSTOM.
+        return "CUSTOM"
+
+    @staticmethod
+    def get_impl_cls() -> type[KunlunAttentionImpl]:
+        return KunlunAttentionImpl
+
+    @staticmethod
+    def get_builder_cls() -> type[KunlunAttentionMetadataBuilder]:
+        return KunlunAttentionMetadataBuilder
+
+    @staticmethod
+    def get_kv_cache_shape(
+        num_blocks: int,
+        block_size: int,
+        num_kv_heads: int,
+        head_size: int,
+        cache_dtype_str: str = "auto",
+    ) -> tuple[int, ...]:
+        """``(2, blocks, kv_heads, block_size, head_size)``: keys, then values, head-major pages."""
+        return (2, num_blocks, num_kv_heads, block_size, head_size)
+
+    @staticmethod
+    def get_supported_kernel_block_sizes() -> list[int]:
+        return [16, 32, 64, 128]
+
+    @classmethod
+    def get_supported_head_sizes(cls) -> list[int]:
+        return SUPPORTED_HEAD_SIZES
+
+    @classmethod
+    def supports_sink(cls) -> bool:
+        return True
+
+    @classmethod
+    def supports_attn_type(cls, attn_type: str) -> bool:
+        return attn_type in (
+            AttentionType.DECODER,
+            AttentionType.ENCODER,
+            AttentionType.ENCODER_ONLY,
+        )

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The emulated ``kunlun_ops`` module."""
+
+from vllm_kunlun.ops.emulator.activation import gelu, quick_gelu, swiglu
+from vllm_kunlun.ops.emulator.attention import (
+    attention_merge_stage,
+    prefill_attention,
+    speculative_attention,
+)
+from vllm_kunlun.ops.emulator.cache import reshape_and_cache_flash
+from vllm_kunlun.ops.emulator.norm import add_rmsnorm, gemma_add_rmsnorm, gemma_rmsnorm, rmsnorm
+from vllm_kunlun.ops.emulator.rotary import rotary_embedding, split_norm_rope_neox
+from vllm_kunlun.ops.emulator.sampling import (
+    top_k_sampling_from_probs,
+    top_k_top_p_sampling_from_probs,
+    top_p_sampling_from_probs,
+)
+
+__all__ = [
+    "add_rmsnorm",
+    "attention_merge_stage",
+    "gelu",
+    "gemma_add_rmsnorm",
+    "gemma_rmsnorm",
+    "prefill_attention",
+    "quick_gelu",
+    "reshape_and_cache_flash",
+    "rmsnorm",
+    "rotary_embedding",
+    "speculative_attention",
+    "split_norm_rope_neox",
+    "swiglu",
+    "top_k_sampling_from_probs",
+    "top_k_top_p_sampling_from_probs",
+    "top_p_sampling_from_probs",
+]

@@ -1,0 +1,10 @@
+# SPDX-License-Identifier: Apache-2.0
+"""vLLM's layers on the vendor's functions, one file per area.
+
+``register_layers`` puts each class into vLLM's registry of out-of-tree layers, so that every model
+vLLM has uses them without a model file of ours.
+"""
+
+from vllm_kunlun.ops.layers.registry import LAYERS, register_layers
+
+__all__ = ["LAYERS", "register_layers"]

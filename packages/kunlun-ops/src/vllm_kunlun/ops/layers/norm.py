@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""RMS normalisation on the vendor's functions."""
+
+from __future__ import annotations
+
+import torch
+from vllm.model_executor.layers.layernorm import GemmaRMSNorm, RMSNorm
+
+from vllm_kunlun.ops import norm
+
+__all__ = ["KunlunGemmaRMSNorm", "KunlunRMSNorm"]
+
+Normalised = torch.Tensor | tuple[torch.Tensor, torch.Tensor]
+
+
+class KunlunRMSNorm(RMSNorm):
+    """``x * rsqrt(mean(x^2) + eps) * w``, with the residual added first if there is one.
+
+    Falls back to vLLM's own arithmetic where the vendor's function does not reach: a variance over
+    part of the row, or operands of different dtypes.
+    """
+
+    def forward_oot(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> Normalised:
+        weight = self.weight
+        if self.variance_size_override is not None or weight.dtype != x.dtype:
+            return self.forward_native(x, residual)
+        if residual is None:
+            return norm.rms_norm(x.contiguous(), weight, self.variance_epsilon)
+        if residual.dtype != x.dtype or not residual.is_contiguous():
+            return self.forward_native(x, residual)
+        x = x.contiguous()
+        norm.add_rms_norm_(x, residual, weight, self.variance_epsilon)
+        return x, residual
+
+
+class KunlunGemmaRMSNorm(GemmaRMSNorm):
+    """``x * rsqrt(mean(x^2) + eps) * (1 + w)``, with the residual added first if there is one."""
+
+    def forward_oot(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> Normalised:
+        if self.weight.dtype != x.dtype or (residual is not None and residual.dtype != x.dtype):
+            return self.forward_native(x, residual)
+        rows = x.reshape(-1, x.shape[-1]).contiguous()
+        if residual is None:
+            return norm.gemma_rms_norm(rows, self.weight, self.variance_epsilon).view(x.shape)
+        normalised, total = norm.gemma_add_rms_norm(
+            rows,
+            residual.reshape(-1, x.shape[-1]).contiguous(),
+            self.weight,
+            self.variance_epsilon,
+        )
+        return normalised.view(x.shape), total.view(x.shape)

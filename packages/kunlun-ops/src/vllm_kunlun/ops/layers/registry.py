@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which of vLLM's layer classes is replaced by which of ours: one table."""
+
+from __future__ import annotations
+
+from vllm.model_executor.custom_op import CustomOp, op_registry_oot
+
+from vllm_kunlun.ops.layers.activation import KunlunGeluAndMul, KunlunQuickGELU, KunlunSiluAndMul
+from vllm_kunlun.ops.layers.embedding import KunlunParallelLMHead, KunlunVocabParallelEmbedding
+from vllm_kunlun.ops.layers.norm import KunlunGemmaRMSNorm, KunlunRMSNorm
+from vllm_kunlun.ops.layers.rotary import ROTARY_LAYERS
+from vllm_kunlun.platforms.errors import KunlunError
+
+__all__ = ["LAYERS", "register_layers"]
+
+LAYERS: dict[str, type] = {
+    "RMSNorm": KunlunRMSNorm,
+    "GemmaRMSNorm": KunlunGemmaRMSNorm,
+    "SiluAndMul": KunlunSiluAndMul,
+    "GeluAndMul": KunlunGeluAndMul,
+    "QuickGELU": KunlunQuickGELU,
+    "VocabParallelEmbedding": KunlunVocabParallelEmbedding,
+    "ParallelLMHead": KunlunParallelLMHead,
+    **ROTARY_LAYERS,
+}
+"""vLLM's class name -> our class. vLLM looks a layer up by the name of the class it builds."""
+
+
+def register_layers() -> None:
+    """Enter :data:`LAYERS` into vLLM's registry. Re-entrant.
+
+    Raises:
+        KunlunError: another plugin has already replaced one of the layers.
+    """
+    for name, layer in LAYERS.items():
+        present = op_registry_oot.get(name)
+        if present is layer:
+            continue
+        if present is not None:
+            raise KunlunError(
+                f"layer {name} is already replaced by {present.__module__}.{present.__qualname__}. "
+                "Two platform plugins cannot share one process: uninstall one of them, or name the "
+                "wanted one in VLLM_PLUGINS."
+            )
+        CustomOp.register_oot(name=name)(layer)

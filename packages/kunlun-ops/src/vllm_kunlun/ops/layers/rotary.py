@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rotary position embedding on the vendor's function, for every scaling that shares its forward.
+
+vLLM looks a replacement up by the exact class name, so a subclass that only computes another table
+(Llama 3, linear, NTK, YaRN ...) needs an entry of its own: :data:`ROTARY_LAYERS` makes them.
+"""
+
+from __future__ import annotations
+
+import torch
+from vllm.model_executor.layers import rotary_embedding as vllm_rotary
+from vllm.model_executor.layers.rotary_embedding.base import RotaryEmbedding
+
+from vllm_kunlun.ops import rope
+
+__all__ = ["ROTARY_LAYERS", "KunlunRotaryEmbedding"]
+
+
+class _KunlunRotation:
+    """``forward_oot`` of a rotary embedding whose table is ``cos_sin_cache`` (cos half, sin half)."""
+
+    cos_sin_cache: torch.Tensor
+    head_size: int
+    is_neox_style: bool
+
+    def forward_oot(
+        self,
+        positions: torch.Tensor,
+        query: torch.Tensor,
+        key: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        if key is None:
+            # The vendor's function always rotates a key; a layer that reads another layer's cache
+            # has none.
+            return self.forward_native(positions, query, key)  # type: ignore[attr-defined]
+        table = self.cos_sin_cache
+        if table.dtype != query.dtype or table.device != query.device:
+            table = table.to(query.device, query.dtype)
+        query, key = query.contiguous(), key.contiguous()
+        tokens = positions.numel()
+        rope.rotary_embedding_(
+            positions.flatten(),
+            query.view(tokens, -1),
+            key.view(tokens, -1),
+            self.head_size,
+            table,
+            self.is_neox_style,
+        )
+        return query, key
+
+
+class KunlunRotaryEmbedding(_KunlunRotation, RotaryEmbedding):
+    """The plain rotary embedding."""
+
+
+def _with_same_forward() -> dict[str, type]:
+    """One class of ours for each rotary embedding of vLLM that inherits the plain forward."""
+    layers: dict[str, type] = {"RotaryEmbedding": KunlunRotaryEmbedding}
+    for name, layer in vars(vllm_rotary).items():
+        if (
+            isinstance(layer, type)
+            and issubclass(layer, RotaryEmbedding)
+            and layer is not RotaryEmbedding
+            and layer.forward_native is RotaryEmbedding.forward_native
+        ):
+            layers[name] = type(
+                f"Kunlun{name}",
+                (_KunlunRotation, layer),
+                {"__doc__": f"vLLM's {name} on the vendor's function.", "__module__": __name__},
+            )
+    return layers
+
+
+ROTARY_LAYERS = _with_same_forward()

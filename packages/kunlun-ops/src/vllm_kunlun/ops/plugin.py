@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The entry point of ``vllm.general_plugins``: layers, and ops that vLLM looks up by name."""
+
+from __future__ import annotations
+
+__all__ = ["register"]
+
+
+def register() -> None:
+    """Put our layers into vLLM's registry. Re-entrant; does nothing on another platform."""
+    from vllm.platforms import current_platform
+
+    from vllm_kunlun.platforms.kunlun import KunlunPlatform
+
+    if not isinstance(current_platform, KunlunPlatform):
+        return
+    from vllm_kunlun.ops import vllm_kernels
+    from vllm_kunlun.ops.layers import register_layers
+
+    vllm_kernels.define()
+    register_layers()

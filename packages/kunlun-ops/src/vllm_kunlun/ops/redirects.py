@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Modules of vLLM that this wheel replaces, as ledger entries of the import hook."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vllm_kunlun.platforms.import_hook import Redirect
+
+__all__ = ["redirects"]
+
+
+def redirects() -> Sequence[Redirect]:
+    """Provider of the entry-point group ``vllm_kunlun.module_redirects``."""
+    return (
+        Redirect(
+            target="vllm.v1.sample.ops.topk_topp_sampler",
+            replacement="vllm_kunlun.ops.sample.topk_topp_sampler",
+            why="the sampler picks its kernel by platform and knows none but CUDA, ROCm and CPU",
+            upstream="https://github.com/vllm-project/vllm/blob/v0.15.1/vllm/v1/sample/ops/topk_topp_sampler.py",
+            vllm_range=">=0.15.1,<0.16",
+            sha256="bb03ca447114a53db8721063c6d6f44b7eebec32fa8bfdcbf009a05da5920be8",
+            remove_when="vLLM's TopKTopPSampler dispatches through the platform",
+        ),
+    )

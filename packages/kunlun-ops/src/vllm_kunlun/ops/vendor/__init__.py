@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The adapter: every function of the vendor that we call, by its name.
+
+One code path for card and emulator: :mod:`vllm_kunlun.ops.vendor.library` chooses which answers.
+"""
+
+from vllm_kunlun.ops.vendor.activation import (
+    gelu,
+    quick_gelu,
+    swiglu,
+)
+from vllm_kunlun.ops.vendor.attention import (
+    attention_merge_stage,
+    prefill_attention,
+    reshape_and_cache_flash,
+    speculative_attention,
+)
+from vllm_kunlun.ops.vendor.embedding import (
+    get_masked_input_and_mask,
+)
+from vllm_kunlun.ops.vendor.norm import (
+    add_rmsnorm,
+    gemma_add_rmsnorm,
+    gemma_rmsnorm,
+    rmsnorm,
+)
+from vllm_kunlun.ops.vendor.rotary import (
+    rotary_embedding,
+    split_norm_rope_neox,
+)
+from vllm_kunlun.ops.vendor.sampling import (
+    top_k_sampling_from_probs,
+    top_k_top_p_sampling_from_probs,
+    top_p_sampling_from_probs,
+)
+
+__all__ = [
+    "add_rmsnorm",
+    "attention_merge_stage",
+    "gelu",
+    "gemma_add_rmsnorm",
+    "gemma_rmsnorm",
+    "get_masked_input_and_mask",
+    "prefill_attention",
+    "quick_gelu",
+    "reshape_and_cache_flash",
+    "rmsnorm",
+    "rotary_embedding",
+    "speculative_attention",
+    "split_norm_rope_neox",
+    "swiglu",
+    "top_k_sampling_from_probs",
+    "top_k_top_p_sampling_from_probs",
+    "top_p_sampling_from_probs",
+]

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``torch.ops.vllm_kunlun`` op of the vocabulary-parallel embedding."""
+
+import torch
+from torch import Tensor
+
+from vllm_kunlun.ops import vendor
+from vllm_kunlun.ops.custom_op import custom_op
+
+__all__ = ["mask_input"]
+
+
+def _local_and_mask(
+    input_ids: Tensor,
+    org_start: int,
+    org_end: int,
+    num_org_padding: int,
+    added_start: int,
+    added_end: int,
+) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(input_ids), torch.empty_like(input_ids, dtype=torch.bool)
+
+
+@custom_op(fake=_local_and_mask)
+def mask_input(
+    input_ids: Tensor,
+    org_start: int,
+    org_end: int,
+    num_org_padding: int,
+    added_start: int,
+    added_end: int,
+) -> tuple[Tensor, Tensor]:
+    """Token ids as rows of this rank's slice, and a mask that is True for other ranks' tokens."""
+    return vendor.get_masked_input_and_mask(
+        input_ids, org_start, org_end, num_org_padding, added_start, added_end
+    )

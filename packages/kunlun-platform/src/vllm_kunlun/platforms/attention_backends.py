@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which attention backend serves a layer: found by entry point, checked before it is used."""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
+
+from vllm_kunlun.platforms.errors import MissingWheelError, UnsupportedError
+
+if TYPE_CHECKING:
+    from vllm.v1.attention.backends.registry import AttentionBackendEnum
+    from vllm.v1.attention.selector import AttentionSelectorConfig
+
+__all__ = ["GROUP", "find", "select"]
+
+GROUP = "vllm_kunlun.attention_backends"
+
+_WHEELS = {"dense": "kunlun-custom-ops", "mla": "kunlun-mla", "mla_sparse": "kunlun-mla"}
+
+_SUPPORTED_KV_CACHE_DTYPES = (None, "auto", "float16", "bfloat16")
+
+
+def find(kind: str) -> EntryPoint:
+    """The entry point that provides backend ``kind`` (``dense``, ``mla`` or ``mla_sparse``).
+
+    Raises:
+        MissingWheelError: no installed wheel provides it, or several do.
+    """
+    found = list(entry_points(group=GROUP, name=kind))
+    if len(found) == 1:
+        return found[0]
+    wheel = _WHEELS[kind]
+    if not found:
+        raise MissingWheelError(
+            f"this model needs the {kind!r} attention backend, and no installed wheel provides it. "
+            f"Install it: pip install {wheel}"
+        )
+    raise MissingWheelError(
+        f"{len(found)} wheels provide the {kind!r} attention backend "
+        f"({', '.join(entry.value for entry in found)}): uninstall all but {wheel}."
+    )
+
+
+def select(selected: AttentionBackendEnum | None, wanted: AttentionSelectorConfig) -> str:
+    """The class path of the backend for one layer.
+
+    vLLM does not ask a backend whether it can serve a configuration, so this does.
+
+    Raises:
+        MissingWheelError: the wheel that holds the backend is not installed.
+        UnsupportedError: the backend cannot do what the layer asks; the message says what can.
+    """
+    if selected is not None and selected.name != "CUSTOM":
+        raise UnsupportedError(
+            f"attention backend {selected.name} does not run on a Kunlun device. Leave "
+            "--attention-backend unset: the platform's own backend is chosen for the model."
+        )
+    if wanted.kv_cache_dtype not in _SUPPORTED_KV_CACHE_DTYPES:
+        raise UnsupportedError(
+            f"kv_cache_dtype={wanted.kv_cache_dtype!r}: the card has no fp8 and its attention "
+            "functions read the cache in the model's dtype. Use --kv-cache-dtype auto."
+        )
+    kind = "dense" if not wanted.use_mla else "mla_sparse" if wanted.use_sparse else "mla"
+    entry = find(kind)
+    backend = entry.load()
+    if not backend.supports_dtype(wanted.dtype):
+        raise UnsupportedError(
+            f"dtype={wanted.dtype}: the {kind} attention backend computes in float16, bfloat16 or "
+            "float32. Start with --dtype float16."
+        )
+    if not backend.supports_head_size(wanted.head_size):
+        sizes = ", ".join(str(size) for size in backend.get_supported_head_sizes())
+        raise UnsupportedError(
+            f"head_size={wanted.head_size}: the vendor's attention functions take {sizes}. "
+            "No option changes a model's head size; run this model on another platform."
+        )
+    if wanted.block_size is not None and not backend.supports_block_size(wanted.block_size):
+        raise UnsupportedError(
+            f"block_size={wanted.block_size} is not served by the {kind} attention backend. "
+            "Use --block-size 16, 32, 64 or 128."
+        )
+    if not backend.supports_attn_type(wanted.attn_type):
+        raise UnsupportedError(
+            f"attention type {wanted.attn_type!r} (cross attention of an encoder-decoder model) "
+            "has no Kunlun function. Decoder and encoder-only models run."
+        )
+    if wanted.use_mm_prefix:
+        raise UnsupportedError(
+            "this model lets image tokens attend each other in both directions inside a causal "
+            "prompt (prefix LM), which no Kunlun attention function offers. Text-only use of it: "
+            "--limit-mm-per-prompt '{\"image\": 0}'."
+        )
+    return f"{backend.__module__}.{backend.__qualname__}"

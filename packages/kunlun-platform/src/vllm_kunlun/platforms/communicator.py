@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Collectives of one group of ranks, through torch.distributed."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from vllm.distributed.device_communicators.base_device_communicator import DeviceCommunicatorBase
+
+__all__ = ["KunlunCommunicator"]
+
+
+class KunlunCommunicator(DeviceCommunicatorBase):
+    """The base class's collectives on the group's own backend.
+
+    That backend is ``nccl`` on a card (the vendor's library answers to the name) and ``gloo``
+    elsewhere. Only what differs from the base is here: the all-reduce works in place, and the
+    all-to-all of expert parallelism is always vLLM's naive manager, since the others are CUDA
+    libraries.
+    """
+
+    def __init__(
+        self,
+        cpu_group: dist.ProcessGroup,
+        device: torch.device | None = None,
+        device_group: dist.ProcessGroup | None = None,
+        unique_name: str = "",
+    ) -> None:
+        super().__init__(cpu_group, device, device_group, unique_name)
+        if self.use_all2all:
+            from vllm.distributed.device_communicators.all2all import NaiveAll2AllManager
+
+            self.all2all_backend = "naive"
+            self.all2all_manager = NaiveAll2AllManager(self.cpu_group)
+
+    def all_reduce(self, input_: torch.Tensor) -> torch.Tensor:
+        """Sum over the group, written into ``input_``."""
+        dist.all_reduce(input_, group=self.device_group)
+        return input_

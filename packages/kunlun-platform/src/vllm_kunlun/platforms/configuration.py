@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""vLLM's configuration, checked and completed for a Kunlun device."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vllm.logger import init_logger
+
+from vllm_kunlun.platforms import envs
+from vllm_kunlun.platforms.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from vllm.config import CompilationConfig, VllmConfig
+
+__all__ = ["check_and_update", "check_quantization"]
+
+logger = init_logger("vllm.kunlun.configuration")
+
+DEFAULT_BLOCK_SIZE = 16
+MLA_BLOCK_SIZE = 64
+"""The vendor's latent cache is read in pages of 64 tokens."""
+
+SUPPORTED_BLOCK_SIZES = (16, 32, 64, 128)
+
+MAX_DECODE_BATCH = 1023
+"""The vendor's decode attention fails from a batch of 1024 requests on."""
+
+WORKER_ON_CARD = "vllm.v1.worker.gpu_worker.Worker"
+WORKER_EMULATED = "vllm_kunlun.platforms.worker.KunlunWorker"
+
+_NO_FP8 = {
+    "fp8",
+    "fbgemm_fp8",
+    "ptpc_fp8",
+    "fp_quant",
+    "modelopt",
+    "modelopt_fp4",
+    "mxfp4",
+    "petit_nvfp4",
+}
+
+
+def check_quantization(method: str) -> None:
+    """Refuse a quantisation whose arithmetic the card lacks.
+
+    Raises:
+        UnsupportedError: for the fp8 and fp4 families.
+    """
+    if method in _NO_FP8:
+        raise UnsupportedError(
+            f"quantization={method!r} needs fp8 or fp4 arithmetic, which the P800 has not. "
+            "Use a checkpoint in int8 (compressed-tensors W8A8), AWQ or GPTQ."
+        )
+
+
+def check_and_update(config: VllmConfig, *, on_card: bool) -> None:
+    """Refuse what the device cannot do, then fill in what was left open.
+
+    Args:
+        config: changed in place.
+        on_card: False when the device is emulated in host memory.
+
+    Raises:
+        UnsupportedError: naming the option, what came, and the alternative.
+    """
+    _check_model(config)
+    _check_cache(config)
+    _check_scheduler(config)
+    _check_parallel(config, on_card=on_card)
+    _update_compilation(config.compilation_config, on_card=on_card)
+    if not on_card:
+        _update_for_emulation(config)
+
+
+def _check_model(config: VllmConfig) -> None:
+    model = config.model_config
+    if model is None:
+        return
+    if model.enable_sleep_mode:
+        raise UnsupportedError(
+            "--enable-sleep-mode needs CUDA's virtual memory API, which this device has not. "
+            "Leave it out; to free the device, stop the server."
+        )
+    # Cascade attention is a kernel of another backend; ours has no shared-prefix pass.
+    model.disable_cascade_attn = True
+
+
+def _check_cache(config: VllmConfig) -> None:
+    cache, model = config.cache_config, config.model_config
+    if cache is None:
+        return
+    if cache.cache_dtype not in ("auto", "float16", "bfloat16"):
+        raise UnsupportedError(
+            f"--kv-cache-dtype {cache.cache_dtype}: the P800 has no fp8 and its attention functions "
+            "read the cache in the model's dtype. Use --kv-cache-dtype auto."
+        )
+    use_mla = model is not None and model.use_mla
+    if cache.block_size is None:
+        cache.block_size = MLA_BLOCK_SIZE if use_mla else DEFAULT_BLOCK_SIZE
+    if use_mla and cache.block_size != MLA_BLOCK_SIZE:
+        raise UnsupportedError(
+            f"--block-size {cache.block_size}: the vendor's MLA functions read the latent cache in "
+            f"pages of {MLA_BLOCK_SIZE} tokens. Use --block-size {MLA_BLOCK_SIZE}, or leave it out."
+        )
+    if cache.block_size not in SUPPORTED_BLOCK_SIZES:
+        sizes = ", ".join(str(size) for size in SUPPORTED_BLOCK_SIZES)
+        raise UnsupportedError(
+            f"--block-size {cache.block_size} is not a page size of the vendor's attention "
+            f"functions. Use one of {sizes}."
+        )
+
+
+def _check_scheduler(config: VllmConfig) -> None:
+    scheduler = config.scheduler_config
+    if scheduler.max_num_seqs > MAX_DECODE_BATCH:
+        logger.warning(
+            "--max-num-seqs %d is above what the decode attention function takes: using %d.",
+            scheduler.max_num_seqs,
+            MAX_DECODE_BATCH,
+        )
+        scheduler.max_num_seqs = MAX_DECODE_BATCH
+
+
+def _check_parallel(config: VllmConfig, *, on_card: bool) -> None:
+    parallel = config.parallel_config
+    if parallel.decode_context_parallel_size > 1 or parallel.prefill_context_parallel_size > 1:
+        raise UnsupportedError(
+            "context parallelism needs log-sum-exp from the decode attention function, which the "
+            "vendor's does not return. Use --tensor-parallel-size."
+        )
+    if parallel.enable_dbo:
+        raise UnsupportedError(
+            "--enable-dbo (dual batch overlap) is built on CUDA streams of DeepEP. Leave it out."
+        )
+    parallel.disable_custom_all_reduce = True
+    if parallel.worker_cls == "auto":
+        parallel.worker_cls = WORKER_ON_CARD if on_card else WORKER_EMULATED
+
+
+def _update_compilation(compilation: CompilationConfig, *, on_card: bool) -> None:
+    """Piecewise graphs of eager pieces: no inductor, no fusion pass, no captured attention."""
+    from vllm.config import CompilationMode, CUDAGraphMode
+
+    compilation.backend = "eager"
+    compilation.use_inductor_graph_partition = False
+    compilation.custom_ops = [
+        name for name in compilation.custom_ops if name not in ("none", "all")
+    ]
+    compilation.custom_ops.append("all")
+    passes = compilation.pass_config
+    for name in ("fuse_norm_quant", "fuse_act_quant", "fuse_attn_quant", "fuse_gemm_comms",
+                 "fuse_allreduce_rms", "enable_qk_norm_rope_fusion", "enable_sp"):  # fmt: skip
+        setattr(passes, name, False)
+    if compilation.mode is None:
+        compilation.mode = CompilationMode.NONE
+    mode = compilation.cudagraph_mode
+    if not on_card or mode is None:
+        compilation.cudagraph_mode = CUDAGraphMode.NONE
+    elif mode.has_full_cudagraphs():
+        # Host-side lengths are arguments of the attention functions: a full graph would freeze
+        # them at capture.
+        compilation.cudagraph_mode = CUDAGraphMode.PIECEWISE
+
+
+def _update_for_emulation(config: VllmConfig) -> None:
+    config.scheduler_config.async_scheduling = False
+    config.parallel_config.distributed_executor_backend = (
+        config.parallel_config.distributed_executor_backend
+        or ("mp" if config.parallel_config.world_size > 1 else "uni")
+    )
+    # A forked engine would inherit OpenMP threads that no longer exist.
+    envs.set_default("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
+    envs.set_default("VLLM_DISABLE_SHARED_EXPERTS_STREAM", "1")

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every environment variable that matters here: one typed table, and the only reader of them.
+
+``envs.NAME`` gives the parsed value at the time of asking. The table is also what
+``vllm-kunlun env`` and the documentation print.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from vllm_kunlun.platforms.errors import UnsupportedError
+
+__all__ = ["TABLE", "EnvVar", "describe", "set_default", "unread"]
+
+Reader = Literal["vllm-kunlun", "vendor runtime", "vLLM"]
+Kind = Literal["bool", "int", "float", "str"]
+
+_TRUE, _FALSE = ("1", "true"), ("0", "false", "")
+
+_PREFIXES = ("VLLM_KUNLUN_", "KUNLUN_", "XPU_", "XPUAPI_", "XPURT_", "XMLIR_", "XFT_", "BKCL_")
+
+
+class EnvVar(BaseModel):
+    """One variable: its type, its default, what it means and who reads it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    kind: Kind
+    default: bool | int | float | str | None
+    meaning: str
+    reader: Reader
+    choices: tuple[str, ...] = ()
+    minimum: float | None = None
+
+    def parse(self, text: str) -> bool | int | float | str:
+        """The value that ``text`` stands for.
+
+        Raises:
+            UnsupportedError: ``text`` is not of this variable's kind.
+        """
+        try:
+            value = self._convert(text)
+        except ValueError:
+            raise self._refusal(text) from None
+        if self.choices and value not in self.choices:
+            raise self._refusal(text)
+        if self.minimum is not None and not float(value) >= self.minimum:
+            raise self._refusal(text)
+        return value
+
+    def _convert(self, text: str) -> bool | int | float | str:
+        if self.kind == "bool":
+            if (lowered := text.strip().lower()) in _TRUE:
+                return True
+            if lowered in _FALSE:
+                return False
+            raise ValueError(text)
+        if self.kind == "int":
+            return int(text)
+        if self.kind == "float":
+            return float(text)
+        return text
+
+    def _refusal(self, text: str) -> UnsupportedError:
+        allowed = (
+            " or ".join(self.choices)
+            or {"bool": "0 or 1", "int": "a whole number", "float": "a number", "str": "text"}[
+                self.kind
+            ]
+        )
+        if self.minimum is not None:
+            allowed += f" of at least {self.minimum:g}"
+        return UnsupportedError(
+            f"{self.name}={text!r}: expected {allowed}. Correct it or unset it."
+        )
+
+
+def _ours(name: str, kind: Kind, default: Any, meaning: str, **limits: Any) -> EnvVar:
+    return EnvVar(
+        name=name, kind=kind, default=default, meaning=meaning, reader="vllm-kunlun", **limits
+    )
+
+
+def _vendor(name: str, kind: Kind, meaning: str) -> EnvVar:
+    return EnvVar(name=name, kind=kind, default=None, meaning=meaning, reader="vendor runtime")
+
+
+TABLE: dict[str, EnvVar] = {
+    variable.name: variable
+    for variable in (
+        _ours(
+            "VLLM_KUNLUN_DEVICE",
+            "str",
+            "auto",
+            "which device to run on; auto takes a card if there is one, and the emulator if there "
+            "is no accelerator at all",
+            choices=("auto", "xpu", "emulated"),
+        ),
+        _ours(
+            "VLLM_KUNLUN_EMULATED_MEMORY_GIB",
+            "float",
+            None,
+            "memory of the emulated device in GiB; default half of what this process may use",
+            minimum=0.01,
+        ),
+        _ours(
+            "VLLM_KUNLUN_MAX_N",
+            "int",
+            128,
+            "the largest n that one request may ask for",
+            minimum=1,
+        ),
+        _ours(
+            "VLLM_KUNLUN_PACK_LINEAR",
+            "bool",
+            True,
+            "the emulated device packs linear weights in oneDNN's format after loading",
+        ),
+        _ours(
+            "FAST_RANDOM_SAMPLE",
+            "bool",
+            False,
+            "draw exponential noise as -log(uniform) when sampling without a seed",
+        ),
+        _vendor("XPU_VISIBLE_DEVICES", "str", "which cards this process sees, by index"),
+        _vendor("XPU_USE_DEFAULT_CTX", "bool", "use the device's default context"),
+        _vendor("XPU_USE_FAST_SWIGLU", "bool", "quick SwiGLU inside the fused expert layer"),
+        _vendor("XFT_USE_FAST_SWIGLU", "bool", "quick SwiGLU"),
+        _vendor("XPU_USE_MOE_SORTED_THRES", "int", "token count from which experts run sorted"),
+        _vendor("XPU_DUMMY_EVENT", "bool", "unset it to use the device's real events"),
+        _vendor("XPU_ENABLE_PROFILER_TRACING", "bool", "record a trace of device activity"),
+        _vendor("XPU_TRACING_OUTPUT_NAME", "str", "file of that trace"),
+        _vendor("XPUAPI_DEBUG", "str", "log level of device API calls, for example 0x1"),
+        _vendor("XPURT_DISPATCH_MODE", "str", "PROFILING makes each launch synchronous"),
+        _vendor("XMLIR_FORCE_USE_XPU_GRAPH", "bool", "run captured graphs on the device"),
+        _vendor("XMLIR_ENABLE_MOCK_TORCH_COMPILE", "bool", "make torch.compile a no-op"),
+        _vendor("XMLIR_CUDNN_ENABLED", "bool", "use the vendor's convolution and attention paths"),
+        _vendor("KUNLUN_USE_MOE_FFN_BLOCK", "bool", "use the fused block of the expert layer"),
+        _vendor("BKCL_FORCE_SYNC", "bool", "synchronise after each collective"),
+        _vendor("BKCL_CHECK_AW", "bool", "0 skips the address-window check of collectives"),
+        _vendor("USE_ORI_ROPE", "bool", "keep the original rotary form, for DeepSeek models"),
+        _vendor("X_DEBUG", "str", "kernel accuracy checks of the vendor's tracer"),
+        _vendor("X_DEDUP", "bool", "report each kernel once in that tracer"),
+        _vendor("X_DUMP_NUM", "int", "how many tensors that tracer writes out"),
+        EnvVar(
+            name="VLLM_HOST_IP",
+            kind="str",
+            default=None,
+            meaning="this host's address for multi-host runs",
+            reader="vLLM",
+        ),
+        EnvVar(
+            name="VLLM_WORKER_MULTIPROC_METHOD",
+            kind="str",
+            default=None,
+            meaning="how workers start; the emulated device needs spawn and sets it",
+            reader="vLLM",
+            choices=("fork", "spawn"),
+        ),
+        EnvVar(
+            name="VLLM_PLUGINS",
+            kind="str",
+            default=None,
+            meaning="names of the plugins to load, comma separated; default all",
+            reader="vLLM",
+        ),
+    )
+}
+
+
+def __getattr__(name: str) -> Any:
+    variable = TABLE.get(name)
+    if variable is None:
+        raise AttributeError(f"{name} is not in the table of {__name__}")
+    text = os.environ.get(name)
+    return variable.default if text is None else variable.parse(text)
+
+
+def set_default(name: str, value: str) -> bool:
+    """Set a variable for this process and its children unless the user did; True if it was set."""
+    if name in os.environ:
+        return False
+    os.environ[name] = value
+    return True
+
+
+def unread(environment: Mapping[str, str] | None = None) -> dict[str, str | None]:
+    """Variables with a prefix of ours or the vendor's that nobody reads.
+
+    Returns:
+        Name -> the known name that it resembles, or None.
+    """
+    present = os.environ if environment is None else environment
+    unknown = sorted(n for n in present if n.startswith(_PREFIXES) and n not in TABLE)
+    return {n: next(iter(difflib.get_close_matches(n, TABLE, 1, 0.8)), None) for n in unknown}
+
+
+def describe() -> list[dict[str, Any]]:
+    """One row per variable, with its value now (``set`` tells whether the user gave it)."""
+    return [
+        {
+            **variable.model_dump(include={"name", "kind", "default", "meaning", "reader"}),
+            "value": os.environ.get(variable.name, variable.default),
+            "set": variable.name in os.environ,
+        }
+        for variable in TABLE.values()
+    ]

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What vLLM asks of a platform, answered for the Kunlun P800 and for its emulation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from vllm.platforms.interface import DeviceCapability, Platform, PlatformEnum
+
+from vllm_kunlun.platforms import attention_backends, configuration, device, memory, requests
+from vllm_kunlun.platforms.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from vllm.config import VllmConfig
+    from vllm.v1.attention.backends.registry import AttentionBackendEnum
+    from vllm.v1.attention.selector import AttentionSelectorConfig
+
+__all__ = ["KunlunPlatform"]
+
+_ON_CARD = device.detect().kind == "xpu"
+
+SUPPORTED_DTYPES = [torch.float16, torch.bfloat16, torch.float32]
+"""In vLLM's order of preference for ``dtype="auto"``: fp16 runs at twice the speed of bf16."""
+
+
+class KunlunPlatform(Platform):
+    """The Kunlun P800 under vLLM.
+
+    On a card the vendor's torch presents the device as ``cuda`` and rewrites ``torch.cuda``, so
+    vLLM's GPU worker and its graph wrapper run unchanged. Without a card the device is emulated in
+    host memory (torch device ``cpu``) by our own worker. Everything above the worker is the same.
+    """
+
+    _enum = PlatformEnum.OOT
+    device_name: str = "cuda" if _ON_CARD else "cpu"
+    device_type: str = "cuda" if _ON_CARD else "cpu"
+    dispatch_key: str = "CUDA" if _ON_CARD else "CPU"
+    ray_device_key: str = "GPU" if _ON_CARD else ""
+    device_control_env_var: str = "XPU_VISIBLE_DEVICES"
+    dist_backend: str = "nccl" if _ON_CARD else "gloo"
+    simple_compile_backend: str = "eager"
+    additional_env_vars: list[str] = ["XPU_VISIBLE_DEVICES", "VLLM_KUNLUN_DEVICE"]
+
+    @property
+    def supported_dtypes(self) -> list[torch.dtype]:
+        return list(SUPPORTED_DTYPES)
+
+    @classmethod
+    def import_kernels(cls) -> None:
+        """vLLM's own kernels are built for another accelerator: there is nothing to import."""
+
+    # -- the device -------------------------------------------------------------------------
+
+    @classmethod
+    def get_device_name(cls, device_id: int = 0) -> str:
+        return "Kunlun P800" if _ON_CARD else "Kunlun P800 (emulated)"
+
+    @classmethod
+    def get_device_capability(cls, device_id: int = 0) -> DeviceCapability | None:
+        """None: features that vLLM keys on NVIDIA's compute capability do not apply here."""
+        return None
+
+    @classmethod
+    def get_device_total_memory(cls, device_id: int = 0) -> int:
+        """Memory of the device in bytes, which is not the host's."""
+        return memory.total_bytes(device_id, on_card=_ON_CARD)
+
+    @classmethod
+    def get_current_memory_usage(cls, device: torch.types.Device | None = None) -> float:
+        """Bytes now allocated on ``device``. Peak statistics are left alone."""
+        return memory.used_bytes(device, on_card=_ON_CARD)
+
+    @classmethod
+    def get_device_uuid(cls, device_id: int = 0) -> str:
+        return f"kunlun-{'xpu' if _ON_CARD else 'emulated'}-{device_id}"
+
+    @classmethod
+    def set_device(cls, device: torch.device) -> None:
+        if _ON_CARD:
+            torch.cuda.set_device(device)
+
+    @classmethod
+    def check_if_supports_dtype(cls, dtype: torch.dtype) -> None:
+        """Refuse what the card cannot compute in.
+
+        Raises:
+            UnsupportedError: for any dtype but float16, bfloat16 and float32.
+        """
+        if dtype not in SUPPORTED_DTYPES:
+            raise UnsupportedError(
+                f"dtype={dtype} does not run on the Kunlun P800, which computes in float16, "
+                "bfloat16 or float32. Start with --dtype float16."
+            )
+
+    @classmethod
+    def is_pin_memory_available(cls) -> bool:
+        return _ON_CARD
+
+    @classmethod
+    def inference_mode(cls) -> Any:
+        return torch.no_grad()
+
+    # -- configuration ----------------------------------------------------------------------
+
+    @classmethod
+    def check_and_update_config(cls, vllm_config: VllmConfig) -> None:
+        """Fill in what the device needs and refuse what it cannot do.
+
+        Raises:
+            UnsupportedError: naming the option, what came and the alternative.
+        """
+        configuration.check_and_update(vllm_config, on_card=_ON_CARD)
+
+    @classmethod
+    def verify_quantization(cls, quant: str) -> None:
+        configuration.check_quantization(quant)
+
+    @classmethod
+    def validate_request(cls, prompt: Any, params: Any, processed_inputs: Any) -> None:
+        """Refuse a request that would stall the server (seen by clients as HTTP 400)."""
+        requests.validate(params)
+
+    # -- what runs where --------------------------------------------------------------------
+
+    @classmethod
+    def get_attn_backend_cls(
+        cls,
+        selected_backend: AttentionBackendEnum | None,
+        attn_selector_config: AttentionSelectorConfig,
+    ) -> str:
+        return attention_backends.select(selected_backend, attn_selector_config)
+
+    @classmethod
+    def get_punica_wrapper(cls) -> str:
+        return "vllm.lora.punica_wrapper.punica_cpu.PunicaWrapperCPU"
+
+    @classmethod
+    def get_device_communicator_cls(cls) -> str:
+        return "vllm_kunlun.platforms.communicator.KunlunCommunicator"
+
+    @classmethod
+    def get_static_graph_wrapper_cls(cls) -> str:
+        return "vllm.compilation.cuda_graph.CUDAGraphWrapper"
+
+    @classmethod
+    def support_static_graph_mode(cls) -> bool:
+        """Graphs are captured on a card only."""
+        return _ON_CARD
+
+    @classmethod
+    def opaque_attention_op(cls) -> bool:
+        """Attention stays one custom op, so that torch.compile can split the graph at it."""
+        return True
+
+    @classmethod
+    def support_hybrid_kv_cache(cls) -> bool:
+        return True
+
+    def is_sleep_mode_available(self) -> bool:
+        """No: the sleep allocator is CUDA's virtual memory API, which the vendor has not."""
+        return False

@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names of vLLM that are known to move between releases, each touched here only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from vllm.v1.attention.backend import CommonAttentionMetadata
+
+__all__ = ["host_seq_lens"]
+
+
+def host_seq_lens(step: CommonAttentionMetadata) -> torch.Tensor:
+    """Sequence lengths of the step on the host, int32 ``[B]``.
+
+    The runner fills the field before it copies the lengths to the device, so that reading it costs
+    no sync. A caller that left it empty (a drafter) pays one copy.
+    """
+    host = step._seq_lens_cpu
+    return step.seq_lens.cpu() if host is None else host

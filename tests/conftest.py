@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of the whole-engine tests: offline, one process, checkpoints made once per run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+os.environ.setdefault("VLLM_KUNLUN_DEVICE", "emulated")
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """``checkpoint(name, dtype)``: the folder of a tiny random model, made on first use."""
+    from support import checkpoints
+
+    made: dict[tuple[str, torch.dtype], Path] = {}
+
+    def make(name: str, dtype: torch.dtype = torch.float32) -> Path:
+        if (name, dtype) not in made:
+            folder = tmp_path_factory.mktemp(f"{name}-{str(dtype).rpartition('.')[2]}")
+            made[name, dtype] = checkpoints.write(name, folder, dtype)
+        return made[name, dtype]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def prompts() -> list[list[int]]:
+    """Ten prompts of 1 to 61 tokens of the tiny vocabulary."""
+    from support.checkpoints import VOCABULARY
+
+    generator = torch.Generator().manual_seed(7)
+    lengths = [1, 2, 5, 15, 16, 17, 31, 33, 48, 61]
+    return [
+        torch.randint(3, VOCABULARY, (length,), generator=generator).tolist() for length in lengths
+    ]

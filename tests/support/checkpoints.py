@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tiny random checkpoints, one per architecture, with odd head counts and GQA ratios."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import transformers
+
+VOCABULARY = 320
+
+_COMMON = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 96,
+    "intermediate_size": 160,
+    "num_hidden_layers": 3,
+    "max_position_embeddings": 512,
+    # Wide enough for attention to look at something: with 0.02 a random model ignores its context.
+    "initializer_range": 0.15,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+
+CONFIGURATIONS: dict[str, transformers.PretrainedConfig] = {
+    "qwen2": transformers.Qwen2Config(
+        **{**_COMMON, "hidden_size": 192}, num_attention_heads=6, num_key_value_heads=2
+    ),
+    "qwen2-tied": transformers.Qwen2Config(
+        **_COMMON, num_attention_heads=3, num_key_value_heads=1, tie_word_embeddings=True
+    ),
+    "qwen3": transformers.Qwen3Config(
+        **_COMMON, num_attention_heads=5, num_key_value_heads=1, head_dim=32
+    ),
+    "llama": transformers.LlamaConfig(
+        **_COMMON,
+        num_attention_heads=9,
+        num_key_value_heads=3,
+        head_dim=32,
+        rope_scaling={
+            "rope_type": "llama3",
+            "factor": 4.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 64,
+        },
+    ),
+    "mistral-window": transformers.MistralConfig(
+        **_COMMON, num_attention_heads=6, num_key_value_heads=3, head_dim=32, sliding_window=13
+    ),
+    "gemma2": transformers.Gemma2Config(
+        **_COMMON,
+        num_attention_heads=6,
+        num_key_value_heads=3,
+        head_dim=32,
+        sliding_window=11,
+        query_pre_attn_scalar=32,
+        hidden_act="gelu_pytorch_tanh",  # vLLM reads the name that real checkpoints carry
+        attn_logit_softcapping=5.0,
+        final_logit_softcapping=8.0,
+    ),
+    "gemma3": transformers.Gemma3TextConfig(
+        **{**_COMMON, "num_hidden_layers": 7},
+        num_attention_heads=4,
+        num_key_value_heads=1,
+        head_dim=32,
+        sliding_window=9,
+        query_pre_attn_scalar=32,
+    ),
+    "phi3": transformers.Phi3Config(**_COMMON, num_attention_heads=3, num_key_value_heads=3),
+    "olmo2": transformers.Olmo2Config(**_COMMON, num_attention_heads=3, num_key_value_heads=1),
+    "glm4": transformers.Glm4Config(
+        **_COMMON, num_attention_heads=4, num_key_value_heads=2, head_dim=32
+    ),
+    "granite": transformers.GraniteConfig(
+        **_COMMON, num_attention_heads=3, num_key_value_heads=3, attention_multiplier=0.2
+    ),
+    # Alibi: its decode runs through the prefill function's cache mode.
+    "bloom": transformers.BloomConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=96,
+        n_layer=3,
+        n_head=3,
+        initializer_range=0.15,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+    ),
+}
+
+
+def write(name: str, folder: Path, dtype: torch.dtype = torch.float32, seed: int = 0) -> Path:
+    """Save a random checkpoint of :data:`CONFIGURATIONS` in ``dtype`` and return its folder."""
+    torch.manual_seed(seed)
+    model = transformers.AutoModelForCausalLM.from_config(CONFIGURATIONS[name])
+    for key, parameter in model.named_parameters():
+        # Norm weights start as constants: give them values that a mistake would show.
+        if parameter.dim() == 1:
+            torch.nn.init.normal_(parameter, mean=parameter.data.mean().item(), std=0.1)
+        assert torch.isfinite(parameter).all(), key
+    model.to(dtype).save_pretrained(folder)
+    return folder

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The real vLLM engine, started and ended inside a test."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from vllm import LLM, SamplingParams
+
+
+@contextlib.contextmanager
+def engine(checkpoint: Path, **arguments: Any) -> Iterator[LLM]:
+    """vLLM's engine on ``checkpoint``; keyword arguments are vLLM's own."""
+    options: dict[str, Any] = {
+        "dtype": "float32",
+        "max_model_len": 256,
+        "max_num_seqs": 16,
+        "skip_tokenizer_init": True,
+        "enforce_eager": True,
+        "kv_cache_memory_bytes": 64 * 2**20,
+        "seed": 0,
+        **arguments,
+    }
+    llm = LLM(model=str(checkpoint), **options)
+    try:
+        yield llm
+    finally:
+        llm.llm_engine.engine_core.shutdown()
+        del llm
+        gc.collect()
+        from vllm.distributed import cleanup_dist_env_and_memory
+
+        cleanup_dist_env_and_memory()
+
+
+def greedy(llm: LLM, prompts: Sequence[Sequence[int]], count: int) -> list[list[int]]:
+    """``count`` greedy tokens for each prompt, all prompts in one call."""
+    return [list(output.token_ids) for output in _generate(llm, prompts, count)]
+
+
+def greedy_with_logprobs(
+    llm: LLM, prompts: Sequence[Sequence[int]], count: int
+) -> list[tuple[list[int], list[float]]]:
+    """As :func:`greedy`, with the log-probability of each token chosen."""
+    return [
+        (
+            list(output.token_ids),
+            [
+                step[token].logprob
+                for token, step in zip(output.token_ids, output.logprobs, strict=True)
+            ],
+        )
+        for output in _generate(llm, prompts, count, logprobs=0)
+    ]
+
+
+def _generate(llm: LLM, prompts: Sequence[Sequence[int]], count: int, **sampling: Any) -> list[Any]:
+    parameters = SamplingParams(
+        temperature=0.0, max_tokens=count, ignore_eos=True, detokenize=False, **sampling
+    )
+    outputs = llm.generate(
+        [{"prompt_token_ids": list(prompt)} for prompt in prompts], parameters, use_tqdm=False
+    )
+    return [output.outputs[0] for output in outputs]

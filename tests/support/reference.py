@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""HF transformers as the judge: greedy tokens and log-probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import transformers
+
+
+class Reference:
+    """A checkpoint under HF's own eager implementation."""
+
+    def __init__(self, checkpoint: Path, dtype: torch.dtype = torch.float32) -> None:
+        self.model = transformers.AutoModelForCausalLM.from_pretrained(
+            checkpoint, dtype=dtype, attn_implementation="eager"
+        ).eval()
+
+    @torch.inference_mode()
+    def greedy(self, prompt: Sequence[int], count: int) -> list[int]:
+        """``count`` greedy tokens after ``prompt``, end-of-sequence ignored."""
+        output = self.model.generate(
+            torch.tensor([prompt]),
+            attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+            do_sample=False,
+            max_new_tokens=count,
+            min_new_tokens=count,
+            eos_token_id=None,
+            pad_token_id=0,
+        )
+        return output[0, len(prompt) :].tolist()
+
+    @torch.inference_mode()
+    def logprobs(self, tokens: Sequence[int]) -> torch.Tensor:
+        """``log p(t_{i+1} | t_0..t_i)`` for every ``i``: ``[len(tokens) - 1]``, float32."""
+        logits = self.model(torch.tensor([tokens])).logits[0, :-1].float()
+        return logits.log_softmax(-1).gather(1, torch.tensor(tokens[1:]).unsqueeze(1)).squeeze(1)

@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SmolLM2-135M-Instruct, the real weights that come as a Python package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vllm_kunlun.cli import weights
+
+
+def checkpoint() -> Path:
+    """The folder of the converted checkpoint; converted once per user, as ``demo`` does."""
+    return weights.smollm2()
