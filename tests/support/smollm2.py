@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 from vllm_kunlun.cli import weights
 
 
+@cache
 def checkpoint() -> Path:
     """The folder of the converted checkpoint; converted once per user, as ``demo`` does."""
     return weights.smollm2()

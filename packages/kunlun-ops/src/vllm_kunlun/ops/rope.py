@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from vllm_kunlun.ops import vendor
-from vllm_kunlun.ops.custom_op import custom_op
+from vllm_kunlun.ops.registration import custom_op
 
 __all__ = ["rotary_embedding_", "split_norm_rope"]
 

@@ -157,6 +157,10 @@ def _update_compilation(compilation: CompilationConfig, *, on_card: bool) -> Non
     mode = compilation.cudagraph_mode
     if not on_card or mode is None:
         compilation.cudagraph_mode = CUDAGraphMode.NONE
+        compilation.cudagraph_capture_sizes = []
+        compilation.max_cudagraph_capture_size = 0
+        # vLLM fills this in together with the capture sizes, and only on a device with graphs.
+        compilation.compile_sizes = compilation.compile_sizes or []
     elif mode.has_full_cudagraphs():
         # Host-side lengths are arguments of the attention functions: a full graph would freeze
         # them at capture.

@@ -38,7 +38,7 @@ def load_group(group: str) -> LoadedGroup:
     for name, entries in sorted(by_name.items()):
         try:
             found.loaded[name] = _only(group, entries).load()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - returned, and logged by _report
             found.failures[name] = error
             _report(group, name, error)
     return found
@@ -60,7 +60,7 @@ def call_providers(group: str) -> LoadedGroup:
                     f"arguments, and names {provider!r}: correct it in the wheel's pyproject.toml."
                 )
             results.loaded[name] = provider()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - returned, and logged by _report
             results.failures[name] = error
             _report(group, name, error)
     return results

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import os
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -18,7 +19,9 @@ from vllm_kunlun.platforms.errors import UnsupportedError
 
 __all__ = ["TABLE", "EnvVar", "describe", "set_default", "unread"]
 
-Reader = Literal["vllm-kunlun", "vendor runtime", "vLLM"]
+Reader = Literal["vllm-kunlun", "vendor runtime", "vLLM", "nobody"]
+"""Whose code looks at a variable; ``nobody``: an older plugin's, which now has no effect."""
+
 Kind = Literal["bool", "int", "float", "str"]
 
 _TRUE, _FALSE = ("1", "true"), ("0", "false", "")
@@ -51,7 +54,7 @@ class EnvVar(BaseModel):
             raise self._refusal(text) from None
         if self.choices and value not in self.choices:
             raise self._refusal(text)
-        if self.minimum is not None and not float(value) >= self.minimum:
+        if self.minimum is not None and not self.minimum <= float(value) < math.inf:
             raise self._refusal(text)
         return value
 
@@ -92,6 +95,14 @@ def _vendor(name: str, kind: Kind, meaning: str) -> EnvVar:
     return EnvVar(name=name, kind=kind, default=None, meaning=meaning, reader="vendor runtime")
 
 
+def _vllm(name: str, kind: Kind, meaning: str, **limits: Any) -> EnvVar:
+    return EnvVar(name=name, kind=kind, default=None, meaning=meaning, reader="vLLM", **limits)
+
+
+def _retired(name: str, meaning: str) -> EnvVar:
+    return EnvVar(name=name, kind="str", default=None, meaning=meaning, reader="nobody")
+
+
 TABLE: dict[str, EnvVar] = {
     variable.name: variable
     for variable in (
@@ -129,6 +140,12 @@ TABLE: dict[str, EnvVar] = {
             False,
             "draw exponential noise as -log(uniform) when sampling without a seed",
         ),
+        _ours(
+            "VLLM_KUNLUN_ENABLE_INT8_BMM",
+            "bool",
+            False,
+            "int8 latent projections of MLA models, which saves about 0.1 GB (kunlun-mla reads it)",
+        ),
         _vendor("XPU_VISIBLE_DEVICES", "str", "which cards this process sees, by index"),
         _vendor("XPU_USE_DEFAULT_CTX", "bool", "use the device's default context"),
         _vendor("XPU_USE_FAST_SWIGLU", "bool", "quick SwiGLU inside the fused expert layer"),
@@ -149,28 +166,39 @@ TABLE: dict[str, EnvVar] = {
         _vendor("X_DEBUG", "str", "kernel accuracy checks of the vendor's tracer"),
         _vendor("X_DEDUP", "bool", "report each kernel once in that tracer"),
         _vendor("X_DUMP_NUM", "int", "how many tensors that tracer writes out"),
-        EnvVar(
-            name="VLLM_HOST_IP",
-            kind="str",
-            default=None,
-            meaning="this host's address for multi-host runs",
-            reader="vLLM",
-        ),
-        EnvVar(
-            name="VLLM_WORKER_MULTIPROC_METHOD",
-            kind="str",
-            default=None,
-            meaning="how workers start; the emulated device needs spawn and sets it",
-            reader="vLLM",
+        _vllm("VLLM_HOST_IP", "str", "this host's address for multi-host runs"),
+        _vllm("VLLM_PORT", "int", "first port of vLLM's internal channels, not the server's"),
+        _vllm("VLLM_PLUGINS", "str", "names of the plugins to load, comma separated; default all"),
+        _vllm(
+            "VLLM_WORKER_MULTIPROC_METHOD",
+            "str",
+            "how workers start; the emulated device needs spawn and sets it",
             choices=("fork", "spawn"),
         ),
-        EnvVar(
-            name="VLLM_PLUGINS",
-            kind="str",
-            default=None,
-            meaning="names of the plugins to load, comma separated; default all",
-            reader="vLLM",
+        _vllm(
+            "VLLM_DISABLE_SHARED_EXPERTS_STREAM",
+            "bool",
+            "run shared experts on the main stream; the emulated device has no other and sets it",
         ),
+        _vllm("OMP_NUM_THREADS", "int", "CPU threads per process", minimum=1),
+        _vllm("FLA_COMPILER_MODE", "bool", "compile mode of the linear-attention kernels"),
+        _vllm("FLA_CI_ENV", "bool", "loosens checks of the linear-attention kernels in their CI"),
+        _vllm("FLA_GDN_FIX_BT", "bool", "fixed chunk length of the gated delta rule"),
+        _vllm("FLA_USE_CUDA_GRAPH", "bool", "tune linear-attention kernels under CUDA graphs"),
+        _vllm("GDN_RECOMPUTE_SUPPRESS_LEVEL", "int", "what the gated delta rule keeps in memory"),
+        _retired("VLLM_USE_V1", "vLLM 0.15 has no other engine"),
+        _retired("VLLM_ATTENTION_BACKEND", "vLLM removed it; the platform picks the backend"),
+        _retired("FUSED_QK_ROPE_OP", "the fused norm and rotary op is chosen by the model"),
+        _retired("ENABLE_VLLM_FUSED_QKV_SPLIT_NORM_ROPE", "as FUSED_QK_ROPE_OP"),
+        _retired("ENABLE_KUNLUN_LARGE_OPS", "LoRA has one path"),
+        _retired("ENABLE_CUSTOM_DPSK_SCALING_ROPE", "rotary layers are replaced by class"),
+        _retired("ROPE_NATIVE_2D", "rotary layers are replaced by class"),
+        _retired("ENABLE_VLLM_MOE_FC_SORTED", "see XPU_USE_MOE_SORTED_THRES"),
+        _retired("ENABLE_VLLM_INFER_HOOK", "debugging hook of an older plugin"),
+        _retired("ENABLE_VLLM_OPS_HOOK", "debugging hook of an older plugin"),
+        _retired("ENABLE_VLLM_MODULE_HOOK", "debugging hook of an older plugin"),
+        _retired("ENABLE_VLLM_MULTI_LOG", "vLLM's own logging settings do this"),
+        _retired("VLLM_MULTI_LOGPATH", "vLLM's own logging settings do this"),
     )
 }
 
@@ -192,14 +220,25 @@ def set_default(name: str, value: str) -> bool:
 
 
 def unread(environment: Mapping[str, str] | None = None) -> dict[str, str | None]:
-    """Variables with a prefix of ours or the vendor's that nobody reads.
+    """Variables that are set and that nobody reads: misspelt, unknown, or an older plugin's.
 
     Returns:
-        Name -> the known name that it resembles, or None.
+        Name -> the known name that it resembles; for an older plugin's, None (``TABLE`` says what
+        took its place).
     """
     present = os.environ if environment is None else environment
-    unknown = sorted(n for n in present if n.startswith(_PREFIXES) and n not in TABLE)
-    return {n: next(iter(difflib.get_close_matches(n, TABLE, 1, 0.8)), None) for n in unknown}
+    live = [name for name, variable in TABLE.items() if variable.reader != "nobody"]
+    ours = [name for name in live if name.startswith("VLLM_KUNLUN_")]
+    found: dict[str, str | None] = {}
+    for name in sorted(present):
+        if name in TABLE:
+            if TABLE[name].reader == "nobody":
+                found[name] = None
+        elif name.startswith(_PREFIXES):
+            found[name] = next(iter(difflib.get_close_matches(name, live, 1, 0.8)), None)
+        elif near := difflib.get_close_matches(name, ours, 1, 0.9):
+            found[name] = near[0]
+    return found
 
 
 def describe() -> list[dict[str, Any]]:

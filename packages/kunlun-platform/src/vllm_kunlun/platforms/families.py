@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
-from vllm_kunlun.platforms.entry_points import load_group
-from vllm_kunlun.platforms.errors import KunlunError
+from vllm_kunlun.platforms import envs
+from vllm_kunlun.platforms.entry_points import call_providers
+from vllm_kunlun.platforms.errors import KunlunError, UnsupportedError
 
 __all__ = ["GROUP", "LoadedFamilies", "ModelFamily", "ServingPreset", "family_for", "load_families"]
 
@@ -18,7 +20,7 @@ GROUP = "vllm_kunlun.model_families"
 class ServingPreset(BaseModel):
     """How to serve a family well; applied by ``vllm-kunlun serve`` where the user said nothing."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     args: dict[str, str | int | float | bool] = {}
     """vLLM's engine arguments, by their command-line name without dashes in front."""
@@ -27,11 +29,25 @@ class ServingPreset(BaseModel):
     why: dict[str, str] = {}
     """Name of an argument or variable -> the reason for its value."""
 
+    @model_validator(mode="after")
+    def _check(self) -> ServingPreset:
+        for name, value in self.environment.items():
+            if name not in envs.TABLE:
+                raise UnsupportedError(
+                    f"environment variable {name!r} of the preset is unknown. "
+                    "Correct the name, or add it to vllm_kunlun.platforms.envs.TABLE."
+                )
+            envs.TABLE[name].parse(value)
+        for name in self.why:
+            if name not in self.args and name not in self.environment:
+                raise UnsupportedError(f"the preset explains {name!r} but does not set it.")
+        return self
+
 
 class ModelFamily(BaseModel):
     """One family of models: architectures, preset, quantisation, how far it is proven."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     distribution: str
@@ -42,23 +58,45 @@ class ModelFamily(BaseModel):
     status: str
     notes: str = ""
 
+    @field_validator("architectures")
+    @classmethod
+    def _check_class_paths(cls, value: dict[str, str | None]) -> dict[str, str | None]:
+        for architecture, path in value.items():
+            if path is not None and not re.fullmatch(r"[\w.]+:\w+", path):
+                raise UnsupportedError(
+                    f"{architecture}: {path!r} must read module:Class, or be None for vLLM's class."
+                )
+        return value
+
 
 class LoadedFamilies(NamedTuple):
+    """What the installed wheels say; a family is in one of the two."""
+
     families: dict[str, ModelFamily]
     failures: dict[str, Exception]
 
 
 def load_families() -> LoadedFamilies:
-    """Every installed family, by name, and the entry points that failed to load.
+    """Every installed family, by name, and by entry-point name those that failed to load.
 
     Raises:
-        KunlunError: two families claim one architecture.
+        KunlunError: two families have one name, or claim one architecture.
     """
-    providers, failures = load_group(GROUP)
+    results, failures = call_providers(GROUP)
     families: dict[str, ModelFamily] = {}
     owners: dict[str, str] = {}
-    for provider in providers.values():
-        family: ModelFamily = provider()
+    for entry, family in results.items():
+        if not isinstance(family, ModelFamily):
+            failures[entry] = KunlunError(
+                f"entry point {entry!r} of group {GROUP!r} must give a ModelFamily, and gives "
+                f"{family!r}: reinstall the wheel that provides it."
+            )
+            continue
+        if (other := families.get(family.name)) is not None:
+            raise KunlunError(
+                f"two wheels provide the family {family.name!r}, {other.distribution} and "
+                f"{family.distribution}: uninstall one of the two."
+            )
         for architecture in family.architectures:
             if (owner := owners.setdefault(architecture, family.name)) != family.name:
                 raise KunlunError(

@@ -11,7 +11,7 @@ from vllm_kunlun.ops.emulator.contract import check_same, check_shape, check_ten
 __all__ = ["gelu", "quick_gelu", "swiglu"]
 
 
-def swiglu(x: torch.Tensor, y: torch.Tensor) -> None:
+def swiglu(*, x: torch.Tensor, y: torch.Tensor) -> None:
     """``y = silu(x[..., :d]) * x[..., d:]`` (gate first)."""
     check_tensor("swiglu", "x", x)
     width = x.shape[-1]
@@ -25,16 +25,16 @@ def swiglu(x: torch.Tensor, y: torch.Tensor) -> None:
         y.copy_(F.silu(gate.float()).mul_(up))
 
 
-def gelu(x: torch.Tensor, out: torch.Tensor) -> None:
+def gelu(x: torch.Tensor, out: torch.Tensor, /) -> None:
     """``out = x * Phi(x)`` (exact)."""
     check_tensor("gelu", "x", x)
     check_same("gelu", "out", out, x)
     out.copy_(F.gelu(x.float()))
 
 
-def quick_gelu(x: torch.Tensor, out: torch.Tensor) -> None:
+def quick_gelu(x: torch.Tensor, /, *, out: torch.Tensor) -> None:
     """``out = x * sigmoid(1.702 x)``."""
     check_tensor("quick_gelu", "x", x)
     check_same("quick_gelu", "out", out, x)
     wide = x.float()
-    out.copy_(torch.sigmoid(wide * 1.702).mul_(wide))
+    out.copy_((wide * 1.702).sigmoid_().mul_(wide))

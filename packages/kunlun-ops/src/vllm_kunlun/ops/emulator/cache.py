@@ -3,13 +3,42 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 
-from vllm_kunlun.ops.emulator.contract import check_same, check_tensor, require
+from vllm_kunlun.ops.emulator.contract import (
+    VendorContractError,
+    check_range,
+    check_same,
+    check_shape,
+    check_tensor,
+)
+from vllm_kunlun.ops.emulator.step_cache import StepCache
 
-__all__ = ["dense_pages", "gather_heads", "reshape_and_cache_flash"]
+__all__ = [
+    "blank_rows_",
+    "check_caches",
+    "dense_pages",
+    "gather_heads",
+    "head_rows",
+    "reshape_and_cache_flash",
+]
 
 _SLOT_DTYPES = (torch.int64, torch.int32)
+
+
+class _Slots(NamedTuple):
+    """Where the tokens of a step go."""
+
+    block: torch.Tensor
+    offset: torch.Tensor
+    kept: torch.Tensor | None
+    """bool ``[T]``: tokens with a slot; None: all."""
+
+
+_slots: StepCache[_Slots] = StepCache()
+_pages: StepCache[torch.Tensor] = StepCache()
 
 
 def reshape_and_cache_flash(
@@ -18,38 +47,89 @@ def reshape_and_cache_flash(
     key_cache: torch.Tensor,
     value_cache: torch.Tensor,
     slot_mapping: torch.Tensor,
-    BLHD_LAYOUT: bool = True,  # noqa: N803 - the vendor's name
+    /,
+    *,
+    BLHD_LAYOUT: bool = True,
 ) -> None:
     """Write token ``t`` into slot ``slot_mapping[t]``; a negative slot is skipped.
 
     ``BLHD_LAYOUT=False``: caches ``[blocks, KVH, block_size, D]``, slot ``s`` is
-    ``cache[s // bs, :, s % bs]``. ``True``: ``[blocks, block_size, KVH, D]``. Strides of the caches
-    are honoured.
+    ``cache[s // bs, :, s % bs]``. ``True``: ``[blocks, block_size, KVH, D]``. The caches' first
+    stride is honoured; key cache and value cache may be one tensor.
     """
     name = "reshape_and_cache_flash"
-    check_tensor(name, "key", key, (key_cache.dtype,), 3)
+    check_tensor(name, "key", key, dims=3)
     check_same(name, "value", value, key)
-    check_tensor(name, "slot_mapping", slot_mapping, _SLOT_DTYPES, 1)
     tokens, heads, size = key.shape
-    require(slot_mapping.shape[0] == tokens, name, "slot_mapping", f"[{tokens}]",
-            tuple(slot_mapping.shape))  # fmt: skip
+    check_tensor(name, "slot_mapping", slot_mapping, _SLOT_DTYPES)
+    check_shape(name, "slot_mapping", slot_mapping, (tokens,))
     head_dim, slot_dim = (2, 1) if BLHD_LAYOUT else (1, 2)
     for argument, cache in (("key_cache", key_cache), ("value_cache", value_cache)):
-        ok = cache.dim() == 4 and cache.shape[head_dim] == heads and cache.shape[3] == size
-        require(ok, name, argument, f"pages of {heads} heads of {size}", tuple(cache.shape))
+        _check_pages(name, argument, cache, key.dtype)
+        if cache.shape[head_dim] != heads or cache.shape[3] != size:
+            expected = f"pages of {heads} heads of {size}"
+            raise VendorContractError(name, argument, expected, tuple(cache.shape))
+    check_shape(name, "value_cache", value_cache, key_cache.shape)
     if tokens == 0:
         return
     blocks, block_size = key_cache.shape[0], key_cache.shape[slot_dim]
-    low, high = (int(bound) for bound in torch.aminmax(slot_mapping))
-    require(high < blocks * block_size, name, "slot_mapping", f"below {blocks * block_size}", high)
-    if low < 0:
-        kept = slot_mapping >= 0
-        key, value, slot_mapping = key[kept], value[kept], slot_mapping[kept]
-    slots = slot_mapping.long()
-    block, offset = slots // block_size, slots % block_size
+    plan = _slots.get(
+        (blocks, block_size),
+        (slot_mapping,),
+        lambda: _find_slots(name, slot_mapping, blocks, block_size),
+    )
+    if plan.kept is not None:
+        key, value = key[plan.kept], value[plan.kept]
     for cache, new in ((key_cache, key), (value_cache, value)):
         pages = cache if BLHD_LAYOUT else cache.transpose(1, 2)
-        pages[block, offset] = new
+        pages.index_put_((plan.block, plan.offset), new)
+
+
+def _find_slots(function: str, slots: torch.Tensor, blocks: int, block_size: int) -> _Slots:
+    smallest = check_range(function, "slot_mapping", slots, blocks * block_size, low=-(1 << 62))
+    kept = slots >= 0 if smallest < 0 else None
+    slots = slots.long() if kept is None else slots[kept].long()
+    return _Slots(slots // block_size, slots % block_size, kept)
+
+
+def check_caches(
+    function: str,
+    key_cache: tuple[str, torch.Tensor],
+    value_cache: tuple[str, torch.Tensor],
+    dtype: torch.dtype,
+    page: tuple[int | None, int | None, int],
+) -> None:
+    """Caches ``[blocks, KVH, block_size, D]`` that the attention functions can read.
+
+    They take the pointer as densely packed pages. So the pages are dense, or alternate with those
+    of the other cache, in which case the block table counts pages of both.
+    """
+    for argument, cache in (key_cache, value_cache):
+        _check_pages(function, argument, cache, dtype)
+        shape = cache.shape[1:]
+        if any(want not in (None, came) for want, came in zip(page, shape, strict=True)):
+            raise VendorContractError(function, argument, f"of pages {page}", tuple(shape))
+        elements = shape.numel()
+        if cache.shape[0] > 1 and cache.stride(0) not in (elements, 2 * elements):
+            raise VendorContractError(
+                function, argument, "of dense or alternating pages", f"strides {cache.stride()}"
+            )
+    (_, keys), (argument, values) = key_cache, value_cache
+    if values.shape != keys.shape or values.stride() != keys.stride():
+        raise VendorContractError(
+            function, argument, f"laid out as the key cache {tuple(keys.shape)}, {keys.stride()}",
+            (tuple(values.shape), values.stride()),
+        )  # fmt: skip
+
+
+def _check_pages(function: str, argument: str, cache: torch.Tensor, dtype: torch.dtype) -> None:
+    if not isinstance(cache, torch.Tensor) or cache.dtype != dtype or cache.dim() != 4:
+        came = (tuple(cache.shape), cache.dtype) if isinstance(cache, torch.Tensor) else cache
+        raise VendorContractError(function, argument, f"4-dimensional, of dtype {dtype}", came)
+    if not (cache.is_contiguous() or cache.shape[0] == 0 or cache[0].is_contiguous()):
+        raise VendorContractError(
+            function, argument, "of contiguous pages", f"strides {cache.stride()}"
+        )
 
 
 def dense_pages(cache: torch.Tensor) -> torch.Tensor:
@@ -68,13 +148,50 @@ def dense_pages(cache: torch.Tensor) -> torch.Tensor:
     return cache.as_strided((available // size, *page), strides, offset)
 
 
-def gather_heads(cache: torch.Tensor, pages: torch.Tensor) -> torch.Tensor:
-    """``[B, KVH, n * block_size, D]`` in float32 from dense pages ``[.., KVH, bs, D]``.
+def head_rows(
+    function: str,
+    argument: str,
+    table: torch.Tensor,
+    unused: torch.Tensor | None,
+    kv_heads: int,
+    available: int,
+    alternate: bool,
+) -> torch.Tensor:
+    """Rows ``[n, KVH, P]`` of dense pages seen as ``[available * KVH, ..]``, from a block table.
 
-    One copy: head ``h`` of page ``p`` is row ``p * KVH + h`` of the cache seen as a matrix.
+    Page 0 stands where a request has no page (the table may hold anything there). Where key and
+    value pages alternate, an odd number would be a page of the other kind.
     """
+
+    def make() -> torch.Tensor:
+        pages = table if unused is None else table.masked_fill(unused, 0)
+        check_range(function, argument, pages, available)
+        if alternate and bool((pages & 1).any()):
+            raise VendorContractError(
+                function, argument, "doubled (even) for a cache of alternating pages",
+                pages.tolist(),
+            )  # fmt: skip
+        heads = torch.arange(kv_heads, dtype=pages.dtype).unsqueeze(1)
+        return (pages.unsqueeze(1) * kv_heads + heads).contiguous()
+
+    key = (kv_heads, available, alternate, table.shape)
+    return _pages.get(key, (table,) if unused is None else (table, unused), make)
+
+
+def gather_heads(cache: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """``[n, KVH, P * block_size, D]`` in float32 from dense pages, in one copy."""
     blocks, heads, block_size, size = cache.shape
-    requests, count = pages.shape
-    rows = pages.unsqueeze(1) * heads + torch.arange(heads, device=pages.device).unsqueeze(1)
-    flat = cache.view(blocks * heads, block_size * size).index_select(0, rows.reshape(-1))
-    return flat.view(requests, heads, count * block_size, size).float()
+    flat = cache.view(blocks * heads, block_size * size).index_select(0, rows.view(-1))
+    return flat.view(rows.shape[0], heads, -1, size).float()
+
+
+def blank_rows_(heads: torch.Tensor, tokens: torch.Tensor) -> None:
+    """Zero ``heads [B, KVH, L, D]`` at ``tokens``, numbered ``b * L + position``.
+
+    For memory past a request's end: a weight of 0 does not undo a NaN there.
+    """
+    _, kv_heads, length, size = heads.shape
+    request, position = tokens // length, tokens % length
+    rows = (request * kv_heads * length + position).unsqueeze(1)
+    rows = rows + torch.arange(kv_heads) * length
+    heads.view(-1, size).index_fill_(0, rows.reshape(-1), 0.0)

@@ -1,25 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks of what a card needs of its arguments. They cost microseconds and format only on failure."""
+"""Checks of what a card needs of its arguments: microseconds each, text only on failure."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 
 from vllm_kunlun.platforms.errors import KunlunError
 
 __all__ = [
     "FLOATS",
+    "HEAD_SIZES",
     "VendorContractError",
     "check_equal_copies",
+    "check_heads",
+    "check_lengths",
     "check_lod",
-    "check_positive_lengths",
+    "check_range",
     "check_same",
     "check_shape",
     "check_tensor",
+    "check_window",
     "require",
 ]
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
+HEAD_SIZES = (32, 64, 80, 96, 112, 120, 128, 192, 256, 512)
+"""Of the dense attention functions."""
 
 
 class VendorContractError(KunlunError, ValueError):
@@ -43,38 +52,66 @@ def require(ok: bool, function: str, argument: str, expected: str, came: object)
 def check_tensor(
     function: str,
     argument: str,
-    value: torch.Tensor,
+    value: torch.Tensor | None,
     dtypes: tuple[torch.dtype, ...] = FLOATS,
     dims: int | None = None,
 ) -> None:
     """A contiguous tensor of one of ``dtypes`` and, if given, of ``dims`` dimensions."""
+    if not isinstance(value, torch.Tensor):
+        raise VendorContractError(function, argument, "a tensor", repr(value))
     if value.dtype not in dtypes:
-        raise VendorContractError(function, argument, f"of dtype {dtypes}", value.dtype)
+        names = " or ".join(str(dtype) for dtype in dtypes)
+        raise VendorContractError(function, argument, f"of dtype {names}", value.dtype)
     if dims is not None and value.dim() != dims:
         raise VendorContractError(function, argument, f"{dims}-dimensional", tuple(value.shape))
     if not value.is_contiguous():
         raise VendorContractError(function, argument, "contiguous", f"strides {value.stride()}")
 
 
-def check_shape(function: str, argument: str, value: torch.Tensor, shape: tuple[int, ...]) -> None:
+def check_shape(function: str, argument: str, value: torch.Tensor, shape: Sequence[int]) -> None:
     """``value`` has exactly ``shape``."""
-    if tuple(value.shape) != shape:
-        raise VendorContractError(function, argument, f"of shape {shape}", tuple(value.shape))
+    if value.shape != shape:
+        expected = f"of shape {tuple(shape)}"
+        raise VendorContractError(function, argument, expected, tuple(value.shape))
 
 
-def check_same(function: str, argument: str, value: torch.Tensor, like: torch.Tensor) -> None:
+def check_same(
+    function: str, argument: str, value: torch.Tensor | None, like: torch.Tensor
+) -> None:
     """``value`` is contiguous and has the dtype and shape of ``like``."""
     check_tensor(function, argument, value, (like.dtype,))
-    check_shape(function, argument, value, tuple(like.shape))
+    check_shape(function, argument, value, like.shape)
+
+
+def check_range(
+    function: str, argument: str, indices: torch.Tensor, limit: int, low: int = 0
+) -> int:
+    """Indices lie in ``[low, limit)``. Returns the smallest (``low`` if there are none)."""
+    if indices.numel() == 0:
+        return low
+    if indices.numel() == 1:
+        smallest = largest = int(indices)
+    else:
+        smallest, largest = (int(bound) for bound in torch.aminmax(indices))
+    if smallest < low or largest >= limit:
+        raise VendorContractError(
+            function, argument, f"in [{low}, {limit})", f"values from {smallest} to {largest}"
+        )
+    return smallest
 
 
 def check_equal_copies(
-    function: str, argument: str, host: torch.Tensor, device: torch.Tensor, count: int
+    function: str,
+    argument: str,
+    host: torch.Tensor | None,
+    device: torch.Tensor | None,
+    count: int | None = None,
 ) -> None:
-    """The host and the device copy of an int32 vector of ``count`` elements hold the same."""
-    for suffix, value in (("cpu", host), ("xpu", device)):
-        check_tensor(function, f"{argument}_{suffix}", value, (torch.int32,), 1)
-        check_shape(function, f"{argument}_{suffix}", value, (count,))
+    """The host and the device copy of an int32 vector hold the same (``count`` elements)."""
+    check_tensor(function, f"{argument}_cpu", host, (torch.int32,), 1)
+    check_tensor(function, f"{argument}_xpu", device, (torch.int32,), 1)
+    if count is not None:
+        check_shape(function, f"{argument}_cpu", host, (count,))
     if not torch.equal(host, device):
         raise VendorContractError(
             function, f"{argument}_xpu", f"equal to {argument}_cpu ({host.tolist()})",
@@ -83,20 +120,34 @@ def check_equal_copies(
 
 
 def check_lod(
-    function: str, argument: str, host: torch.Tensor, device: torch.Tensor, total: int | None = None
-) -> None:
-    """Two equal LODs: first element 0, never falling, last element ``total`` if given."""
-    check_equal_copies(function, argument, host, device, host.shape[0])
+    function: str, argument: str, host: torch.Tensor | None, device: torch.Tensor | None
+) -> np.ndarray:
+    """Two equal LODs: first element 0, never falling. Returns the values."""
+    check_equal_copies(function, argument, host, device)
     values = host.numpy()
     ok = values.shape[0] > 0 and values[0] == 0 and (values[1:] >= values[:-1]).all()
-    require(bool(ok), function, f"{argument}_cpu", "cumulative lengths from 0", host.tolist())
-    if total is not None and values[-1] != total:
-        raise VendorContractError(
-            function, f"{argument}_cpu", f"a LOD ending at {total}", values[-1]
-        )
+    require(bool(ok), function, f"{argument}_cpu", "cumulative lengths from 0", values)
+    return values
 
 
-def check_positive_lengths(function: str, argument: str, host: torch.Tensor, limit: int) -> None:
-    """Lengths on the host lie in ``[0, limit]``."""
-    if host.numel() and (int(host.min()) < 0 or int(host.max()) > limit):
-        raise VendorContractError(function, argument, f"lengths in [0, {limit}]", host.tolist())
+def check_lengths(function: str, argument: str, lengths: list[int], limit: int) -> None:
+    """Lengths lie in ``[0, limit]``."""
+    if lengths and (min(lengths) < 0 or max(lengths) > limit):
+        raise VendorContractError(function, argument, f"lengths in [0, {limit}]", lengths)
+
+
+def check_heads(
+    function: str, heads: int, kv_heads: int, size: int, sink: torch.Tensor | None
+) -> None:
+    """Head counts and size of the dense attention functions, and one sink per head if any."""
+    require(size in HEAD_SIZES, function, "head_dim", f"one of {HEAD_SIZES}", size)
+    ok = kv_heads > 0 and heads % kv_heads == 0
+    require(ok, function, "head_num", f"a multiple of {kv_heads} KV heads", heads)
+    if sink is not None:
+        check_tensor(function, "sink", sink, (torch.float32,))
+        check_shape(function, "sink", sink, (heads,))
+
+
+def check_window(function: str, argument: str, window: int) -> None:
+    """A window is -1 (off) or a positive number of keys, the query's own included."""
+    require(window == -1 or window > 0, function, argument, "-1 (off) or positive", window)

@@ -2,13 +2,11 @@
 """The emulated ``kunlun_ops`` module."""
 
 from vllm_kunlun.ops.emulator.activation import gelu, quick_gelu, swiglu
-from vllm_kunlun.ops.emulator.attention import (
-    attention_merge_stage,
-    prefill_attention,
-    speculative_attention,
-)
 from vllm_kunlun.ops.emulator.cache import reshape_and_cache_flash
+from vllm_kunlun.ops.emulator.decode import speculative_attention
+from vllm_kunlun.ops.emulator.merge import attention_merge_stage
 from vllm_kunlun.ops.emulator.norm import add_rmsnorm, gemma_add_rmsnorm, gemma_rmsnorm, rmsnorm
+from vllm_kunlun.ops.emulator.prefill import prefill_attention
 from vllm_kunlun.ops.emulator.rotary import rotary_embedding, split_norm_rope_neox
 from vllm_kunlun.ops.emulator.sampling import (
     top_k_sampling_from_probs,

@@ -4,49 +4,41 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 
-from vllm_kunlun.ops.emulator.contract import check_same, check_shape, check_tensor
+from vllm_kunlun.ops.emulator.contract import (
+    VendorContractError,
+    check_same,
+    check_shape,
+    check_tensor,
+    require,
+)
 
-__all__ = ["add_rmsnorm", "gemma_add_rmsnorm", "gemma_rmsnorm", "rmsnorm"]
-
-
-def _check(function: str, x: torch.Tensor, weight: torch.Tensor, output: torch.Tensor) -> None:
-    check_tensor(function, "x", x)
-    check_tensor(function, "weight", weight, (x.dtype, torch.float32), 1)
-    check_shape(function, "weight", weight, (x.shape[-1],))
-    check_same(function, "output", output, x)
+__all__ = ["add_rmsnorm", "gemma_add_rmsnorm", "gemma_rmsnorm", "normalise", "rmsnorm"]
 
 
-def _normalise(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
-    return F.rms_norm(x.float(), (x.shape[-1],), weight.float(), eps)
-
-
-def rmsnorm(x: torch.Tensor, weight: torch.Tensor, output: torch.Tensor, eps: float) -> None:
+def rmsnorm(x: torch.Tensor, weight: torch.Tensor, output: torch.Tensor, eps: float, /) -> None:
     """``output = x * rsqrt(mean(x^2) + eps) * weight`` over the last dimension."""
     _check("rmsnorm", x, weight, output)
-    output.copy_(_normalise(x, weight, eps))
+    _normalise_into(x, weight, eps, output)
 
 
 def add_rmsnorm(
     x: torch.Tensor,
     y: torch.Tensor,
+    /,
     *,
     residual_output: torch.Tensor,
     weight: torch.Tensor,
     eps: float,
     output: torch.Tensor,
 ) -> None:
-    """``s = x + y; residual_output = s; output = rmsnorm(s)``; outputs may alias inputs."""
+    """``s = x + y; residual_output = s; output = rmsnorm(s)``; outputs may alias inputs.
+
+    The norm is of the float32 sum, before ``residual_output`` rounds it.
+    """
     _check("add_rmsnorm", x, weight, output)
-    check_same("add_rmsnorm", "y", y, x)
-    check_same("add_rmsnorm", "residual_output", residual_output, x)
-    if x.dtype == torch.float32:
-        total = torch.add(x, y, out=residual_output)
-    else:
-        total = x.float().add_(y)
-        residual_output.copy_(total)
-    output.copy_(_normalise(total, weight, eps))
+    total = _add("add_rmsnorm", x, y, residual_output, output)
+    _normalise_into(total, weight, eps, output)
 
 
 def gemma_rmsnorm(
@@ -58,16 +50,18 @@ def gemma_rmsnorm(
     interweave: bool = False,
     bias: torch.Tensor | None = None,
     force_sdnn: bool = False,
+    /,
 ) -> None:
     """``output = x * rsqrt(mean(x^2) + eps) * (1 + weight)`` for a 2-D ``x``."""
-    _check("gemma_rmsnorm", x, weight, output)
-    check_tensor("gemma_rmsnorm", "x", x, dims=2)
-    output.copy_(_normalise(x, weight.float() + 1.0, eps))
+    _check("gemma_rmsnorm", x, weight, output, dims=2)
+    require(bias is None, "gemma_rmsnorm", "bias", "None", bias)
+    _normalise_into(x, weight.float() + 1.0, eps, output)
 
 
 def gemma_add_rmsnorm(
     x: torch.Tensor,
     y: torch.Tensor,
+    /,
     *,
     weight: torch.Tensor,
     output: torch.Tensor,
@@ -81,10 +75,63 @@ def gemma_add_rmsnorm(
     force_sdnn: bool = False,
 ) -> None:
     """``s = x + y; residual_output = s; output = rmsnorm(s) * (1 + weight)``, 2-D."""
-    _check("gemma_add_rmsnorm", x, weight, output)
-    check_tensor("gemma_add_rmsnorm", "x", x, dims=2)
-    check_same("gemma_add_rmsnorm", "y", y, x)
-    check_same("gemma_add_rmsnorm", "residual_output", residual_output, x)
-    total = x.float() + y.float()
+    name = "gemma_add_rmsnorm"
+    _check(name, x, weight, output, dims=2)
+    for argument, absent in (("bias", bias), ("smooth", smooth)):
+        require(absent is None, name, argument, "None", absent)
+    require(store_output_before_norm, name, "store_output_before_norm", "True", False)
+    total = _add(name, x, y, residual_output, output)
+    _normalise_into(total, weight.float() + 1.0, eps, output)
+
+
+def normalise(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+    """``x * rsqrt(mean(x^2) + eps) * weight`` in float32."""
+    return (x * _scale(x, eps)).mul_(weight)
+
+
+def _normalise_into(
+    x: torch.Tensor, weight: torch.Tensor, eps: float, output: torch.Tensor
+) -> None:
+    if output.dtype == torch.float32:
+        torch.mul(x, _scale(x, eps), out=output).mul_(weight)
+    else:
+        output.copy_(normalise(x, weight, eps))
+
+
+def _scale(x: torch.Tensor, eps: float) -> torch.Tensor:
+    """``rsqrt(mean(x^2) + eps)`` of each row, in float32; a product with it is float32 too."""
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+    return length.square_().mul_(1.0 / x.shape[-1]).add_(eps).rsqrt_()
+
+
+def _add(
+    function: str,
+    x: torch.Tensor,
+    y: torch.Tensor,
+    residual_output: torch.Tensor,
+    output: torch.Tensor,
+) -> torch.Tensor:
+    check_same(function, "y", y, x)
+    check_same(function, "residual_output", residual_output, x)
+    if residual_output.data_ptr() == output.data_ptr() and x.numel():
+        raise VendorContractError(
+            function, "residual_output", "other memory than output", "the same memory"
+        )
+    if x.dtype == torch.float32:
+        return torch.add(x, y, out=residual_output)
+    total = x.float().add_(y)
     residual_output.copy_(total)
-    output.copy_(_normalise(total, weight.float() + 1.0, eps))
+    return total
+
+
+def _check(
+    function: str,
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    output: torch.Tensor,
+    dims: int | None = None,
+) -> None:
+    check_tensor(function, "x", x, dims=dims)
+    check_tensor(function, "weight", weight, (x.dtype,))
+    check_shape(function, "weight", weight, x.shape[-1:])
+    check_same(function, "output", output, x)

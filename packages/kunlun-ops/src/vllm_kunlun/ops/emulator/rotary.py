@@ -4,46 +4,26 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 
-from vllm_kunlun.ops.emulator.contract import check_shape, check_tensor, require
+from vllm_kunlun.ops.emulator.contract import (
+    VendorContractError,
+    check_range,
+    check_shape,
+    check_tensor,
+    require,
+)
+from vllm_kunlun.ops.emulator.norm import normalise
+from vllm_kunlun.ops.emulator.step_cache import StepCache
 
 __all__ = ["rotary_embedding", "split_norm_rope_gated", "split_norm_rope_neox"]
 
 FUSED_EPS = 1e-6
 
-
-def _lookup(
-    function: str, positions: torch.Tensor, table: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cosines and sines of each token in float32: two ``[T, 1, rot / 2]``."""
-    check_tensor(function, "positions", positions, (torch.int64,), 1)
-    rows, rotary_dim = table.shape
-    if positions.numel():
-        low, high = torch.aminmax(positions)
-        require(
-            int(low) >= 0 and int(high) < rows, function, "positions", f"within the table ({rows})",
-            (int(low), int(high)),
-        )  # fmt: skip
-    angles = table.index_select(0, positions).float().unsqueeze(1)
-    return angles[..., : rotary_dim // 2], angles[..., rotary_dim // 2 :]
-
-
-def _rotate_(
-    heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, rotary_dim: int, is_neox: bool
-) -> None:
-    """In place on ``heads [T, H, D]``: ``(a, b) -> (a cos - b sin, b cos + a sin)``."""
-    if is_neox:
-        first, second = heads[..., : rotary_dim // 2], heads[..., rotary_dim // 2 : rotary_dim]
-    else:
-        first, second = heads[..., 0:rotary_dim:2], heads[..., 1:rotary_dim:2]
-    a, b = first.float(), second.float()
-    rotated_first = torch.addcmul(a * cos, b, sin, value=-1)
-    second.copy_(torch.addcmul(b * cos, a, sin))
-    first.copy_(rotated_first)
+_angles: StepCache[tuple[torch.Tensor, torch.Tensor]] = StepCache()
 
 
 def rotary_embedding(
+    *,
     positions: torch.Tensor,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -51,19 +31,22 @@ def rotary_embedding(
     cos_sin_cache: torch.Tensor,
     is_neox: bool,
 ) -> None:
-    """Rotate the first ``rot`` dimensions of each head of query and key in place."""
+    """Rotate the first ``rot`` dimensions of each head of query and key in place.
+
+    ``(a, b) -> (a cos - b sin, b cos + a sin)`` in float32; ``b`` stands half of ``rot`` after ``a``
+    (neox) or right after it.
+    """
     name = "rotary_embedding"
-    require(key is not None, name, "key", "a tensor", None)
-    check_tensor(name, "cos_sin_cache", cos_sin_cache, (query.dtype,), 2)
+    check_tensor(name, "query", query, dims=2)
+    check_tensor(name, "key", key, (query.dtype,), 2)
+    rotary_dim = _check_table(name, "cos_sin_cache", cos_sin_cache, (query.dtype,), head_size)
     cos, sin = _lookup(name, positions, cos_sin_cache)
+    tokens = positions.shape[0]
     for argument, value in (("query", query), ("key", key)):
-        check_tensor(name, argument, value, (query.dtype,), 2)
-        require(
-            value.shape[0] == positions.shape[0] and value.shape[1] % head_size == 0,
-            name, argument, f"[{positions.shape[0]}, heads * {head_size}]", tuple(value.shape),
-        )  # fmt: skip
-        heads = value.view(value.shape[0], -1, head_size)
-        _rotate_(heads, cos, sin, cos_sin_cache.shape[1], is_neox)
+        if value.shape[0] != tokens or value.shape[1] % head_size:
+            expected = f"of shape [{tokens}, heads * {head_size}]"
+            raise VendorContractError(name, argument, expected, tuple(value.shape))
+        _rotate_(value.view(tokens, -1, head_size), cos, sin, rotary_dim, is_neox)
 
 
 def split_norm_rope_neox(
@@ -81,33 +64,38 @@ def split_norm_rope_neox(
     kv_head_num: int,
     head_dim: int,
     rotary_dim: int,
+    /,
 ) -> None:
     """Split ``qkv``, RMS-normalise each query and key head (eps 1e-6), rotate neox."""
     name = "split_norm_rope_neox"
-    check_tensor(name, "qkv", qkv, dims=2)
+    check_tensor(name, "qkv", qkv)
     q_size, kv_size = head_num * head_dim, kv_head_num * head_dim
     check_shape(name, "qkv", qkv, (num_tokens, q_size + 2 * kv_size))
-    check_tensor(name, "rotary_pos_embedding", rotary_pos_embedding, (qkv.dtype,), 2)
-    check_shape(name, "rotary_pos_embedding", rotary_pos_embedding, (max_seqlen, rotary_dim))
-    cos, sin = _lookup(name, positions, rotary_pos_embedding)
-    query, key, value = qkv.split([q_size, kv_size, kv_size], dim=-1)
-    for argument, source, weight, output in (
-        ("q", query, q_norm_weight, q_emb),
-        ("k", key, k_norm_weight, k_emb),
+    table = rotary_pos_embedding
+    _check_table(name, "rotary_pos_embedding", table, (qkv.dtype,), head_dim)
+    check_shape(name, "rotary_pos_embedding", table, (max_seqlen, rotary_dim))
+    check_tensor(name, "positions", positions, (torch.int64,), 1)
+    check_shape(name, "positions", positions, (num_tokens,))
+    for argument, value, width in (
+        ("q_emb", q_emb, q_size),
+        ("k_emb", k_emb, kv_size),
+        ("v_out", v_out, kv_size),
     ):
-        check_shape(name, f"{argument}_norm_weight", weight, (head_dim,))
-        check_tensor(name, f"{argument}_emb", output, (qkv.dtype,))
-        check_shape(name, f"{argument}_emb", output, tuple(source.shape))
-        heads = source.unflatten(1, (-1, head_dim)).float()
-        heads = F.rms_norm(heads, (head_dim,), weight.float(), FUSED_EPS)
-        _rotate_(heads, cos, sin, rotary_dim, True)
-        output.copy_(heads.flatten(1))
-    check_tensor(name, "v_out", v_out, (qkv.dtype,))
-    check_shape(name, "v_out", v_out, tuple(value.shape))
+        check_tensor(name, argument, value, (qkv.dtype,))
+        check_shape(name, argument, value, (num_tokens, width))
+    _check_head_weights(
+        name, qkv, head_dim, q_norm_weight=q_norm_weight, k_norm_weight=k_norm_weight
+    )
+    angles = _lookup(name, positions, table)
+    query, key, value = qkv.split([q_size, kv_size, kv_size], dim=-1)
+    for source, weight, output in ((query, q_norm_weight, q_emb), (key, k_norm_weight, k_emb)):
+        heads = source.unflatten(1, (-1, head_dim))
+        output.copy_(_norm_rope(heads, weight.float(), angles, rotary_dim).flatten(1))
     v_out.copy_(value)
 
 
 def split_norm_rope_gated(
+    *,
     qkv: torch.Tensor,
     q_weights: torch.Tensor,
     k_weights: torch.Tensor,
@@ -127,21 +115,88 @@ def split_norm_rope_gated(
     gate is empty without one.
     """
     name = "xspeedgate_ops.split_norm_rope_neox"
-    check_tensor(name, "qkv", qkv, dims=2)
+    require(q_size == num_q_heads * head_dim, name, "q_size", "heads * head_dim", q_size)
+    require(kv_size == num_kv_heads * head_dim, name, "kv_size", "KV heads * head_dim", kv_size)
+    check_tensor(name, "positions", positions, (torch.int64,), 1)
+    check_tensor(name, "qkv", qkv)
     width = q_size * (2 if attn_output_gate else 1)
     check_shape(name, "qkv", qkv, (positions.shape[0], width + 2 * kv_size))
-    require(q_size == num_q_heads * head_dim, name, "q_size", "heads * head_dim", q_size)
-    require(kv_size == num_kv_heads * head_dim, name, "kv_size", "kv heads * head_dim", kv_size)
-    cos, sin = _lookup(name, positions, cos_sin_cache)
+    dtypes = (qkv.dtype, torch.float32)
+    rotary = _check_table(name, "cos_sin_cache", cos_sin_cache, dtypes, head_dim)
+    require(rotary == rotary_dim, name, "rotary_dim", f"the table's width, {rotary}", rotary_dim)
+    _check_head_weights(name, qkv, head_dim, q_weights=q_weights, k_weights=k_weights)
+    angles = _lookup(name, positions, cos_sin_cache)
     query, key, value = qkv.split([width, kv_size, kv_size], dim=-1)
-    gate = qkv.new_empty(0)
     query = query.unflatten(1, (num_q_heads, -1))
+    gate = qkv.new_empty(0)
     if attn_output_gate:
         query, gate = query.chunk(2, dim=-1)
         gate = gate.flatten(1)
-    rotated = []
-    for source, weight in ((query, q_weights), (key.unflatten(1, (-1, head_dim)), k_weights)):
-        heads = F.rms_norm(source.float(), (head_dim,), weight.float() + 1.0, FUSED_EPS)
-        _rotate_(heads, cos, sin, rotary_dim, True)
-        rotated.append(heads.flatten(1).to(qkv.dtype))
-    return rotated[0], rotated[1], value.contiguous(), gate.contiguous()
+    rotated_query, rotated_key = (
+        _norm_rope(heads, weight.float() + 1.0, angles, rotary_dim).flatten(1).to(qkv.dtype)
+        for heads, weight in ((query, q_weights), (key.unflatten(1, (-1, head_dim)), k_weights))
+    )
+    return rotated_query, rotated_key, value.contiguous(), gate.contiguous()
+
+
+def _norm_rope(
+    heads: torch.Tensor,
+    weight: torch.Tensor,
+    angles: tuple[torch.Tensor, torch.Tensor],
+    rotary_dim: int,
+) -> torch.Tensor:
+    """``heads [T, H, D]`` normalised and rotated neox, in float32."""
+    wide = normalise(heads, weight, FUSED_EPS)
+    _rotate_(wide, *angles, rotary_dim, True)
+    return wide
+
+
+def _rotate_(
+    heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, rotary_dim: int, is_neox: bool
+) -> None:
+    """In place on ``heads [T, H, D]``: ``(a, b) -> (a cos - b sin, b cos + a sin)``."""
+    if is_neox:
+        first, second = heads[..., :rotary_dim].chunk(2, dim=-1)
+    else:
+        first, second = heads[..., 0:rotary_dim:2], heads[..., 1:rotary_dim:2]
+    a, b = first.float(), second.float()
+    rotated_first = (a * cos).addcmul_(b, sin, value=-1)
+    second.copy_((b * cos).addcmul_(a, sin))
+    first.copy_(rotated_first)
+
+
+def _lookup(
+    function: str, positions: torch.Tensor, table: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cosines and sines of each token in float32: two ``[T, 1, rot / 2]``."""
+    check_tensor(function, "positions", positions, (torch.int64,), 1)
+
+    def read() -> tuple[torch.Tensor, torch.Tensor]:
+        check_range(function, "positions", positions, table.shape[0])
+        cos, sin = table.index_select(0, positions).float().unsqueeze(1).chunk(2, dim=-1)
+        return cos.contiguous(), sin.contiguous()
+
+    return _angles.get((id(table),), (positions,), read, source=table)
+
+
+def _check_table(
+    function: str,
+    argument: str,
+    table: torch.Tensor,
+    dtypes: tuple[torch.dtype, ...],
+    head_size: int,
+) -> int:
+    """The rotary dimension of a ``[positions, rot]`` table that fits heads of ``head_size``."""
+    check_tensor(function, argument, table, dtypes, 2)
+    rotary_dim = table.shape[1]
+    ok = rotary_dim % 2 == 0 and 0 < rotary_dim <= head_size
+    require(ok, function, argument, f"of even width up to {head_size}", tuple(table.shape))
+    return rotary_dim
+
+
+def _check_head_weights(
+    function: str, qkv: torch.Tensor, head_dim: int, **weights: torch.Tensor
+) -> None:
+    for argument, weight in weights.items():
+        check_tensor(function, argument, weight, (qkv.dtype,))
+        check_shape(function, argument, weight, (head_dim,))

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The project's menu: `uv run nox -l` lists it, `uv run nox` runs what is marked with a star.
+
+Sessions use the environment that `uv run` has made, so nothing is installed twice.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+MEMBERS = (
+    "packages/kunlun-platform",
+    "packages/kunlun-ops",
+    "packages/kunlun-models/qwen",
+    "packages/kunlun-cli",
+)
+
+nox.needs_version = ">=2025.5"
+nox.options.default_venv_backend = "none"
+nox.options.stop_on_first_error = False
+nox.options.sessions = ["lint", "types", "layers", "unit", "engine", "wheels"]
+
+
+def pytest(session: nox.Session, *args: str) -> None:
+    """Run pytest as the tests expect it: no hub, two threads, quiet vLLM."""
+    env = {
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "VLLM_NO_USAGE_STATS": "1",
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1))),
+    }
+    session.run("python", "-m", "pytest", *args, *session.posargs, env=env)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style: ruff check and ruff format (`uv run ruff check --fix` mends most)."""
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Types: mypy, strict for what does not subclass vLLM."""
+    session.run("mypy")
+
+
+@nox.session
+def layers(session: nox.Session) -> None:
+    """Layers: platform < ops < model families and command; vendor libraries in one place."""
+    session.run("lint-imports")
+
+
+@nox.session
+@nox.parametrize("wheel", [nox.param(m, id=m.removeprefix("packages/")) for m in MEMBERS])
+def unit(session: nox.Session, wheel: str) -> None:
+    """Unit tests of one wheel; no engine is started."""
+    pytest(session, f"{wheel}/tests", "-n", "2")
+
+
+@nox.session
+def engine(session: nox.Session) -> None:
+    """vLLM's engine and HTTP server on the emulated device, against HF transformers (minutes)."""
+    pytest(session, "tests", "--ignore=tests/wheels")
+
+
+@nox.session
+def wheels(session: nox.Session) -> None:
+    """Build every wheel, install one family alone beside vLLM, run it; resolve the extras."""
+    pytest(session, "tests/wheels")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Throughput against HF transformers, start-up cost, host time per step (benchmarks/)."""
+    session.run("python", "benchmarks/throughput.py", *session.posargs)
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build every wheel and sdist into dist/."""
+    session.run("uv", "build", "--all-packages", "--out-dir", "dist", external=True)
+
+
+@nox.session
+def changelog(session: nox.Session) -> None:
+    """Preview the changelogs; `nox -s changelog -- build kunlun-cli 0.2.0` writes one."""
+    if session.posargs[:1] == ["build"]:
+        _, distribution, version = session.posargs
+        folder = {_distribution(member): member for member in MEMBERS}[distribution]
+        session.run(
+            "towncrier",
+            "build",
+            "--yes",
+            "--dir",
+            folder,
+            "--config",
+            f"{folder}/pyproject.toml",
+            "--version",
+            version,
+        )
+        return
+    for member in MEMBERS:
+        session.run(
+            "towncrier",
+            "build",
+            "--draft",
+            "--dir",
+            member,
+            "--config",
+            f"{member}/pyproject.toml",
+            "--version",
+            "next",
+        )
+
+
+@nox.session
+def pins(session: nox.Session) -> None:
+    """Resolve the newest allowed set and write it to [tool.uv] constraint-dependencies."""
+    import tomlkit
+
+    path = ROOT / "pyproject.toml"
+    document = tomlkit.parse(path.read_text())
+    uv_table = document["tool"]["uv"]
+    uv_table.pop("constraint-dependencies", None)
+    path.write_text(tomlkit.dumps(document))
+    session.run("uv", "lock", "--upgrade", external=True)
+    exported = subprocess.run(
+        ["uv", "export", "--frozen", "--no-hashes", "--no-header", "--no-annotate",
+         "--no-emit-workspace"],
+        cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True,
+    ).stdout  # fmt: skip
+    requirements = [line.strip() for line in exported.splitlines() if line.strip()]
+    odd = [line for line in requirements if not re.fullmatch(r"[\w.-]+==[\w.+!]+( ;.*)?", line)]
+    if odd:
+        session.error(f"expected only NAME==VERSION lines from uv export, got {odd}")
+    # A marker matters only where another Python takes another version.
+    names = Counter(line.partition("==")[0] for line in requirements)
+    requirements = [
+        line if names[line.partition("==")[0]] > 1 else line.partition(" ;")[0]
+        for line in requirements
+    ]
+    array = tomlkit.array().multiline(True)
+    array.extend(requirements)
+    uv_table["constraint-dependencies"] = array
+    path.write_text(tomlkit.dumps(document))
+    session.log(f"{len(requirements)} pins written; run the tests before committing them")
+
+
+def _distribution(member: str) -> str:
+    found = re.search(r'^name = "(.+)"', (ROOT / member / "pyproject.toml").read_text(), re.M)
+    if found is None:
+        sys.exit(f"{member}/pyproject.toml has no project name")
+    return found.group(1)

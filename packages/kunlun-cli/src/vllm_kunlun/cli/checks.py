@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ``doctor`` looks at. Each check stands alone: one that breaks is a finding, not the end."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from typing import Literal, NamedTuple
+
+from packaging.requirements import Requirement
+
+from vllm_kunlun.platforms import device, envs, import_hook, patch_ledger, version
+from vllm_kunlun.platforms.errors import KunlunError, UnsupportedError
+
+__all__ = ["CHECKS", "GROUPS", "Check", "run"]
+
+Status = Literal["ok", "warn", "fail"]
+
+
+class Check(NamedTuple):
+    """One finding: what was looked at, how it stands, what was seen, what to do."""
+
+    name: str
+    status: Status
+    detail: str
+    fix: str = ""
+
+
+WHEELS = {
+    "kunlun-platform": "the platform",
+    "kunlun-custom-ops": "layers, attention and sampling",
+    "kunlun-cli": "this command",
+}
+"""Wheels that serving a model takes, besides a family's."""
+
+FAMILY_PREFIX = "kunlun-models-"
+
+VENDOR_WHEELS = ("kunlun_ops", "xspeedgate_ops", "cocopod")
+
+GROUPS = (
+    "vllm.platform_plugins",
+    "vllm.general_plugins",
+    "vllm_kunlun.attention_backends",
+    "vllm_kunlun.module_redirects",
+    "vllm_kunlun.patches",
+    "vllm_kunlun.model_families",
+)
+
+
+def run() -> list[Check]:
+    """Every check, in an order in which earlier ones explain later ones."""
+    # A failing entry point is reported as a finding; its log entry would say it twice.
+    logging.getLogger("vllm.kunlun").setLevel(logging.CRITICAL)
+    found: list[Check] = []
+    for name, check in CHECKS.items():
+        try:
+            found.extend(check())
+        except KunlunError as error:
+            found.append(Check(name, "fail", str(error), "do what the message says"))
+        except Exception as error:  # noqa: BLE001 -- a broken piece is what doctor is for
+            found.append(
+                Check(
+                    name,
+                    "fail",
+                    f"the check itself broke: {type(error).__name__}: {error}",
+                    "reinstall the wheel that the message names",
+                )
+            )
+    return found
+
+
+def _namespace() -> Iterator[Check]:
+    import vllm_kunlun
+
+    owner = getattr(vllm_kunlun, "__file__", None)
+    if owner is None:
+        yield Check("namespace", "ok", "vllm_kunlun is shared by the wheels")
+        return
+    yield Check(
+        "namespace",
+        "fail",
+        f"{owner} makes vllm_kunlun one package and hides the other wheels' modules",
+        "uninstall the other plugin that brought it: pip uninstall vllm-kunlun, "
+        "then reinstall the wheels",
+    )
+
+
+def _wheels() -> Iterator[Check]:
+    for name, purpose in WHEELS.items():
+        found = _version(name)
+        if found is None:
+            yield Check(
+                f"wheel {name}", "fail", f"not installed ({purpose})", f"pip install {name}"
+            )
+        else:
+            yield Check(f"wheel {name}", "ok", found)
+    families = sorted(
+        {
+            distribution.name
+            for distribution in metadata.distributions()
+            if distribution.name and distribution.name.startswith(FAMILY_PREFIX)
+        }
+    )
+    for name in families:
+        yield Check(f"wheel {name}", "ok", str(_version(name)))
+    if not families:
+        yield Check(
+            "wheel kunlun-models-*",
+            "warn",
+            "no family wheel is installed: models run with vLLM's defaults, without a preset",
+            "pip install kunlun-models-qwen, for one",
+        )
+    yield from _fit([*WHEELS, *families])
+
+
+def _fit(wheels: list[str]) -> Iterator[Check]:
+    """Whether our wheels' versions are those that they ask of each other."""
+    for name in wheels:
+        if _version(name) is None:
+            continue
+        for text in metadata.requires(name) or ():
+            requirement = Requirement(text)
+            found = _version(requirement.name)
+            ours = requirement.name in WHEELS or requirement.name.startswith(FAMILY_PREFIX)
+            if ours and found is not None and found not in requirement.specifier:
+                yield Check(
+                    f"wheel {requirement.name}",
+                    "fail",
+                    f"{name} needs {requirement.name}{requirement.specifier}, found {found}",
+                    f"pip install '{requirement.name}{requirement.specifier}'",
+                )
+
+
+def _vendor_wheels() -> Iterator[Check]:
+    on_card = device.detect().kind == "xpu"
+    for module in VENDOR_WHEELS:
+        found = _version(module)
+        if found is not None:
+            yield Check(f"vendor wheel {module}", "ok", found)
+        elif on_card:
+            yield Check(
+                f"vendor wheel {module}",
+                "fail",
+                "not installed, and the card needs it",
+                "install the vendor's wheel for this Python and torch",
+            )
+        else:
+            yield Check(f"vendor wheel {module}", "ok", "not installed; the emulator stands in")
+
+
+def _libraries() -> Iterator[Check]:
+    for name in ("torch", "transformers"):
+        found = _version(name)
+        if found is None:
+            yield Check(name, "fail", "not installed", f"pip install {name}")
+        else:
+            yield Check(name, "ok", found)
+
+
+def _vllm() -> Iterator[Check]:
+    version.check_vllm()
+    yield Check("vllm", "ok", f"{version.installed_vllm()} is in {version.SUPPORTED_VLLM}")
+
+
+def _device() -> Iterator[Check]:
+    found = device.detect()
+    if found.kind == "none":
+        yield Check(
+            "device", "warn", f"none: {found.reason}", "set VLLM_KUNLUN_DEVICE=emulated or xpu"
+        )
+    else:
+        yield Check("device", "ok", f"{found.kind}: {found.reason}")
+
+
+def _platform() -> Iterator[Check]:
+    if device.detect().kind == "none":
+        yield Check("platform", "warn", "not asked for: the plugin stands aside")
+        return
+    version.check_vllm()
+    from vllm.platforms import current_platform
+
+    chosen = f"{type(current_platform).__module__}.{type(current_platform).__qualname__}"
+    if type(current_platform).__module__.startswith("vllm_kunlun."):
+        yield Check("platform", "ok", f"{chosen}: {current_platform.get_device_name()}")
+        return
+    yield Check(
+        "platform",
+        "fail",
+        f"vLLM chose {chosen} and not ours",
+        "unset VLLM_PLUGINS or add kunlun to it, and uninstall other platform plugins",
+    )
+
+
+def _vendor_symbols() -> Iterator[Check]:
+    library = importlib.import_module("vllm_kunlun.ops.vendor.library")
+    for name, missing in library.missing_symbols().items():
+        if missing:
+            yield Check(
+                f"functions of {name}",
+                "fail",
+                f"lacks {', '.join(missing)}",
+                f"install a newer vendor wheel of {name}",
+            )
+        else:
+            yield Check(f"functions of {name}", "ok", "none is missing")
+
+
+def _entry_points() -> Iterator[Check]:
+    for group in GROUPS:
+        names, broken = [], False
+        for entry in metadata.entry_points(group=group):
+            if not entry.value.startswith("vllm_kunlun.") and group.startswith("vllm."):
+                continue  # another project's plugin for vLLM
+            names.append(entry.name)
+            try:
+                entry.load()
+            except Exception as error:  # noqa: BLE001 -- the finding
+                broken = True
+                owner = entry.dist.name if entry.dist else "its wheel"
+                yield Check(
+                    f"entry point {group}: {entry.name}",
+                    "fail",
+                    f"{entry.value} does not load: {type(error).__name__}: {error}",
+                    f"pip install --force-reinstall --no-deps {owner}",
+                )
+        if not broken:
+            yield Check(f"entry points {group}", "ok", ", ".join(names) or "none")
+
+
+def _redirects() -> Iterator[Check]:
+    for each in import_hook.report():
+        target = each.redirect.target
+        if each.state == "stale":
+            yield Check(f"redirect {target}", "fail", each.detail, "see the detail")
+        else:
+            yield Check(f"redirect {target}", "ok", f"{each.state}: {each.detail}")
+
+
+def _patches() -> Iterator[Check]:
+    for each in patch_ledger.report():
+        name = each.patch.name
+        if each.state == "stale":
+            yield Check(f"patch {name}", "fail", each.detail, "see the detail")
+        else:
+            yield Check(f"patch {name}", "ok", f"{each.state}: {each.detail}")
+
+
+def _environment() -> Iterator[Check]:
+    found = False
+    for name, resembles in envs.unread().items():
+        found = True
+        fix = f"did you mean {resembles}?" if resembles else "unset it; `vllm-kunlun env` lists all"
+        yield Check(f"variable {name}", "warn", "is set and nobody reads it", fix)
+    for row in envs.describe():
+        name = row["name"]
+        try:
+            getattr(envs, name)
+        except UnsupportedError as error:
+            found = True
+            yield Check(f"variable {name}", "fail", str(error), "correct it or unset it")
+    if not found:
+        yield Check("environment", "ok", "every variable that is set is read, and can be")
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+CHECKS: dict[str, Callable[[], Iterator[Check]]] = {
+    "namespace": _namespace,
+    "wheels": _wheels,
+    "libraries": _libraries,
+    "vllm": _vllm,
+    "device": _device,
+    "environment": _environment,
+    "platform": _platform,
+    "vendor wheels": _vendor_wheels,
+    "vendor functions": _vendor_symbols,
+    "entry points": _entry_points,
+    "redirects": _redirects,
+    "patches": _patches,
+}

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from vllm_kunlun.platforms import families
+from vllm_kunlun.platforms.errors import KunlunError
+from vllm_kunlun.platforms.families import ModelFamily, ServingPreset
+
+FAMILY = """
+    from vllm_kunlun.platforms.families import ModelFamily, ServingPreset
+    def family():
+        return ModelFamily(
+            name={name!r}, distribution="kunlun-models-{name}", preset=ServingPreset(),
+            architectures={{{architecture!r}: None}}, status="tested on the emulator",
+        )
+    """
+
+
+@pytest.fixture(autouse=True)
+def own_group(ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(families, "GROUP", ground.families)
+
+
+def plant(ground, name: str, architecture: str, wheel: str | None = None) -> None:
+    module = (wheel or name).replace("-", "_") + "_family"
+    ground.module(module, FAMILY.format(name=name, architecture=architecture))
+    ground.distribution(wheel or name, families={wheel or name: f"{module}:family"})
+
+
+def test_families_are_found_by_entry_point(ground) -> None:
+    plant(ground, "oak", "OakForCausalLM")
+    plant(ground, "elm", "ElmForCausalLM")
+    ground.module("broken_family", "def family(): raise OSError('unreadable')")
+    ground.module("odd_family", "def family(): return 'elm'")
+    ground.distribution(
+        "b", families={"broken": "broken_family:family", "odd": "odd_family:family"}
+    )
+    found = families.load_families()
+    assert set(found.families) == {"oak", "elm"}
+    assert {name: type(error) for name, error in found.failures.items()} == {
+        "broken": OSError,
+        "odd": KunlunError,
+    }
+    family = families.family_for("ElmForCausalLM")
+    assert family is not None
+    assert family.name == "elm"
+    assert families.family_for("AshForCausalLM") is None
+
+
+def test_one_architecture_claimed_twice(ground) -> None:
+    plant(ground, "oak", "OakForCausalLM")
+    plant(ground, "elm", "OakForCausalLM")
+    with pytest.raises(KunlunError, match=r"OakForCausalLM.*(oak.*elm|elm.*oak)"):
+        families.load_families()
+
+
+def test_one_family_provided_twice(ground) -> None:
+    plant(ground, "oak", "OakForCausalLM")
+    plant(ground, "oak", "OtherForCausalLM", wheel="oak-fork")
+    with pytest.raises(KunlunError, match="two wheels provide the family 'oak'"):
+        families.load_families()
+
+
+@pytest.mark.parametrize(
+    ("preset", "complaint"),
+    [
+        ({"environment": {"XPU_VISIBLE_DEVICE": "0"}}, "XPU_VISIBLE_DEVICE"),
+        ({"environment": {"XPU_USE_MOE_SORTED_THRES": "many"}}, "a whole number"),
+        ({"why": {"dtype": "twice as fast"}}, "does not set it"),
+        ({"arguments": {}}, "arguments"),
+    ],
+)
+def test_a_wrong_preset(preset: dict[str, object], complaint: str) -> None:
+    with pytest.raises(ValidationError, match=complaint):
+        ServingPreset.model_validate(preset)
+
+
+def test_a_wrong_class_path() -> None:
+    with pytest.raises(ValidationError, match="module:Class"):
+        ModelFamily(
+            name="oak",
+            distribution="d",
+            architectures={"OakForCausalLM": "module.Class"},
+            preset=ServingPreset(),
+            status="",
+        )
