@@ -11,8 +11,12 @@ from support.reference import Reference
 
 NEW_TOKENS = 12
 
-LOGPROB_TOLERANCE = {torch.float32: 2e-4, torch.float16: 4e-2}
+LOGPROB_TOLERANCE = {torch.float32: 2e-4, torch.float16: 4e-2, torch.bfloat16: 0.3}
 """Largest difference of one token's log-probability from HF in float32 (absolute, nats)."""
+
+
+# HF's Bloom approximates gelu by tanh, vLLM's takes the exact one.
+ANOTHER_ACTIVATION = {"bloom": 2e-3}
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
@@ -22,11 +26,10 @@ def test_float32_tokens_and_logprobs_equal_transformers(name, checkpoint, prompt
     with engine(folder) as llm:
         answers = greedy_with_logprobs(llm, prompts, NEW_TOKENS)
     for prompt, (tokens, logprobs) in zip(prompts, answers, strict=True):
-        assert tokens == reference.greedy(prompt, NEW_TOKENS)
-        expected = reference.logprobs([*prompt, *tokens])[-NEW_TOKENS:]
-        torch.testing.assert_close(
-            torch.tensor(logprobs), expected, atol=LOGPROB_TOLERANCE[torch.float32], rtol=0
-        )
+        greedy_tokens, expected = reference.judge(prompt, tokens)
+        assert tokens == greedy_tokens
+        tolerance = ANOTHER_ACTIVATION.get(name, LOGPROB_TOLERANCE[torch.float32])
+        torch.testing.assert_close(torch.tensor(logprobs), expected, atol=tolerance, rtol=0)
 
 
 @pytest.mark.parametrize("name", ["qwen3", "llama", "gemma2"])
@@ -37,11 +40,11 @@ def test_float16_logprobs_are_near_transformers_in_float32(name, checkpoint, pro
     """
     folder = checkpoint(name, torch.float16)
     reference = Reference(folder, torch.float32)
-    # Gemma is not served in float16 by vLLM's own check of activations' range.
-    dtype = "bfloat16" if name.startswith("gemma") else "float16"
-    tolerance = LOGPROB_TOLERANCE[torch.float16] * (8 if dtype == "bfloat16" else 1)
-    with engine(folder, dtype=dtype) as llm:
+    # vLLM refuses Gemma 2 in float16: its activations leave the range.
+    dtype = torch.bfloat16 if name == "gemma2" else torch.float16
+    tolerance = LOGPROB_TOLERANCE[dtype]
+    with engine(folder, dtype=str(dtype).rpartition(".")[2]) as llm:
         answers = greedy_with_logprobs(llm, prompts, NEW_TOKENS)
     for prompt, (tokens, logprobs) in zip(prompts, answers, strict=True):
-        expected = reference.logprobs([*prompt, *tokens])[-NEW_TOKENS:]
+        _, expected = reference.judge(prompt, tokens)
         torch.testing.assert_close(torch.tensor(logprobs), expected, atol=tolerance, rtol=0)

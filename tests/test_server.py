@@ -201,10 +201,10 @@ def test_a_client_that_goes_away_frees_its_blocks(running):
     wait_until_idle(running)
 
 
-def test_sigterm_leaves_no_process(tmp_path, checkpoint):
+def test_sigterm_leaves_no_process(tmp_path):
     command = module_command(
-        checkpoint("qwen3"), "--skip-tokenizer-init", "--dtype", "float32", "--enforce-eager",
-        "--max-model-len", "128", "--kv-cache-memory-bytes", str(32 * 2**20),
+        smollm2.checkpoint(), "--dtype", "float32", "--enforce-eager",
+        "--max-model-len", "128", "--kv-cache-memory-bytes", str(64 * 2**20),
     )  # fmt: skip
     with server(command, tmp_path / "log") as started:
         assert len(started.descendants()) > 1

@@ -33,7 +33,14 @@ class Reference:
         return output[0, len(prompt) :].tolist()
 
     @torch.inference_mode()
-    def logprobs(self, tokens: Sequence[int]) -> torch.Tensor:
-        """``log p(t_{i+1} | t_0..t_i)`` for every ``i``: ``[len(tokens) - 1]``, float32."""
-        logits = self.model(torch.tensor([tokens])).logits[0, :-1].float()
-        return logits.log_softmax(-1).gather(1, torch.tensor(tokens[1:]).unsqueeze(1)).squeeze(1)
+    def judge(self, prompt: Sequence[int], tokens: Sequence[int]) -> tuple[list[int], torch.Tensor]:
+        """What greedy decoding would say at each place of ``tokens``, in one pass.
+
+        Returns:
+            The most probable token after ``prompt`` and each proper beginning of ``tokens`` (all
+            equal to ``tokens`` exactly if these are the greedy ones), and the log-probability of
+            each of ``tokens``, float32 ``[len(tokens)]``.
+        """
+        logits = self.model(torch.tensor([[*prompt, *tokens[:-1]]])).logits[0, len(prompt) - 1 :]
+        logprobs = logits.float().log_softmax(-1).gather(1, torch.tensor(tokens).unsqueeze(1))
+        return logits.argmax(-1).tolist(), logprobs.squeeze(1)

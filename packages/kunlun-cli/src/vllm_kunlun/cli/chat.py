@@ -97,7 +97,8 @@ async def _answer(
     greedy = SamplingParams(
         temperature=0.0, max_tokens=max_tokens, output_kind=RequestOutputKind.DELTA
     )
-    text, tokens, first_ms = "", [], 0.0
+    text, first_ms = "", 0.0
+    tokens: list[int] = []
     begin = time.perf_counter()
     async for output in engine.generate({"prompt_token_ids": ids}, greedy, request):
         piece = output.outputs[0]

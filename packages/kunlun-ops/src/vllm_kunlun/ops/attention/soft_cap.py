@@ -52,6 +52,9 @@ def attend(
         _gather(cache, block_table, max_seq_len) for cache in (key_cache, value_cache)
     )  # [B, KVH, Lk, D]
     columns = torch.arange(max_seq_len, device=query.device)
+    # Memory past a request's end may hold anything, and a weight of 0 does not undo a NaN there.
+    past_end = columns >= seq_lens.unsqueeze(1)  # [B, Lk]
+    values.masked_fill_(past_end[:, None, :, None], 0.0)
     tile = max(1, TILE_SCORES // (requests * query.shape[1] * max_seq_len))
     for start in range(0, max_query_len, tile):
         part = slice(start, start + tile)

@@ -273,7 +273,7 @@ def _check_paged(
 
 
 def _like_lengths(query_lens: np.ndarray, kv_lens: np.ndarray) -> Iterator[np.ndarray]:
-    """Indices of requests of one length class in queries and keys; those without a query are left out."""
+    """Indices of requests of one length class; those without a query are left out."""
     if query_lens.size == 1:
         if query_lens[0]:
             yield np.zeros(1, dtype=np.int64)

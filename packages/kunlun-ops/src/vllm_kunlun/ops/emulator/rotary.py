@@ -33,8 +33,8 @@ def rotary_embedding(
 ) -> None:
     """Rotate the first ``rot`` dimensions of each head of query and key in place.
 
-    ``(a, b) -> (a cos - b sin, b cos + a sin)`` in float32; ``b`` stands half of ``rot`` after ``a``
-    (neox) or right after it.
+    ``(a, b) -> (a cos - b sin, b cos + a sin)`` in float32; ``b`` stands half of ``rot`` after
+    ``a`` (neox) or right after it.
     """
     name = "rotary_embedding"
     check_tensor(name, "query", query, dims=2)
@@ -46,7 +46,13 @@ def rotary_embedding(
         if value.shape[0] != tokens or value.shape[1] % head_size:
             expected = f"of shape [{tokens}, heads * {head_size}]"
             raise VendorContractError(name, argument, expected, tuple(value.shape))
-        _rotate_(value.view(tokens, -1, head_size), cos, sin, rotary_dim, is_neox)
+        _rotate_(
+            value.view(tokens, value.shape[1] // head_size, head_size),
+            cos,
+            sin,
+            rotary_dim,
+            is_neox,
+        )
 
 
 def split_norm_rope_neox(

@@ -27,6 +27,7 @@ from vllm_kunlun.ops.vendor.norm import (
 from vllm_kunlun.ops.vendor.rotary import (
     rotary_embedding,
     split_norm_rope_neox,
+    split_norm_rope_neox_gated,
 )
 from vllm_kunlun.ops.vendor.sampling import (
     top_k_sampling_from_probs,
@@ -48,6 +49,7 @@ __all__ = [
     "rotary_embedding",
     "speculative_attention",
     "split_norm_rope_neox",
+    "split_norm_rope_neox_gated",
     "swiglu",
     "top_k_sampling_from_probs",
     "top_k_top_p_sampling_from_probs",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The vocabulary-parallel embedding: the vendor's functions, arguments passed as the contract says."""
+"""Vocabulary-parallel embedding: the vendor's functions, arguments as the contract says."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def _vendor() -> Libraries:
     for name in ("cocopod", "kunlun_ops", "xspeedgate_ops"):
         try:
             imported.append(importlib.import_module(name))
-        except ImportError as error:
+        except (ImportError, OSError) as error:
             raise VendorLibraryError(
                 f"the vendor library {name} cannot be imported ({error}). Reinstall the vendor's "
                 "wheel for this Python and torch; `vllm-kunlun doctor` lists the versions."
@@ -60,10 +60,14 @@ def _emulated() -> Libraries:
 
 
 @contextlib.contextmanager
-def use_libraries(replacement: Libraries) -> Iterator[None]:
-    """Run with another pair of libraries, for tests."""
+def use_libraries(*, kunlun_ops: Any = None, xspeedgate_ops: Any = None) -> Iterator[None]:
+    """Run with other objects in place of one library or both, for tests."""
     global _libraries
-    before, _libraries = _libraries, replacement
+    before = libraries()
+    _libraries = Libraries(
+        before.kunlun_ops if kunlun_ops is None else kunlun_ops,
+        before.xspeedgate_ops if xspeedgate_ops is None else xspeedgate_ops,
+    )
     try:
         yield
     finally:
@@ -79,8 +83,9 @@ def function(library: str, name: str) -> Callable[..., Any]:
     found = getattr(getattr(libraries(), library), name, None)
     if found is None:
         raise VendorLibraryError(
-            f"{library} {_version(library)} has no function {name!r}, which this model needs. "
-            "Install a newer vendor wheel; `vllm-kunlun doctor` lists every function it lacks."
+            f"the vendor library {library} {_version(library)} has no function {name!r}, which "
+            "this model needs. Install a newer vendor wheel; `vllm-kunlun doctor` lists every "
+            "function that it lacks."
         )
     return found  # type: ignore[no-any-return]
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vllm_kunlun.ops.vendor.library import function
 
-__all__ = ["rotary_embedding", "split_norm_rope_neox"]
+__all__ = ["rotary_embedding", "split_norm_rope_neox", "split_norm_rope_neox_gated"]
 
 
 def rotary_embedding(
@@ -19,8 +19,10 @@ def rotary_embedding(
     cos_sin_cache: Tensor,
     is_neox: bool,
 ) -> None:
-    """Rotate the first ``rot`` dimensions of each head in place: ``(a, b) -> (a cos - b sin, b cos +
-    a sin)``, with ``b`` half a rotation away (neox) or the next element.
+    """Rotate the first ``rot`` dimensions of each head of query and key in place.
+
+    ``(a, b) -> (a cos - b sin, b cos + a sin)``; ``b`` is half of ``rot`` after ``a`` (neox) or the
+    next element.
 
     Shapes: positions int64 ``[T]``; query ``[T, H D]``, key ``[T, KVH D]``; cos_sin_cache
     ``[max_position, rot]`` in the query's dtype.
@@ -75,3 +77,43 @@ def split_norm_rope_neox(
         head_dim,
         rotary_dim,
     )
+
+
+def split_norm_rope_neox_gated(
+    *,
+    qkv: Tensor,
+    q_weights: Tensor,
+    k_weights: Tensor,
+    positions: Tensor,
+    cos_sin_cache: Tensor,
+    q_size: int,
+    kv_size: int,
+    num_q_heads: int,
+    num_kv_heads: int,
+    head_dim: int,
+    rotary_dim: int,
+    attn_output_gate: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """``xspeedgate_ops.split_norm_rope_neox``: split, norm by ``1 + w`` per head, rotate neox.
+
+    With a gate the query part holds ``[query | gate]`` per head. Returns query, key, value, gate.
+
+    Shapes: qkv ``[T, H D (1 or 2) + 2 KVH D]``; weights ``[D]``; positions int64 ``[T]``;
+    cos_sin_cache ``[max_position, rot]``; results ``[T, H D]``, ``[T, KVH D]`` twice, ``[T, H D]``.
+    Raises: VendorContractError (emulator): an argument that the card would misread.
+    Source: contract section 4.
+    """
+    return function("xspeedgate_ops", "split_norm_rope_neox")(
+        qkv=qkv,
+        q_weights=q_weights,
+        k_weights=k_weights,
+        positions=positions,
+        cos_sin_cache=cos_sin_cache,
+        q_size=q_size,
+        kv_size=kv_size,
+        num_q_heads=num_q_heads,
+        num_kv_heads=num_kv_heads,
+        head_dim=head_dim,
+        rotary_dim=rotary_dim,
+        attn_output_gate=attn_output_gate,
+    )  # type: ignore[no-any-return]

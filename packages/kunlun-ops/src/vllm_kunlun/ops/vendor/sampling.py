@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sampling; the random state is the library's own: the vendor's functions, arguments passed as the contract says."""
+"""Sampling: the vendor's functions, arguments as the contract says. They keep the random state."""
 
 from __future__ import annotations
 

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``doctor``: well here; each planted fault is one failed check, and the others still run."""
+
+from __future__ import annotations
+
+import sys
+import types
+from importlib import metadata
+
+import pytest
+
+from vllm_kunlun.cli import checks
+from vllm_kunlun.platforms import import_hook, patch_ledger, version
+
+
+def failed(value):
+    return {check["name"]: check for check in value["checks"] if check["status"] == "fail"}
+
+
+def test_a_sound_installation_is_ok(run, run_json):
+    code, value = run_json("doctor")
+    assert failed(value) == {}
+    assert (code, value["ok"]) == (0, True)
+    assert all(set(check) == {"name", "status", "detail", "fix"} for check in value["checks"])
+    names = {check["name"] for check in value["checks"]}
+    assert {"vllm", "torch", "device", "platform", "wheel kunlun-platform"} <= names
+    assert {f"entry points {group}" for group in checks.GROUPS} <= names
+    assert "All is well." in run("doctor").stdout
+
+
+@pytest.fixture
+def only(monkeypatch):
+    """Run these checks only: most take no import of vLLM."""
+
+    def choose(*names):
+        monkeypatch.setattr(checks, "CHECKS", {name: checks.CHECKS[name] for name in names})
+
+    return choose
+
+
+def test_unsupported_vllm(run_json, only, monkeypatch):
+    only("vllm", "wheels")
+    monkeypatch.setattr(version, "installed_vllm", lambda: "0.11.0")
+    code, value = run_json("doctor")
+    assert (code, value["ok"]) == (1, False)
+    assert set(failed(value)) == {"vllm"}
+    assert "0.11.0" in failed(value)["vllm"]["detail"]
+
+
+def test_missing_wheel(run, run_json, only, monkeypatch):
+    only("wheels")
+    real = metadata.version
+
+    def without_ops(name):
+        if name == "kunlun-custom-ops":
+            raise metadata.PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(metadata, "version", without_ops)
+    code, value = run_json("doctor")
+    assert code == 1
+    assert failed(value)["wheel kunlun-custom-ops"]["fix"] == "pip install kunlun-custom-ops"
+    assert "pip install kunlun-custom-ops" in run("doctor").stdout
+
+
+def test_wheels_that_do_not_fit_each_other(run_json, only, monkeypatch):
+    only("wheels")
+    real = metadata.version
+    monkeypatch.setattr(
+        metadata, "version", lambda name: "0.9.0" if name == "kunlun-platform" else real(name)
+    )
+    _, value = run_json("doctor")
+    detail = failed(value)["wheel kunlun-platform"]["detail"]
+    assert "kunlun-platform" in detail
+    assert "found 0.9.0" in detail
+
+
+def test_a_module_that_is_gone_fails_its_entry_point_only(run_json, only, monkeypatch):
+    only("entry points")
+    entry = metadata.EntryPoint("gone", "vllm_kunlun.gone:provider", "vllm_kunlun.patches")
+    real = metadata.entry_points
+
+    def planted(group):
+        return (entry,) if group == "vllm_kunlun.patches" else real(group=group)
+
+    monkeypatch.setattr(metadata, "entry_points", planted)
+    _, value = run_json("doctor")
+    assert list(failed(value)) == ["entry point vllm_kunlun.patches: gone"]
+    detail = failed(value)["entry point vllm_kunlun.patches: gone"]["detail"]
+    assert "vllm_kunlun.gone:provider does not load: ModuleNotFoundError" in detail
+
+
+def test_stale_redirect(run_json, only, monkeypatch):
+    only("redirects")
+    redirect = import_hook.Redirect(
+        target="vllm.version",
+        replacement="vllm_kunlun.gone",
+        why="planted",
+        upstream="",
+        vllm_range=">=0.15.1,<0.16",
+        sha256="0" * 64,
+        remove_when="never",
+    )
+    monkeypatch.setattr(import_hook, "collect", lambda: {redirect.target: redirect})
+    code, value = run_json("doctor")
+    assert code == 1
+    assert "sha256" in failed(value)["redirect vllm.version"]["detail"]
+
+
+def test_stale_patch(run_json, only, monkeypatch):
+    only("patches")
+    patch = patch_ledger.Patch(
+        name="planted",
+        target="json:dumps",
+        replacement="json:loads",
+        why="planted",
+        upstream="",
+        vllm_range=">=0.15.1,<0.16",
+        sha256="0" * 64,
+        remove_when="never",
+    )
+    monkeypatch.setattr(patch_ledger, "collect", lambda: {patch.name: patch})
+    _, value = run_json("doctor")
+    assert "json:dumps" in failed(value)["patch planted"]["detail"]
+
+
+def test_vendor_library_without_a_function(run_json, only):
+    from vllm_kunlun.ops.emulator import kunlun_ops
+    from vllm_kunlun.ops.vendor.library import use_libraries
+
+    only("vendor functions")
+    lacking = types.SimpleNamespace(
+        **{name: getattr(kunlun_ops, name) for name in kunlun_ops.__all__ if name != "rmsnorm"}
+    )
+    with use_libraries(kunlun_ops=lacking):
+        code, value = run_json("doctor")
+    assert code == 1
+    assert list(failed(value)) == ["functions of kunlun_ops"]
+    assert failed(value)["functions of kunlun_ops"]["detail"] == "lacks rmsnorm"
+
+
+def test_a_card_that_is_asked_for_and_not_there(run_json, only, monkeypatch):
+    only("device", "environment")
+    monkeypatch.setenv("VLLM_KUNLUN_DEVICE", "xpu")
+    _, value = run_json("doctor")
+    assert list(failed(value)) == ["device"]
+    assert "VLLM_KUNLUN_DEVICE=emulated" in failed(value)["device"]["detail"]
+
+
+def test_variables_that_nobody_reads_warn_and_bad_values_fail(run_json, only, monkeypatch):
+    only("environment")
+    monkeypatch.setenv("XPU_VISIBLE_DEVICE", "0")
+    monkeypatch.setenv("VLLM_KUNLUN_MAX_N", "many")
+    _, value = run_json("doctor")
+    assert list(failed(value)) == ["variable VLLM_KUNLUN_MAX_N"]
+    warned = [check for check in value["checks"] if check["status"] == "warn"]
+    assert [(w["name"], w["fix"]) for w in warned] == [
+        ("variable XPU_VISIBLE_DEVICE", "did you mean XPU_VISIBLE_DEVICES?")
+    ]
+
+
+def test_a_package_that_hides_the_namespace(run_json, only, monkeypatch):
+    only("namespace")
+    monkeypatch.setattr(sys.modules["vllm_kunlun"], "__file__", "/x/__init__.py", raising=False)
+    _, value = run_json("doctor")
+    assert "/x/__init__.py" in failed(value)["namespace"]["detail"]
+
+
+def test_a_check_that_breaks_is_a_finding_and_the_rest_goes_on(run_json, monkeypatch):
+    def broken():
+        raise ZeroDivisionError("planted")
+        yield
+
+    monkeypatch.setattr(
+        checks, "CHECKS", {"broken": broken, "environment": checks.CHECKS["environment"]}
+    )
+    code, value = run_json("doctor")
+    assert code == 1
+    assert [check["name"] for check in value["checks"]] == ["broken", "environment"]
+    assert "ZeroDivisionError: planted" in value["checks"][0]["detail"]

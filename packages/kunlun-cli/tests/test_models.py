@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``models``: families and their presets; a family that does not load."""
+
+from __future__ import annotations
+
+import pytest
+
+from vllm_kunlun.cli import models as models_command
+from vllm_kunlun.platforms.families import LoadedFamilies, ModelFamily, ServingPreset
+
+
+@pytest.fixture
+def planted(monkeypatch):
+    family = ModelFamily(
+        name="planted",
+        distribution="kunlun-models-planted",
+        architectures={"PlantedForCausalLM": None},
+        preset=ServingPreset(
+            args={"dtype": "float16"},
+            environment={"XPU_USE_DEFAULT_CTX": "1"},
+            why={"dtype": "because"},
+        ),
+        status="untested",
+    )
+    failures: dict[str, Exception] = {}
+    monkeypatch.setattr(
+        models_command, "load_families", lambda: LoadedFamilies({"planted": family}, failures)
+    )
+    return failures
+
+
+def test_text_and_json_show_the_preset_with_its_reason(run, run_json, planted):
+    text = run("models")
+    assert text.exit_code == 0
+    for part in ("planted", "PlantedForCausalLM", "--dtype float16", "because", "XPU_USE_"):
+        assert part in text.stdout
+    code, value = run_json("models")
+    assert code == 0
+    assert value["families"][0]["preset"]["args"] == {"dtype": "float16"}
+    assert value["failures"] == {}
+
+
+def test_a_family_that_does_not_load_is_exit_code_1(run, run_json, planted):
+    planted["broken"] = ModuleNotFoundError("No module named 'gone'")
+    code, value = run_json("models")
+    assert code == 1
+    assert "gone" in value["failures"]["broken"]
+    assert "family broken failed to load" in run("models").stderr

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``serve``: the preset fills the gaps, the user wins, vLLM's own command gets the rest."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+import pytest
+
+from vllm_kunlun.cli import serve as serve_command
+from vllm_kunlun.platforms import version
+from vllm_kunlun.platforms.families import ModelFamily, ServingPreset
+
+FAMILY = ModelFamily(
+    name="planted",
+    distribution="kunlun-models-planted",
+    architectures={"PlantedForCausalLM": None},
+    preset=ServingPreset(
+        args={"dtype": "float16", "block-size": 64, "enable-prefix-caching": False},
+        environment={"XPU_USE_DEFAULT_CTX": "1", "BKCL_FORCE_SYNC": "1"},
+        why={"dtype": "faster"},
+    ),
+    status="untested",
+)
+
+
+@pytest.fixture
+def model(tmp_path, monkeypatch):
+    (tmp_path / "config.json").write_text(json.dumps({"architectures": ["PlantedForCausalLM"]}))
+    monkeypatch.setattr(
+        serve_command, "family_for", lambda a: FAMILY if a == "PlantedForCausalLM" else None
+    )
+    return tmp_path
+
+
+def test_preset_is_applied_where_the_user_said_nothing(run_json, model, monkeypatch):
+    monkeypatch.setenv("BKCL_FORCE_SYNC", "0")
+    monkeypatch.delenv("XPU_USE_DEFAULT_CTX", raising=False)
+    code, value = run_json("serve", model, "--dry-run", "--port", "8123")
+    assert code == 0
+    assert value["argv"] == [
+        *("vllm", "serve", str(model), "--port", "8123"),
+        *("--dtype", "float16", "--block-size", "64", "--no-enable-prefix-caching"),
+    ]
+    assert value["environment"] == {"XPU_USE_DEFAULT_CTX": "1"}
+    assert value["applied"]["dtype"] == "faster"
+    assert os.environ["BKCL_FORCE_SYNC"] == "0"
+    assert os.environ["XPU_USE_DEFAULT_CTX"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (["--dtype", "float32"], {"block-size", "enable-prefix-caching"}),
+        (["--dtype=float32"], {"block-size", "enable-prefix-caching"}),
+        (["--block_size", "128"], {"dtype", "enable-prefix-caching"}),
+        (["--enable-prefix-caching"], {"dtype", "block-size"}),
+        (["--no-enable-prefix-caching"], {"dtype", "block-size"}),
+        (["-tp", "2"], {"dtype", "block-size", "enable-prefix-caching"}),
+    ],
+)
+def test_what_the_user_gave_wins(run_json, model, given, kept):
+    _, value = run_json("serve", model, "--dry-run", *given)
+    assert value["argv"][: 3 + len(given)] == ["vllm", "serve", str(model), *given]
+    assert set(value["applied"]) == kept
+
+
+def test_what_the_config_file_gives_wins(run_json, model, tmp_path):
+    settings = tmp_path / "settings.yaml"
+    settings.write_text("dtype: float32\nblock_size: 16\n")
+    _, value = run_json("serve", model, "--dry-run", "--config", settings)
+    assert set(value["applied"]) == {"enable-prefix-caching"}
+
+
+def test_text_tells_what_was_applied(run, model):
+    result = run("serve", model, "--dry-run")
+    assert "--dtype float16: faster" in result.stderr
+    assert "XPU_USE_DEFAULT_CTX=1" in result.stderr
+
+
+def test_vllms_own_command_gets_the_arguments(run, model, monkeypatch):
+    import vllm.entrypoints.cli.main as vllm_main
+
+    seen = []
+    monkeypatch.setattr(vllm_main, "main", lambda: seen.append(list(sys.argv)))
+    monkeypatch.setattr(sys, "argv", ["before"])
+    assert run("serve", model, "--port", "1", "--dtype", "float32").exit_code == 0
+    assert seen[0][:7] == ["vllm", "serve", str(model), "--port", "1", "--dtype", "float32"]
+
+
+def test_an_architecture_without_a_family_gets_vllms_defaults(run_json, model):
+    (model / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"]}))
+    _, value = run_json("serve", model, "--dry-run")
+    assert (value["family"], value["argv"]) == (None, ["vllm", "serve", str(model)])
+
+
+def test_a_model_of_the_hub_that_is_not_here_gets_vllms_defaults(run_json):
+    code, value = run_json("serve", "owner/not-downloaded", "--dry-run")
+    assert (code, value["architecture"], value["family"]) == (0, None, None)
+
+
+@pytest.mark.parametrize(
+    ("content", "word"), [('{"architectures": ["Qw', "damaged"), (None, "config.json")]
+)
+def test_a_damaged_folder_is_one_clear_line(run, tmp_path, content, word):
+    if content is not None:
+        (tmp_path / "config.json").write_text(content)
+    result = run("serve", tmp_path, "--dry-run")
+    assert result.exit_code == 2
+    assert word in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_path_that_is_not_there(run, tmp_path):
+    result = run("serve", tmp_path / "gone", "--dry-run")
+    assert result.exit_code == 2
+    assert "correct the path" in result.stderr
+
+
+def test_an_unsupported_vllm_is_refused(run, model, monkeypatch):
+    monkeypatch.setattr(version, "installed_vllm", lambda: "0.11.0")
+    result = run("serve", model, "--dry-run")
+    assert result.exit_code == 2
+    assert "0.11.0" in result.stderr
+    assert ">=0.15.1,<0.16" in result.stderr

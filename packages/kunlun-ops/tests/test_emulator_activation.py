@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Activations of the emulator against the formula in float64."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vllm_kunlun.ops.emulator.contract import VendorContractError
+from vllm_kunlun.ops.emulator.kunlun_ops import gelu, quick_gelu, swiglu
+
+TOLERANCE = {
+    torch.float32: {"rtol": 2e-6, "atol": 2e-6},
+    torch.float16: {"rtol": 1e-3, "atol": 1e-6},
+    torch.bfloat16: {"rtol": 8e-3, "atol": 1e-6},
+}
+
+
+def test_by_hand() -> None:
+    """``silu(ln 3) = 3/4 ln 3``; ``gelu`` and ``quick_gelu`` at 0 and far out."""
+    out = torch.empty(1, 1)
+    swiglu(x=torch.tensor([[math.log(3), 4.0]]), y=out)
+    torch.testing.assert_close(out.item(), 3 * math.log(3))
+    for function in (lambda x, y: gelu(x, y), lambda x, y: quick_gelu(x, out=y)):
+        far = torch.empty(3)
+        function(torch.tensor([-40.0, 0.0, 40.0]), far)
+        torch.testing.assert_close(far, torch.tensor([0.0, 0.0, 40.0]))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    shape=st.lists(st.integers(0, 7), min_size=1, max_size=3),
+    width=st.integers(1, 70),
+    dtype=st.sampled_from(list(TOLERANCE)),
+    seed=st.integers(0, 100),
+)
+def test_formulas(shape: list[int], width: int, dtype: torch.dtype, seed: int) -> None:
+    torch.manual_seed(seed)
+    x = (3 * torch.randn(*shape, 2 * width)).to(dtype)
+    exact, near = x.double(), TOLERANCE[dtype]
+
+    out = torch.empty(*shape, width, dtype=dtype)
+    swiglu(x=x, y=out)
+    gate, up = exact[..., :width], exact[..., width:]
+    torch.testing.assert_close(out.double(), gate / (1 + torch.exp(-gate)) * up, **near)
+
+    out = torch.empty_like(x)
+    gelu(x, out)
+    expected = exact * 0.5 * (1 + torch.erf(exact / math.sqrt(2)))
+    torch.testing.assert_close(out.double(), expected, **near)
+
+    quick_gelu(x, out=out)
+    torch.testing.assert_close(out.double(), exact / (1 + torch.exp(-1.702 * exact)), **near)
+
+
+WRONG: dict[str, Callable[[torch.Tensor], Any]] = {
+    "dtype": lambda t: t.double(),
+    "shape": lambda t: t[..., :-1].contiguous(),
+    "strides": lambda t: torch.stack([t, t], -1)[..., 0],
+    "None": lambda t: None,
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.parametrize("wrong_output", [False, True])
+@pytest.mark.parametrize("function", [swiglu, gelu, quick_gelu])
+def test_refuses(function: Callable[..., None], wrong_output: bool, wrong: str) -> None:
+    x = torch.randn(3, 8)
+    out = torch.empty(3, 4) if function is swiglu else torch.empty_like(x)
+    if wrong_output:
+        out = WRONG[wrong](out)
+    else:
+        x = WRONG[wrong](x)
+    with pytest.raises(VendorContractError) as raised:
+        if function is swiglu:
+            function(x=x, y=out)
+        elif function is gelu:
+            function(x, out)
+        else:
+            function(x, out=out)
+    assert raised.value.function == function.__name__
+    output = "y" if function is swiglu else "out"
+    told = {output} if wrong_output else {"x", output} if wrong == "shape" else {"x"}
+    assert raised.value.argument in told

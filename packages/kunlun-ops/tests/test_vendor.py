@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The adapter passes each argument as the contract says: which library, by position or by name."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import types
+from typing import Any
+
+import pytest
+import torch
+
+from vllm_kunlun.ops import vendor
+from vllm_kunlun.ops.emulator import kunlun_ops, xspeedgate_ops
+from vllm_kunlun.ops.vendor import library
+from vllm_kunlun.platforms import device
+from vllm_kunlun.platforms.errors import VendorLibraryError
+
+
+class Recorder:
+    """A library that has every function and keeps what it is called with."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        def record(*args: Any, **kwargs: Any) -> str:
+            self.calls.append((name, args, kwargs))
+            return f"result of {name}"
+
+        return record
+
+
+CONTRACT: dict[str, tuple[str, str, str]] = {
+    # adapter function: library and function, arguments by position, arguments by name
+    "reshape_and_cache_flash": (
+        "kunlun_ops.reshape_and_cache_flash",
+        "key value key_cache value_cache slot_mapping",
+        "BLHD_LAYOUT",
+    ),
+    "speculative_attention": (
+        "kunlun_ops.speculative_attention",
+        "",
+        "out q k_cache v_cache context_lens_cpu context_lens_xpu batch_num qlen max_context_len "
+        "head_num head_dim scale kv_head_num block_size max_num_blocks_per_seq max_window_size "
+        "block_tables sink",
+    ),
+    "attention_merge_stage": (
+        "kunlun_ops.attention_merge_stage",
+        "prefix_output prefix_lse suffix_output suffix_lse output output_lse",
+        "",
+    ),
+    "rmsnorm": ("kunlun_ops.rmsnorm", "x weight output eps", ""),
+    "add_rmsnorm": ("kunlun_ops.add_rmsnorm", "x y", "residual_output weight eps output"),
+    "gemma_rmsnorm": ("kunlun_ops.gemma_rmsnorm", "x weight output eps", ""),
+    "gemma_add_rmsnorm": (
+        "kunlun_ops.gemma_add_rmsnorm",
+        "x y",
+        "weight output eps residual_output",
+    ),
+    "swiglu": ("kunlun_ops.swiglu", "", "x y"),
+    "gelu": ("kunlun_ops.gelu", "x out", ""),
+    "quick_gelu": ("kunlun_ops.quick_gelu", "x", "out"),
+    "rotary_embedding": (
+        "kunlun_ops.rotary_embedding",
+        "",
+        "positions query key head_size cos_sin_cache is_neox",
+    ),
+    "split_norm_rope_neox": (
+        "kunlun_ops.split_norm_rope_neox",
+        "q_emb k_emb v_out qkv rotary_pos_embedding q_norm_weight k_norm_weight positions "
+        "num_tokens max_seqlen head_num kv_head_num head_dim rotary_dim",
+        "",
+    ),
+    "split_norm_rope_neox_gated": (
+        "xspeedgate_ops.split_norm_rope_neox",
+        "",
+        "qkv q_weights k_weights positions cos_sin_cache q_size kv_size num_q_heads num_kv_heads "
+        "head_dim rotary_dim attn_output_gate",
+    ),
+    "get_masked_input_and_mask": (
+        "xspeedgate_ops.get_masked_input_and_mask",
+        "input_ids org_start org_end num_org_padding added_start added_end",
+        "",
+    ),
+    "top_p_sampling_from_probs": (
+        "kunlun_ops.top_p_sampling_from_probs",
+        "probs",
+        "top_p deterministic",
+    ),
+    "top_k_sampling_from_probs": (
+        "kunlun_ops.top_k_sampling_from_probs",
+        "probs",
+        "top_k deterministic",
+    ),
+    "top_k_top_p_sampling_from_probs": (
+        "kunlun_ops.top_k_top_p_sampling_from_probs",
+        "probs",
+        "top_k top_p deterministic",
+    ),
+}
+
+PREFILL = (
+    "q k v out is_causal alpha context_qlen_lod_cpu context_qlen_lod_xpu alibi_slopes softmax_lse "
+    "swa_left swa_right sink"
+)
+PREFILL_ON_CACHE = "is_prefix_cache block_table context_kvlen_lod_cpu context_kvlen_lod_xpu"
+
+
+def call_with_names(function: Any, names: list[str]) -> None:
+    """Call with each argument's name as its value."""
+    parameters = inspect.signature(function).parameters
+    assert set(parameters) == set(names)
+    args = [n for n, p in parameters.items() if p.kind is not inspect.Parameter.KEYWORD_ONLY]
+    function(*args, **{name: name for name in names if name not in args})
+
+
+@pytest.fixture
+def recorders() -> Any:
+    kunlun, xspeedgate = Recorder(), Recorder()
+    with library.use_libraries(kunlun_ops=kunlun, xspeedgate_ops=xspeedgate):
+        yield {"kunlun_ops": kunlun, "xspeedgate_ops": xspeedgate}
+
+
+@pytest.mark.parametrize("name", CONTRACT)
+def test_arguments(name: str, recorders: dict[str, Recorder]) -> None:
+    target, positional, named = CONTRACT[name]
+    call_with_names(getattr(vendor, name), positional.split() + named.split())
+    where, function = target.split(".")
+    wanted = (function, tuple(positional.split()), {key: key for key in named.split()})
+    assert recorders.pop(where).calls == [wanted]
+    assert not recorders.popitem()[1].calls
+
+
+@pytest.mark.parametrize("on_cache", [False, True])
+def test_prefill_arguments(on_cache: bool, recorders: dict[str, Recorder]) -> None:
+    """On packed keys the arguments of the paged mode are left out, not passed as None."""
+    names = PREFILL.split() + (PREFILL_ON_CACHE.split() if on_cache else [])
+    passed: dict[str, Any] = {name: name for name in names}
+    if on_cache:
+        passed["is_prefix_cache"] = True
+    vendor.prefill_attention(**passed)
+    assert recorders["kunlun_ops"].calls == [("prefill_attention", (), passed)]
+
+
+def test_every_adapter_function_is_in_the_tables() -> None:
+    assert set(vendor.__all__) == {*CONTRACT, "prefill_attention"}
+    adapted = {target for target, _, _ in CONTRACT.values()} | {"kunlun_ops.prefill_attention"}
+    emulated = {f"kunlun_ops.{name}" for name in kunlun_ops.__all__}
+    emulated |= {f"xspeedgate_ops.{name}" for name in xspeedgate_ops.__all__}
+    assert adapted == emulated
+
+
+@pytest.mark.parametrize("name", [*CONTRACT, "prefill_attention"])
+def test_emulator_takes_arguments_the_same_way(name: str) -> None:
+    """The emulator refuses what a card may refuse: by name where the contract says by position."""
+    default = ("kunlun_ops.prefill_attention", "", f"{PREFILL} {PREFILL_ON_CACHE}")
+    target, positional, named = CONTRACT.get(name, default)
+    where, function = target.split(".")
+    surface = {"kunlun_ops": kunlun_ops, "xspeedgate_ops": xspeedgate_ops}[where]
+    signature = inspect.signature(getattr(surface, function))
+    signature.bind(*positional.split(), **dict.fromkeys(named.split()))
+    if positional:
+        first, *rest = positional.split()
+        with pytest.raises(TypeError):
+            signature.bind(*rest, **dict.fromkeys(named.split()), **{first: first})
+
+
+def test_results_come_back(recorders: dict[str, Recorder]) -> None:
+    assert vendor.get_masked_input_and_mask(*[None] * 6) == "result of get_masked_input_and_mask"
+    ids = vendor.top_p_sampling_from_probs(torch.ones(1, 1), top_p=torch.ones(1))
+    assert ids == "result of top_p_sampling_from_probs"
+
+
+def test_missing_function_is_named_at_first_use() -> None:
+    old_wheel = types.SimpleNamespace(rmsnorm=lambda *args: None)
+    with library.use_libraries(kunlun_ops=old_wheel):
+        vendor.rmsnorm(None, None, None, 1e-6)
+        with pytest.raises(VendorLibraryError) as raised:
+            vendor.swiglu(x=torch.ones(1, 2), y=torch.ones(1, 1))
+        for part in ("kunlun_ops", "'swiglu'", "version", "vllm-kunlun doctor"):
+            assert part in str(raised.value)
+        missing = library.missing_symbols()
+    assert "swiglu" in missing["kunlun_ops"]
+    assert "rmsnorm" not in missing["kunlun_ops"]
+    assert missing["xspeedgate_ops"] == []
+
+
+def test_without_a_card_the_emulator_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "_libraries", None)
+    monkeypatch.setattr(device, "detect", lambda: device.Device("emulated", "for the test"))
+    assert library.libraries() == (kunlun_ops, xspeedgate_ops)
+    assert library.missing_symbols() == {"kunlun_ops": [], "xspeedgate_ops": []}
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    monkeypatch.setattr(library, "_libraries", None)
+    monkeypatch.setattr(device, "detect", lambda: device.Device("xpu", "for the test"))
+    return monkeypatch
+
+
+def test_on_a_card_the_wheels_answer(card: pytest.MonkeyPatch) -> None:
+    imported: list[str] = []
+    modules = {name: types.ModuleType(name) for name in ("cocopod", "kunlun_ops", "xspeedgate_ops")}
+
+    def import_module(name: str) -> types.ModuleType:
+        imported.append(name)
+        return modules[name]
+
+    card.setattr(library.importlib, "import_module", import_module)
+    kunlun, xspeedgate = library.libraries()
+    assert imported == ["cocopod", "kunlun_ops", "xspeedgate_ops"]
+    assert kunlun is modules["kunlun_ops"]
+    assert xspeedgate is torch.ops.xspeedgate_ops
+    library.libraries()
+    assert len(imported) == 3  # chosen once
+
+
+def test_a_broken_wheel_is_named(card: pytest.MonkeyPatch) -> None:
+    card.setitem(sys.modules, "cocopod", types.ModuleType("cocopod"))
+    card.setitem(sys.modules, "kunlun_ops", None)
+    with pytest.raises(VendorLibraryError, match="kunlun_ops cannot be imported"):
+        library.libraries()
+
+
+def test_use_libraries_restores(recorders: dict[str, Recorder]) -> None:
+    inner = Recorder()
+    with pytest.raises(KeyError), library.use_libraries(kunlun_ops=inner):
+        vendor.rmsnorm(1, 2, 3, 4)
+        raise KeyError
+    vendor.rmsnorm(5, 6, 7, 8)
+    assert inner.calls == [("rmsnorm", (1, 2, 3, 4), {})]
+    assert recorders["kunlun_ops"].calls == [("rmsnorm", (5, 6, 7, 8), {})]

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ops that vLLM looks up as ``torch.ops._C``, against vLLM's own torch code."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from vllm._custom_ops import apply_repetition_penalties_torch
+
+from vllm_kunlun.ops import vllm_kernels
+
+
+@pytest.fixture(autouse=True)
+def _defined() -> None:
+    vllm_kernels.define()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+@pytest.mark.parametrize(("rows", "tokens"), [(1, 1), (3, 17), (5, 300)])
+def test_repetition_penalties(rows: int, tokens: int, dtype: torch.dtype) -> None:
+    torch.manual_seed(rows)
+    logits = (4 * torch.randn(rows, tokens)).to(dtype)
+    logits[:, 0] = 0.0
+    in_prompt, in_output = torch.rand(2, rows, tokens) < 0.4
+    penalties = torch.empty(rows).uniform_(0.5, 2.0)
+    penalties[0] = 1.0
+    expected = logits.double()
+    apply_repetition_penalties_torch(expected, in_prompt, in_output, penalties.double())
+    kept = logits.clone()
+    returned = torch.ops._C.apply_repetition_penalties_(logits, in_prompt, in_output, penalties)
+    assert returned is None
+    tolerance = 1e-6 if dtype == torch.float32 else 2e-3
+    torch.testing.assert_close(logits.double(), expected, rtol=tolerance, atol=tolerance)
+    untouched = ~(in_prompt | in_output)
+    assert torch.equal(logits[untouched], kept[untouched])
+    assert torch.equal(logits[0], kept[0]), "a penalty of 1 changes nothing"
+
+
+def test_penalty_of_a_masked_token_stays_minus_infinity() -> None:
+    logits = torch.tensor([[float("-inf"), 2.0, -2.0]])
+    seen = torch.ones(1, 3, dtype=torch.bool)
+    torch.ops._C.apply_repetition_penalties_(logits, seen, seen, torch.tensor([2.0]))
+    assert logits.tolist() == [[float("-inf"), 1.0, -4.0]]
+
+
+def test_penalties_are_declared_as_written_in_place() -> None:
+    arguments = (torch.randn(2, 5), torch.rand(2, 5) < 0.5, torch.rand(2, 5) < 0.5, torch.ones(2))
+    op = torch.ops._C.apply_repetition_penalties_.default
+    assert op._schema.arguments[0].is_write
+    torch.library.opcheck(op, arguments, test_utils=("test_schema",))
+
+
+def test_weak_reference_is_the_same_memory() -> None:
+    tensor = torch.zeros(3)
+    alias = torch.ops._C.weak_ref_tensor(tensor)
+    assert alias.data_ptr() == tensor.data_ptr()
+    alias.fill_(4.0)
+    assert tensor.tolist() == [4.0] * 3
+
+
+def test_defining_twice_is_harmless() -> None:
+    library = vllm_kernels._library
+    vllm_kernels.define()
+    assert vllm_kernels._library is library
+
+
+def test_anything_else_of_that_library_stays_undefined() -> None:
+    assert not hasattr(torch.ops._C, "rms_norm")
