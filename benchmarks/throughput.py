@@ -158,9 +158,12 @@ def measure_import_ms() -> float:
     )
     runs = [
         subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, check=True,
+            [sys.executable, "-c", program],
+            capture_output=True,
+            text=True,
+            check=True,
             env={**os.environ, "VLLM_PLUGINS": "none"},
-        )  # fmt: skip
+        )
         for _ in range(3)
     ]
     return statistics.median(float(each.stdout.split()[-1]) for each in runs)

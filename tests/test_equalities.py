@@ -6,7 +6,6 @@ from __future__ import annotations
 import pytest
 from support.engine import engine, greedy
 from support.reference import Reference
-
 from vllm import SamplingParams
 
 NEW_TOKENS = 20
@@ -70,9 +69,14 @@ def test_one_seed_gives_one_answer_whatever_the_batch(model, prompts):
     def sampled(llm, chosen):
         parameters = [
             SamplingParams(
-                temperature=1.0, top_k=50, top_p=0.9, seed=5 + index, max_tokens=NEW_TOKENS,
-                ignore_eos=True, detokenize=False,
-            )  # fmt: skip
+                temperature=1.0,
+                top_k=50,
+                top_p=0.9,
+                seed=5 + index,
+                max_tokens=NEW_TOKENS,
+                ignore_eos=True,
+                detokenize=False,
+            )
             for index in chosen
         ]
         outputs = llm.generate(

@@ -45,6 +45,4 @@ def test_ten_prompts_in_one_batch_equal_transformers(prompts):
     for prompt, (tokens, logprobs) in zip(prompts, answers, strict=True):
         greedy_tokens, expected = reference.judge(prompt, tokens)
         assert tokens == greedy_tokens
-        torch.testing.assert_close(
-            torch.tensor(logprobs), expected, atol=LOGPROB_TOLERANCE, rtol=0
-        )
+        torch.testing.assert_close(torch.tensor(logprobs), expected, atol=LOGPROB_TOLERANCE, rtol=0)

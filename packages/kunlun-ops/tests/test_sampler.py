@@ -41,7 +41,9 @@ def limits(name: str, rows: int) -> tuple[torch.Tensor | None, torch.Tensor | No
 
 
 def draw(logits: torch.Tensor, generators: dict[int, torch.Generator], filters: str) -> list[int]:
-    ids, returned = ours.TopKTopPSampler()(logits.clone(), generators, *limits(filters, len(logits)))
+    ids, returned = ours.TopKTopPSampler()(
+        logits.clone(), generators, *limits(filters, len(logits))
+    )
     assert returned is None
     assert ids.shape == (len(logits),)
     return ids.tolist()
@@ -150,9 +152,7 @@ def test_draws_follow_the_filtered_distribution(
 def test_seeded_draws_follow_the_filtered_distribution(logits: torch.Tensor) -> None:
     row, one = logits[0], generator(23)
     sampler = ours.TopKTopPSampler()
-    ids = [
-        int(sampler(row.repeat(2, 1), {1: one}, *limits("both", 2))[0][1]) for _ in range(4_000)
-    ]
+    ids = [int(sampler(row.repeat(2, 1), {1: one}, *limits("both", 2))[0][1]) for _ in range(4_000)]
     assert p_value(torch.tensor(ids), filtered(row, *FILTERS["both"])) > SIGNIFICANCE
 
 
@@ -239,7 +239,12 @@ def test_raw_modes_return_no_values(mode: str, logits: torch.Tensor) -> None:
 
 
 def test_every_other_name_of_the_module_is_vllms() -> None:
-    for name in ("apply_top_k_top_p", "apply_top_k_only", "flashinfer_sample", "compiled_random_sample"):
+    for name in (
+        "apply_top_k_top_p",
+        "apply_top_k_only",
+        "flashinfer_sample",
+        "compiled_random_sample",
+    ):
         assert getattr(ours, name) is getattr(vllms, name)
     assert issubclass(ours.TopKTopPSampler, vllms.TopKTopPSampler)
     with pytest.raises(AttributeError, match="no_such_name"):

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """``torch.ops.vllm_kunlun`` ops of rotary position embedding."""
 
-import torch
 from torch import Tensor
 
 from vllm_kunlun.ops import vendor
@@ -19,7 +18,7 @@ def rotary_embedding_(
     cos_sin_cache: Tensor,
     is_neox: bool,
 ) -> None:
-    """Rotate ``query`` and ``key`` in place; see :func:`vllm_kunlun.ops.vendor.rotary_embedding`."""
+    """Rotate in place; see :func:`vllm_kunlun.ops.vendor.rotary_embedding`."""
     vendor.rotary_embedding(
         positions=positions,
         query=query,

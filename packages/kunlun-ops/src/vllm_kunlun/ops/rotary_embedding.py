@@ -14,7 +14,7 @@ FUSED_EPS = 1e-6
 """The vendor's function takes no epsilon; this is the one inside."""
 
 
-def Split_Norm_Rope(  # noqa: N802 - the manual's name
+def Split_Norm_Rope(
     qkv: torch.Tensor,
     cos_sin_cache: torch.Tensor,
     q_norm_weight: torch.Tensor,

@@ -52,7 +52,7 @@ def apply_repetition_penalties_(
     logits.copy_(torch.where(logits > 0, logits / penalty, logits * penalty))
 
 
-def weak_ref_tensor(input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - the schema's name
+def weak_ref_tensor(input: torch.Tensor) -> torch.Tensor:
     """A second handle on the same memory.
 
     vLLM asks for one that does not own it, to let a graph's pool reuse the memory. Plain torch has

@@ -92,7 +92,7 @@ def _check_cache(config: VllmConfig) -> None:
         return
     if cache.cache_dtype not in ("auto", "float16", "bfloat16"):
         raise UnsupportedError(
-            f"--kv-cache-dtype {cache.cache_dtype}: the P800 has no fp8 and its attention functions "
+            f"--kv-cache-dtype {cache.cache_dtype}: the P800 has no fp8, and attention functions "
             "read the cache in the model's dtype. Use --kv-cache-dtype auto."
         )
     use_mla = model is not None and model.use_mla
@@ -100,7 +100,7 @@ def _check_cache(config: VllmConfig) -> None:
         cache.block_size = MLA_BLOCK_SIZE if use_mla else DEFAULT_BLOCK_SIZE
     if use_mla and cache.block_size != MLA_BLOCK_SIZE:
         raise UnsupportedError(
-            f"--block-size {cache.block_size}: the vendor's MLA functions read the latent cache in "
+            f"--block-size {cache.block_size}: the vendor's MLA functions read their cache in "
             f"pages of {MLA_BLOCK_SIZE} tokens. Use --block-size {MLA_BLOCK_SIZE}, or leave it out."
         )
     if cache.block_size not in SUPPORTED_BLOCK_SIZES:

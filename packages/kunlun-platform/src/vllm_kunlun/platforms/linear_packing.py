@@ -2,8 +2,8 @@
 """Linear layers of an emulated device in oneDNN's own weight format.
 
 On this kind of processor a prepacked float32 weight multiplies one and a half to five times as fast
-as ``torch.nn.functional.linear`` at every batch size, so all plain layers are packed. This belongs to
-the emulated device: a card never sees it.
+as ``torch.nn.functional.linear`` at every batch size, so all plain layers are packed. This belongs
+to the emulated device: a card never sees it.
 
 A packed layer keeps one copy of its weight. The one exception is an output projection that shares
 its weight with the embedding: the embedding reads rows, which the packed form cannot give.

@@ -38,7 +38,7 @@ def attend(
 
     Source: Gemma 2, arXiv:2408.00118, section 2 (logit soft-capping).
     """
-    requests, kv_heads, size = block_table.shape[0], key_cache.shape[1], query.shape[2]
+    requests, kv_heads = block_table.shape[0], key_cache.shape[1]
     group = query.shape[1] // kv_heads
     rows = torch.arange(max_query_len, device=query.device)
     firsts = query_lens.cumsum(0) - query_lens

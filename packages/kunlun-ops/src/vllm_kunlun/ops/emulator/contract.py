@@ -112,6 +112,7 @@ def check_equal_copies(
     check_tensor(function, f"{argument}_xpu", device, (torch.int32,), 1)
     if count is not None:
         check_shape(function, f"{argument}_cpu", host, (count,))
+    assert host is not None and device is not None  # check_tensor refuses None
     if not torch.equal(host, device):
         raise VendorContractError(
             function, f"{argument}_xpu", f"equal to {argument}_cpu ({host.tolist()})",
@@ -124,6 +125,7 @@ def check_lod(
 ) -> np.ndarray:
     """Two equal LODs: first element 0, never falling. Returns the values."""
     check_equal_copies(function, argument, host, device)
+    assert host is not None
     values = host.numpy()
     ok = values.shape[0] > 0 and values[0] == 0 and (values[1:] >= values[:-1]).all()
     require(bool(ok), function, f"{argument}_cpu", "cumulative lengths from 0", values)

@@ -186,7 +186,7 @@ def _plan(
 
 def _like_lengths(keys: np.ndarray, block_size: int, page_elements: int) -> list[np.ndarray]:
     """Requests with keys, longest first, cut where the pages have halved or the group is full."""
-    pages = -(-keys // block_size)
+    pages: np.ndarray = -(-keys // block_size)
     order = np.argsort(-pages, kind="stable")[: np.count_nonzero(pages)]
     groups = []
     start = 0

@@ -265,6 +265,7 @@ def _check_paged(
     require(bool((kv_lens >= np.diff(query_lod)).all()), name, "context_kvlen_lod_cpu",
             f"at least the query length of each request ({query_lod})", kv_lod)  # fmt: skip
     check_tensor(name, "block_table", block_table, (torch.int32,), 2)
+    assert block_table is not None
     longest = int(kv_lens.max(initial=0))
     ok = block_table.shape[0] == requests and block_table.shape[1] * k.shape[2] >= longest
     require(ok, name, "block_table", f"[{requests}, pages of {longest} tokens]",
@@ -298,7 +299,7 @@ def _table_rows(
     available: int,
     alternate: bool,
 ) -> torch.Tensor:
-    counts = -(-kv_lens // block_size)
+    counts: np.ndarray = -(-kv_lens // block_size)
     table = table[:, : int(counts.max())]
     unused = torch.from_numpy(np.arange(table.shape[1]) >= counts[:, None])
     return head_rows(name, "block_table", table, unused, kv_heads, available, alternate)

@@ -16,7 +16,7 @@ __all__ = ["KunlunParallelLMHead", "KunlunVocabParallelEmbedding"]
 
 
 class KunlunVocabParallelEmbedding(VocabParallelEmbedding):
-    """Rows of this rank's slice of the vocabulary, zeros for other ranks' tokens, summed over ranks.
+    """Rows of this rank's slice of the vocabulary, zeros for other tokens, summed over ranks.
 
     With one rank there is nothing to mask and this is a plain look-up.
     """

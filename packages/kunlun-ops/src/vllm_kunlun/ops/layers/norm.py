@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import torch
 from vllm.model_executor.layers.layernorm import GemmaRMSNorm, RMSNorm
 
@@ -10,7 +12,7 @@ from vllm_kunlun.ops import norm
 
 __all__ = ["KunlunGemmaRMSNorm", "KunlunRMSNorm"]
 
-Normalised = torch.Tensor | tuple[torch.Tensor, torch.Tensor]
+Normalised: TypeAlias = "torch.Tensor | tuple[torch.Tensor, torch.Tensor]"
 
 
 class KunlunRMSNorm(RMSNorm):

@@ -17,7 +17,7 @@ __all__ = ["ROTARY_LAYERS", "KunlunRotaryEmbedding"]
 
 
 class _KunlunRotation:
-    """``forward_oot`` of a rotary embedding whose table is ``cos_sin_cache`` (cos half, sin half)."""
+    """``forward_oot`` of a rotary embedding whose table is ``cos_sin_cache``: cos, then sin."""
 
     cos_sin_cache: torch.Tensor
     head_size: int
@@ -61,7 +61,7 @@ def _with_same_forward() -> dict[str, type]:
             isinstance(layer, type)
             and issubclass(layer, RotaryEmbedding)
             and layer is not RotaryEmbedding
-            and layer.forward_native is RotaryEmbedding.forward_native
+            and layer.forward_native is RotaryEmbedding.forward_native  # type: ignore[attr-defined]
         ):
             layers[name] = type(
                 f"Kunlun{name}",
