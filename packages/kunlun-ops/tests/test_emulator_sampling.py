@@ -111,7 +111,8 @@ def test_tokens_of_no_probability_never_come() -> None:
 
 def test_nucleus_wider_than_the_first_ranking(monkeypatch: pytest.MonkeyPatch) -> None:
     """A flat row needs more tokens than are ranked at first; a peaked one beside it does not."""
-    monkeypatch.setattr(sampling, "NUCLEUS_TOKENS", 8)
+    monkeypatch.setattr(sampling, "SMALL_VOCABULARY", 40)
+    monkeypatch.setattr(sampling, "NUCLEUS_SHARE", 7)
     torch.manual_seed(1)
     flat, peaked = torch.full((50,), 0.02), torch.full((50,), 1e-4)
     flat[0], peaked[3] = 0.03, 1 - 49e-4

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vllm.logger import init_logger
 
-from vllm_kunlun.platforms import envs
+from vllm_kunlun.platforms import checkpoint, envs
 from vllm_kunlun.platforms.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ def _check_model(config: VllmConfig) -> None:
             "--enable-sleep-mode needs CUDA's virtual memory API, which this device has not. "
             "Leave it out; to free the device, stop the server."
         )
+    if (folder := Path(model.model)).is_dir():
+        checkpoint.check_files(folder)
     # Cascade attention is a kernel of another backend; ours has no shared-prefix pass.
     model.disable_cascade_attn = True
 

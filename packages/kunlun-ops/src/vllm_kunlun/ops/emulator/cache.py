@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import NamedTuple
 
 import torch
@@ -25,7 +26,11 @@ __all__ = [
     "reshape_and_cache_flash",
 ]
 
+WORKSPACE_ELEMENTS = 1 << 25
+"""Largest gathered copy whose memory is kept (128 MiB)."""
+
 _SLOT_DTYPES = (torch.int64, torch.int32)
+_workspaces = threading.local()
 
 
 class _Slots(NamedTuple):
@@ -178,11 +183,31 @@ def head_rows(
     return _pages.get(key, (table,) if unused is None else (table, unused), make)
 
 
-def gather_heads(cache: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """``[n, KVH, P * block_size, D]`` in float32 from dense pages, in one copy."""
+def gather_heads(cache: torch.Tensor, rows: torch.Tensor, purpose: str) -> torch.Tensor:
+    """``[n, KVH, P * block_size, D]`` in float32 from dense pages, in one copy.
+
+    The result may lie in memory that the next call for the same ``purpose`` overwrites.
+    """
     blocks, heads, block_size, size = cache.shape
-    flat = cache.view(blocks * heads, block_size * size).index_select(0, rows.view(-1))
-    return flat.view(rows.shape[0], heads, -1, size).float()
+    flat = cache.view(blocks * heads, block_size * size)
+    result = _workspace(purpose, rows.numel(), block_size * size)
+    if cache.dtype == torch.float32:
+        torch.index_select(flat, 0, rows.view(-1), out=result)
+    else:
+        result.copy_(flat.index_select(0, rows.view(-1)))
+    return result.view(rows.shape[0], heads, -1, size)
+
+
+def _workspace(purpose: str, rows: int, width: int) -> torch.Tensor:
+    """Uninitialised float32 memory that is kept: touching fresh pages takes longer than the copy."""
+    elements = rows * width
+    buffer: torch.Tensor | None = getattr(_workspaces, purpose, None)
+    if buffer is None or buffer.numel() < elements:
+        with torch.inference_mode(False):
+            buffer = torch.empty(elements, dtype=torch.float32)
+        if elements <= WORKSPACE_ELEMENTS:
+            setattr(_workspaces, purpose, buffer)
+    return buffer[:elements].view(rows, width)
 
 
 def blank_rows_(heads: torch.Tensor, tokens: torch.Tensor) -> None:

@@ -39,6 +39,9 @@ GROUP_ELEMENTS = 1 << 20
 allocator's free lists."""
 
 
+SHORTEST_SHARE = 0.5
+
+
 class _Group(NamedTuple):
     """``n`` requests worked on together: ``P`` pages and ``L <= P * block_size`` keys each."""
 
@@ -146,8 +149,8 @@ def _attend(
     requests, qlen, kv_heads, heads_per_kv, size = query.shape
     rows = qlen * heads_per_kv
     queries = query.transpose(1, 2).reshape(-1, rows, size).float() * scale  # [n * KVH, .., D]
-    keys = gather_heads(key_cache, page_rows).flatten(0, 1)[:, : group.length]
-    values = gather_heads(value_cache, page_rows)
+    keys = gather_heads(key_cache, page_rows, "keys").flatten(0, 1)[:, : group.length]
+    values = gather_heads(value_cache, page_rows, "values")
     if group.past_end is not None:
         blank_rows_(values, group.past_end)
     values = values.flatten(0, 1)[:, : group.length]
@@ -192,7 +195,7 @@ def _like_lengths(keys: np.ndarray, block_size: int, page_elements: int) -> list
     start = 0
     while start < order.size:
         longest = int(pages[order[start]])
-        shorter = np.searchsorted(-pages[order], -(longest // 2), side="left")
+        shorter = np.searchsorted(-pages[order], -int(longest * SHORTEST_SHARE), side="left")
         full = start + max(1, GROUP_ELEMENTS // (longest * page_elements))
         stop = min(max(int(shorter), start + 1), full, order.size)
         groups.append(np.sort(order[start:stop]))

@@ -130,7 +130,8 @@ def prefill_attention(
                 name, table, kv, k.shape[2], kv_heads, keys.shape[0], alternate
             )
             group_keys, group_values = (
-                _cached_heads(cache, table_rows, kv) for cache in (keys, values)
+                _cached_heads(cache, table_rows, kv, purpose)
+                for cache, purpose in ((keys, "keys"), (values, "values"))
             )
         else:
             group_keys, group_values = (_gather_tokens(packed, rows).transpose(1, 2)
@@ -305,9 +306,11 @@ def _table_rows(
     return head_rows(name, "block_table", table, unused, kv_heads, available, alternate)
 
 
-def _cached_heads(cache: torch.Tensor, rows: torch.Tensor, kv_lens: np.ndarray) -> torch.Tensor:
+def _cached_heads(
+    cache: torch.Tensor, rows: torch.Tensor, kv_lens: np.ndarray, purpose: str
+) -> torch.Tensor:
     """``[n, KVH, Lk, D]``, zeros past each request's end (memory there may hold anything)."""
-    heads = gather_heads(cache, rows)
+    heads = gather_heads(cache, rows, purpose)
     longest = int(kv_lens.max())
     if (kv_lens != longest).any():
         past_end = np.arange(heads.shape[2]) >= kv_lens[:, None]

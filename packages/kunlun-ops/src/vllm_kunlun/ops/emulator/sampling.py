@@ -17,8 +17,11 @@ __all__ = [
     "top_p_sampling_from_probs",
 ]
 
-NUCLEUS_TOKENS = 1024
-"""Ranked first for a nucleus; a row that needs more has all its tokens ranked."""
+NUCLEUS_SHARE = 64
+"""One token in so many is ranked first for a nucleus (from there torch's topk is a short heap); a
+row that needs more has all its tokens ranked."""
+SMALL_VOCABULARY = 4096
+"""Up to here all tokens are ranked at once."""
 
 
 def top_p_sampling_from_probs(
@@ -28,11 +31,12 @@ def top_p_sampling_from_probs(
     name = "top_p_sampling_from_probs"
     _check_probs(name, probs)
     _check_top_p(name, top_p, probs.shape[0])
-    width = min(NUCLEUS_TOKENS, probs.shape[1])
+    tokens = probs.shape[1]
+    width = tokens if tokens <= SMALL_VOCABULARY else tokens // NUCLEUS_SHARE
     ranked, ids = probs.topk(width, dim=-1)
     mass = ranked.cumsum(-1, dtype=torch.float64)
     drawn = _draw(name, mass, _nucleus(mass, top_p), ids)
-    if width < probs.shape[1]:
+    if width < tokens:
         open_rows = (mass[:, -1] < top_p).nonzero().squeeze(1)
         if open_rows.numel():
             ranked, ids = probs[open_rows].sort(dim=-1, descending=True)

@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the platform refuses and fills in, through vLLM's own ``EngineArgs``."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from vllm.config import CompilationMode, CUDAGraphMode
+from vllm.engine.arg_utils import EngineArgs
+
+from vllm_kunlun.platforms import configuration, envs
+from vllm_kunlun.platforms.errors import UnsupportedError
+
+_DENSE = {
+    "architectures": ["Qwen2ForCausalLM"],
+    "model_type": "qwen2",
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "vocab_size": 128,
+    "max_position_embeddings": 256,
+    "torch_dtype": "float16",
+}
+_LATENT = {
+    **_DENSE,
+    "architectures": ["DeepseekV2ForCausalLM"],
+    "model_type": "deepseek_v2",
+    "kv_lora_rank": 32,
+    "q_lora_rank": None,
+    "qk_nope_head_dim": 32,
+    "qk_rope_head_dim": 16,
+    "v_head_dim": 32,
+    "n_routed_experts": None,
+}
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("VLLM_WORKER_MULTIPROC_METHOD", "VLLM_DISABLE_SHARED_EXPERTS_STREAM"):
+        monkeypatch.setenv(name, "")  # so that monkeypatch restores what the platform sets
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> Any:
+    """``build(option=...)``: the engine configuration of a small model with these options."""
+
+    def make(model: dict[str, Any] = _DENSE, **options: Any) -> Any:
+        (tmp_path / "config.json").write_text(json.dumps(model))
+        arguments = {"model": str(tmp_path), "skip_tokenizer_init": True, **options}
+        return EngineArgs(**arguments).create_engine_config()
+
+    return make
+
+
+def refusal(build: Any, *args: Any, **options: Any) -> str:
+    """The message under which these options are refused."""
+    # vLLM's own validation may wrap the error; the sentence has to reach the user all the same.
+    with pytest.raises(ValueError) as caught:
+        build(*args, **options)
+    return str(caught.value)
+
+
+# ------------------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    ("options", "sentences"),
+    [
+        ({"enable_sleep_mode": True}, ["Sleep mode is not supported"]),  # vLLM asks the platform
+        ({"kv_cache_dtype": "fp8"}, ["--kv-cache-dtype fp8", "--kv-cache-dtype auto"]),
+        ({"kv_cache_dtype": "fp8_e5m2"}, ["--kv-cache-dtype fp8_e5m2"]),
+        ({"block_size": 8}, ["--block-size 8", "16, 32, 64, 128"]),
+        ({"block_size": 256}, ["--block-size 256", "16, 32, 64, 128"]),
+        ({"quantization": "fp8"}, ["quantization='fp8'", "int8", "AWQ"]),
+        (
+            {"tensor_parallel_size": 2, "decode_context_parallel_size": 2},
+            ["context parallelism", "--tensor-parallel-size"],
+        ),
+        ({"enable_dbo": True}, ["--enable-dbo", "Leave it out"]),
+    ],
+    ids=lambda item: "-".join(map(str, item)) if isinstance(item, dict) else "",
+)
+def test_refused(build: Any, options: dict[str, Any], sentences: list[str]) -> None:
+    message = refusal(build, **options)
+    for sentence in sentences:
+        assert sentence in message
+
+
+def test_sleep_mode_that_got_past_vllm_is_refused(build: Any) -> None:
+    config = build()
+    config.model_config.enable_sleep_mode = True
+    with pytest.raises(UnsupportedError, match="--enable-sleep-mode.*stop the server"):
+        configuration.check_and_update(config, on_card=False)
+
+
+def test_a_latent_cache_in_other_pages_is_refused(build: Any) -> None:
+    message = refusal(build, _LATENT, block_size=16)
+    assert "--block-size 16" in message and "--block-size 64" in message
+
+
+@pytest.mark.parametrize("method", sorted(configuration._NO_FP8))
+def test_quantisation_without_arithmetic_on_the_card(method: str) -> None:
+    with pytest.raises(UnsupportedError, match=f"quantization='{method}'"):
+        configuration.check_quantization(method)
+
+
+@pytest.mark.parametrize("method", ["awq", "gptq", "compressed-tensors", "gguf"])
+def test_quantisation_that_is_allowed(method: str) -> None:
+    configuration.check_quantization(method)
+
+
+# ------------------------------------------------------------------------------- defaults
+
+
+def test_defaults_of_an_emulated_device(build: Any) -> None:
+    config = build()
+    assert config.cache_config.block_size == 16
+    assert config.model_config.disable_cascade_attn
+    assert config.parallel_config.worker_cls == configuration.WORKER_EMULATED
+    assert config.parallel_config.distributed_executor_backend == "uni"
+    assert config.parallel_config.disable_custom_all_reduce
+    assert config.scheduler_config.async_scheduling is False
+    compilation = config.compilation_config
+    assert compilation.backend == "eager"
+    assert compilation.mode == CompilationMode.VLLM_COMPILE
+    assert compilation.cudagraph_mode == CUDAGraphMode.NONE
+    assert compilation.cudagraph_capture_sizes == []
+    assert compilation.compile_sizes == []
+    assert compilation.custom_ops == ["all"]
+    assert not compilation.use_inductor_graph_partition
+    passes = compilation.pass_config
+    assert not passes.fuse_norm_quant and not passes.fuse_act_quant and not passes.enable_sp
+    assert os.environ["VLLM_WORKER_MULTIPROC_METHOD"] == "spawn"
+
+
+def test_eager_is_honoured(build: Any) -> None:
+    assert build(enforce_eager=True).compilation_config.mode == CompilationMode.NONE
+
+
+def test_a_latent_cache_gets_pages_of_64(build: Any) -> None:
+    assert build(_LATENT).cache_config.block_size == configuration.MLA_BLOCK_SIZE == 64
+
+
+def test_what_the_user_set_stays(build: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_WORKER_MULTIPROC_METHOD", "fork")
+    config = build(
+        block_size=64,
+        worker_cls="somewhere.else.Worker",
+        distributed_executor_backend="mp",
+        kv_cache_dtype="auto",
+        max_num_seqs=7,
+    )
+    assert config.cache_config.block_size == 64
+    assert config.parallel_config.worker_cls == "somewhere.else.Worker"
+    assert config.parallel_config.distributed_executor_backend == "mp"
+    assert config.scheduler_config.max_num_seqs == 7
+    assert os.environ["VLLM_WORKER_MULTIPROC_METHOD"] == "fork"
+    assert envs.set_default("VLLM_WORKER_MULTIPROC_METHOD", "spawn") is False
+
+
+def test_ranks_run_in_processes_of_their_own(build: Any) -> None:
+    config = build(tensor_parallel_size=2)
+    assert config.parallel_config.distributed_executor_backend == "mp"
+
+
+def test_more_requests_than_the_decode_function_takes(build: Any) -> None:
+    config = build(max_num_seqs=2048, max_num_batched_tokens=4096)
+    assert config.scheduler_config.max_num_seqs == configuration.MAX_DECODE_BATCH == 1023
+
+
+@pytest.mark.parametrize("asked", ["none", "all", "+rms_norm"])
+def test_our_layers_are_on_whatever_was_asked(build: Any, asked: str) -> None:
+    names = build(compilation_config={"custom_ops": [asked]}).compilation_config.custom_ops
+    assert names.count("all") == 1 and "none" not in names
+    assert ("+rms_norm" in names) == (asked == "+rms_norm")
+
+
+def test_compilation_that_was_asked_for_is_kept_and_uses_no_code_generator(build: Any) -> None:
+    config = build(compilation_config={"mode": 3, "backend": "inductor"})
+    assert config.compilation_config.mode == CompilationMode.VLLM_COMPILE
+    assert config.compilation_config.backend == "eager"
+
+
+# -------------------------------------------------------------------------------- a card
+
+
+def on_card(config: Any) -> Any:
+    """The same configuration as it comes out where there is a card."""
+    config.parallel_config.worker_cls = "auto"
+    configuration.check_and_update(config, on_card=True)
+    return config
+
+
+def test_a_card_is_driven_by_vllms_worker(build: Any) -> None:
+    assert on_card(build()).parallel_config.worker_cls == "vllm.v1.worker.gpu_worker.Worker"
+
+
+@pytest.mark.parametrize(
+    ("asked", "given"),
+    [
+        (CUDAGraphMode.FULL, CUDAGraphMode.PIECEWISE),
+        (CUDAGraphMode.FULL_AND_PIECEWISE, CUDAGraphMode.PIECEWISE),
+        (CUDAGraphMode.FULL_DECODE_ONLY, CUDAGraphMode.PIECEWISE),
+        (CUDAGraphMode.PIECEWISE, CUDAGraphMode.PIECEWISE),
+        (CUDAGraphMode.NONE, CUDAGraphMode.NONE),
+        (None, CUDAGraphMode.NONE),
+    ],
+    ids=str,
+)
+def test_graphs_on_a_card_never_hold_attention(build: Any, asked: Any, given: Any) -> None:
+    config = build()
+    config.compilation_config.cudagraph_mode = asked
+    config.compilation_config.cudagraph_capture_sizes = [1, 2, 4]
+    on_card(config)
+    assert config.compilation_config.cudagraph_mode == given
+    if given == CUDAGraphMode.PIECEWISE:
+        assert config.compilation_config.cudagraph_capture_sizes == [1, 2, 4]

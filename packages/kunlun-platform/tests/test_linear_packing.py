@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Packed linear layers against ``torch.nn.functional.linear`` in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+import torch.nn.functional as F
+from vllm.config import VllmConfig, set_current_vllm_config
+from vllm.model_executor.layers import vocab_parallel_embedding
+from vllm.model_executor.layers.linear import ReplicatedLinear
+from vllm.model_executor.layers.vocab_parallel_embedding import (
+    ParallelLMHead,
+    VocabParallelEmbedding,
+)
+
+from vllm_kunlun.platforms import linear_packing
+
+pytestmark = pytest.mark.skipif(
+    not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN"
+)
+
+
+@pytest.fixture(autouse=True)
+def _one_rank(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(vocab_parallel_embedding, "get_tensor_model_parallel_world_size", lambda: 1)
+    monkeypatch.setattr(vocab_parallel_embedding, "get_tensor_model_parallel_rank", lambda: 0)
+    torch.manual_seed(0)
+    with set_current_vllm_config(VllmConfig()):
+        yield
+
+
+def randomised(model: torch.nn.Module) -> torch.nn.Module:
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_()
+    return model
+
+
+def linear(rows: int, columns: int, *, bias: bool = False, dtype: torch.dtype = torch.float32):
+    return randomised(ReplicatedLinear(columns, rows, bias=bias, params_dtype=dtype))
+
+
+def exact(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    wide = None if bias is None else bias.double()
+    return F.linear(x.double(), weight.double(), wide).float()
+
+
+# -------------------------------------------------------------------------------- values
+
+
+@pytest.mark.parametrize("lead", [(1,), (16,), (3, 5), (0,)], ids=str)
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (33, 17), (96, 64), (200, 129)])
+@pytest.mark.parametrize("bias", [False, True], ids=["plain", "bias"])
+def test_packed_layer(bias: bool, rows: int, columns: int, lead: tuple[int, ...]) -> None:
+    layer = linear(rows, columns, bias=bias)
+    weight = layer.weight.detach().clone()
+    x = torch.randn(*lead, columns)
+    expected = exact(x, weight, layer.bias)
+    assert linear_packing.pack(layer) == 1
+    got, _ = layer(x)
+    torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5 * columns**0.5)
+
+
+def test_packed_layer_on_a_slice_of_a_wider_tensor() -> None:
+    layer = linear(24, 16)
+    weight = layer.weight.detach().clone()
+    x = torch.randn(5, 40)[:, 3:19]
+    linear_packing.pack(layer)
+    torch.testing.assert_close(layer(x)[0], exact(x, weight, None), rtol=1e-5, atol=5e-5)
+
+
+def test_layers_do_not_share_a_packed_weight() -> None:
+    model = torch.nn.ModuleList([linear(8, 8), linear(8, 8), linear(8, 8)])
+    weights = [layer.weight.detach().clone() for layer in model]
+    assert linear_packing.pack(model) == 3
+    x = torch.randn(2, 8)
+    for layer, weight in zip(model, weights, strict=True):
+        torch.testing.assert_close(layer(x)[0], exact(x, weight, None), rtol=1e-5, atol=5e-5)
+
+
+def test_the_op_is_what_torch_expects_of_an_op() -> None:
+    layer = linear(6, 4, bias=True)
+    linear_packing.pack(layer)
+    torch.library.opcheck(
+        torch.ops.vllm_kunlun_emulated.packed_linear.default,
+        (torch.randn(3, 4), layer.quant_method.handle, 6, layer.bias),
+        test_utils=("test_schema", "test_faketensor", "test_aot_dispatch_dynamic"),
+    )
+
+
+def test_packed_layer_inside_a_compiled_graph() -> None:
+    layer = linear(6, 4)
+    weight = layer.weight.detach().clone()
+    linear_packing.pack(layer)
+    compiled = torch.compile(lambda x: layer(x)[0] * 2, backend="eager", fullgraph=True)
+    x = torch.randn(3, 4)
+    torch.testing.assert_close(compiled(x), 2 * exact(x, weight, None), rtol=1e-5, atol=5e-5)
+
+
+# -------------------------------------------------------------------------------- memory
+
+
+def test_one_copy_of_a_weight_is_kept() -> None:
+    layer = linear(24, 16)
+    linear_packing.pack(layer)
+    assert layer.weight.is_meta
+    assert layer.weight.shape == (24, 16) and layer.weight.dtype == torch.float32
+    assert not layer.weight.requires_grad
+
+
+def test_packing_again_finds_nothing() -> None:
+    model = torch.nn.ModuleList([linear(8, 8), linear(8, 8)])
+    assert linear_packing.pack(model) == 2
+    assert linear_packing.pack(model) == 0
+
+
+# --------------------------------------------------------------------- output projections
+
+
+class Model(torch.nn.Module):
+    """An embedding, one linear layer and an output projection, tied as vLLM's models tie them."""
+
+    def __init__(self, tie: str) -> None:
+        super().__init__()
+        self.embed_tokens = VocabParallelEmbedding(50, 16)
+        self.mlp = ReplicatedLinear(16, 16, bias=False)
+        if tie == "module":
+            self.lm_head = self.embed_tokens
+        else:
+            self.lm_head = ParallelLMHead(50, 16)
+            if tie == "weight":
+                self.lm_head = self.lm_head.tie_weights(self.embed_tokens)
+
+
+@pytest.mark.parametrize("tie", ["module", "weight", "none"])
+def test_output_projection(tie: str) -> None:
+    model = randomised(Model(tie))
+    rows = model.embed_tokens.weight.detach().clone()
+    projection = model.lm_head.weight.detach().clone()
+    assert torch.equal(rows, projection) == (tie != "none")
+    count = linear_packing.pack(model)
+    assert isinstance(count, int) and count == 2
+
+    hidden = torch.randn(3, 16)
+    logits = model.lm_head.quant_method.apply(model.lm_head, hidden, bias=None)
+    expected = exact(hidden, projection, None)
+    torch.testing.assert_close(logits, expected, rtol=1e-5, atol=5e-5)
+
+    ids = torch.tensor([0, 7, 49, 7])
+    assert torch.equal(model.embed_tokens(ids), rows[ids]), "the embedding lost its rows"
+    assert not model.embed_tokens.weight.is_meta
+    assert model.lm_head.weight.is_meta == (tie == "none")
+
+
+# ---------------------------------------------------------------------------- left alone
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_half_precision_stays(dtype: torch.dtype) -> None:
+    layer = linear(8, 8, dtype=dtype)
+    assert linear_packing.pack(layer) == 0
+    assert not layer.weight.is_meta
+
+
+def test_what_is_no_layer_of_vllm_stays() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Embedding(4, 4))
+    assert linear_packing.pack(model) == 0
+    assert not model[0].weight.is_meta
+
+
+def test_an_embedding_that_is_no_output_projection_stays() -> None:
+    embedding = randomised(VocabParallelEmbedding(50, 16))
+    assert linear_packing.pack(torch.nn.ModuleDict({"embed_tokens": embedding})) == 0
+    assert not embedding.weight.is_meta
+
+
+def test_without_onednn_nothing_is_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    layer = linear(8, 8)
+    assert linear_packing.pack(layer) == 0
+    assert not layer.weight.is_meta
