@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What registering costs in a process that has just started: imports, and time."""
+"""What registering costs in a process that has just started: which modules it imports."""
 
 from __future__ import annotations
 
@@ -33,32 +33,28 @@ MODULES = [
 ]
 
 MEASURE = """
-    import json, sys, time
+    import json, sys
     # vLLM has imported these before it asks a platform plugin anything.
     import importlib.metadata, logging, packaging.specifiers
     from pydantic import BaseModel
     class Warm(BaseModel):  # loads the machinery that builds models
         field: int | None = None
     before = set(sys.modules)
-    start = time.perf_counter()
     for name in {modules!r}:
         __import__(name)
     from vllm_kunlun.platforms import device, import_hook, patch_ledger, version
     import_hook.GROUP, patch_ledger.GROUP = "planted.module_redirects", "planted.patches"
-    imported = time.perf_counter()
     device.detect("auto")
     version.check_vllm()
     import_hook.install()
     patch_ledger.install()
-    end = time.perf_counter()
     assert len(import_hook.report()) == len(patch_ledger.report()) == 1
     heavy = [n for n in ("torch", "vllm", "numpy", "transformers") if n in sys.modules]
-    print(json.dumps({{"import_ms": 1e3 * (imported - start), "install_ms": 1e3 * (end - imported),
-                       "heavy": heavy}}))
+    print(json.dumps({{"heavy": heavy}}))
     """
 
 
-def test_registering_is_cheap_and_imports_nothing_heavy(ground) -> None:
+def test_registering_imports_nothing_heavy(ground) -> None:
     module = ground.module("victim.mod", "x = 1\n" * 2000)
     ground.module("victim.other", "x = 1\n" * 2000 + "def f(): ...\n")
     function = source_sha256("victim.other:f")
@@ -66,11 +62,6 @@ def test_registering_is_cheap_and_imports_nothing_heavy(ground) -> None:
     ground.distribution(
         "wheel", redirects={"one": "providers:redirects"}, patches={"one": "providers:patches"}
     )
-    runs = []
-    for _ in range(3):
-        ran = ground.python(MEASURE.format(modules=MODULES))
-        assert ran.returncode == 0, ran.stderr
-        runs.append(json.loads(ran.stdout))
-    assert all(run["heavy"] == [] for run in runs)
-    # The best of three: the bound is on our work, not on what else the machine does.
-    assert min(run["import_ms"] + run["install_ms"] for run in runs) < 100, runs
+    ran = ground.python(MEASURE.format(modules=MODULES))
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout)["heavy"] == []

@@ -37,3 +37,8 @@ class KunlunCommunicator(DeviceCommunicatorBase):
         """Sum over the group, written into ``input_``."""
         dist.all_reduce(input_, group=self.device_group)
         return input_
+
+    def broadcast(self, tensor: torch.Tensor, src: int = 0) -> torch.Tensor:
+        """Copy ``tensor`` of the group's rank ``src`` into every rank's, in place."""
+        dist.broadcast(tensor, src=self.ranks[src], group=self.device_group)
+        return tensor

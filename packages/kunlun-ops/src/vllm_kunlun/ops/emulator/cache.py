@@ -199,7 +199,7 @@ def gather_heads(cache: torch.Tensor, rows: torch.Tensor, purpose: str) -> torch
 
 
 def _workspace(purpose: str, rows: int, width: int) -> torch.Tensor:
-    """Uninitialised float32 memory that is kept: touching fresh pages takes longer than the copy."""
+    """Uninitialised float32 memory that is kept: fresh pages cost more than the copy into them."""
     elements = rows * width
     buffer: torch.Tensor | None = getattr(_workspaces, purpose, None)
     if buffer is None or buffer.numel() < elements:

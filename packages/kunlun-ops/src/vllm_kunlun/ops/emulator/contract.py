@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 
 from vllm_kunlun.platforms.errors import KunlunError
@@ -122,13 +122,13 @@ def check_equal_copies(
 
 def check_lod(
     function: str, argument: str, host: torch.Tensor | None, device: torch.Tensor | None
-) -> np.ndarray:
+) -> list[int]:
     """Two equal LODs: first element 0, never falling. Returns the values."""
     check_equal_copies(function, argument, host, device)
-    assert host is not None
-    values = host.numpy()
-    ok = values.shape[0] > 0 and values[0] == 0 and (values[1:] >= values[:-1]).all()
-    require(bool(ok), function, f"{argument}_cpu", "cumulative lengths from 0", values)
+    assert host is not None  # check_equal_copies refuses None
+    values: list[int] = host.tolist()
+    ok = bool(values) and values[0] == 0 and all(map(operator.le, values, values[1:]))
+    require(ok, function, f"{argument}_cpu", "cumulative lengths from 0", values)
     return values
 
 

@@ -39,9 +39,6 @@ GROUP_ELEMENTS = 1 << 20
 allocator's free lists."""
 
 
-SHORTEST_SHARE = 0.5
-
-
 class _Group(NamedTuple):
     """``n`` requests worked on together: ``P`` pages and ``L <= P * block_size`` keys each."""
 
@@ -195,7 +192,7 @@ def _like_lengths(keys: np.ndarray, block_size: int, page_elements: int) -> list
     start = 0
     while start < order.size:
         longest = int(pages[order[start]])
-        shorter = np.searchsorted(-pages[order], -int(longest * SHORTEST_SHARE), side="left")
+        shorter = np.searchsorted(-pages[order], -(longest // 2), side="left")
         full = start + max(1, GROUP_ELEMENTS // (longest * page_elements))
         stop = min(max(int(shorter), start + 1), full, order.size)
         groups.append(np.sort(order[start:stop]))

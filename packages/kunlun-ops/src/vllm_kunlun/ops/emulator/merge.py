@@ -9,7 +9,7 @@ import torch
 
 from vllm_kunlun.ops.emulator.contract import check_same, check_shape, check_tensor
 
-__all__ = ["attention_merge_stage", "merge"]
+__all__ = ["attention_merge_stage"]
 
 
 def attention_merge_stage(
@@ -36,24 +36,12 @@ def attention_merge_stage(
     ):  # fmt: skip
         check_tensor(name, argument, value, (torch.float32,))
         check_shape(name, argument, value, (heads, tokens))
-    total, lse = merge(
-        *((part.float(), lse.T) for part, lse in (
-            (prefix_output, prefix_lse), (suffix_output, suffix_lse)
-        ))
-    )  # fmt: skip
-    output.copy_(total)
-    output_lse.copy_(lse.T)
-
-
-def merge(
-    first: tuple[torch.Tensor, torch.Tensor], second: tuple[torch.Tensor, torch.Tensor]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two pairs of output ``[..., D]`` and log-sum-exp ``[...]`` into one, in float32."""
-    lses = [lse.masked_fill(lse.isposinf(), -math.inf) for _, lse in (first, second)]
+    lses = [lse.masked_fill(lse.isposinf(), -math.inf) for lse in (prefix_lse, suffix_lse)]
     merged = torch.logaddexp(lses[0], lses[1])
-    total = torch.zeros_like(first[0])
-    for (part, _), lse in zip((first, second), lses, strict=True):
-        weight = torch.exp(lse - merged).masked_fill_(lse.isneginf(), 0.0).unsqueeze(-1)
+    total = torch.zeros(output.shape)
+    for part, lse in zip((prefix_output, suffix_output), lses, strict=True):
+        weight = torch.exp(lse - merged).masked_fill_(lse.isneginf(), 0.0).T.unsqueeze(-1)
         # A side without keys may hold anything, NaN too.
         total += torch.where(weight > 0, part * weight, 0.0)
-    return total, merged
+    output.copy_(total)
+    output_lse.copy_(merged)

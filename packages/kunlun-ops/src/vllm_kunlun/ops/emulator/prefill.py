@@ -8,7 +8,9 @@ groups grows with the logarithm of the lengths, never with the number of request
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import operator
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +24,7 @@ from vllm_kunlun.ops.emulator.cache import (
     head_rows,
 )
 from vllm_kunlun.ops.emulator.contract import (
+    VendorContractError,
     check_heads,
     check_lod,
     check_shape,
@@ -29,7 +32,6 @@ from vllm_kunlun.ops.emulator.contract import (
     check_window,
     require,
 )
-from vllm_kunlun.ops.emulator.merge import merge
 
 __all__ = ["prefill_attention"]
 
@@ -52,6 +54,29 @@ class _Mask(NamedTuple):
     @property
     def is_plain(self) -> bool:
         return self.left < 0 and self.right < 0 and self.alibi is None
+
+
+class _Group(NamedTuple):
+    """``n`` requests of like lengths."""
+
+    members: torch.Tensor | slice
+    rows: torch.Tensor | slice
+    """Tokens: one request is a slice, else ``[n * Lq]``; past a request's end its last token
+    stands again."""
+    real: torch.Tensor | None
+    """bool ``[n, Lq]``: rows that are tokens; None for one request."""
+    tokens: torch.Tensor | slice
+    """The tokens of those rows."""
+    query_len: int
+    kv_len: int
+    contexts: np.ndarray
+    """``[n]``: keys before the first query."""
+    kv_lens: np.ndarray
+    """``[n]``."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.contexts), self.query_len
 
 
 def prefill_attention(
@@ -87,80 +112,63 @@ def prefill_attention(
     check_shape(name, "out", out, q.shape)
     tokens, heads, size = q.shape
     query_lod = check_lod(name, "context_qlen_lod", context_qlen_lod_cpu, context_qlen_lod_xpu)
-    require(query_lod[-1] == tokens, name, "context_qlen_lod_cpu",
-            f"a LOD of {tokens} tokens", query_lod)  # fmt: skip
+    if query_lod[-1] != tokens:
+        expected = f"a LOD of {tokens} tokens"
+        raise VendorContractError(name, "context_qlen_lod_cpu", expected, query_lod)
     check_window(name, "swa_left", swa_left)
     require(swa_right >= -1, name, "swa_right", "-1 (off) or a distance", swa_right)
-    per_head = (
+    for argument, value, shape in (
         ("alibi_slopes", alibi_slopes, (heads,)),
         ("softmax_lse", softmax_lse, (heads, tokens)),
-    )
-    for argument, value, shape in per_head:
+    ):
         if value is not None:
             check_tensor(name, argument, value, (torch.float32,))
             check_shape(name, argument, value, shape)
     if is_prefix_cache:
-        kv_lod = _check_paged(
-            name, q, k, v, block_table, query_lod, context_kvlen_lod_cpu, context_kvlen_lod_xpu
-        )
-        kv_heads, alternate = k.shape[1], not k.is_contiguous()
-        keys, values = dense_pages(k), dense_pages(v)
+        kv_lod = check_lod(name, "context_kvlen_lod", context_kvlen_lod_cpu, context_kvlen_lod_xpu)
+        _check_paged(name, q, k, v, block_table, query_lod, kv_lod)
     else:
-        check_tensor(name, "k", k, (q.dtype,), 3)
-        kv_heads = k.shape[1]
-        check_tensor(name, "v", v, (q.dtype,))
-        for argument, value in (("k", k), ("v", v)):
-            check_shape(name, argument, value, (tokens, kv_heads, size))
+        kv_lod = query_lod
+        _check_packed(name, q, k, v)
         for argument, unread in (
             ("block_table", block_table),
             ("context_kvlen_lod_cpu", context_kvlen_lod_cpu),
             ("context_kvlen_lod_xpu", context_kvlen_lod_xpu),
         ):
             require(unread is None, name, argument, "absent without is_prefix_cache", unread)
-        kv_lod = query_lod
+    kv_heads = k.shape[1]
     check_heads(name, heads, kv_heads, size, sink)
     mask = _Mask(is_causal, swa_left, swa_right, alibi_slopes)
-    query_lens, kv_lens = np.diff(query_lod), np.diff(kv_lod)
-    for members in _like_lengths(query_lens, kv_lens):
-        lens, kv = query_lens[members], kv_lens[members]
-        rows = _token_rows(query_lod[:-1][members], lens)
-        if block_table is not None:
-            table = block_table[torch.from_numpy(members)]
-            table_rows = _table_rows(
-                name, table, kv, k.shape[2], kv_heads, keys.shape[0], alternate
-            )
-            group_keys, group_values = (
-                _cached_heads(cache, table_rows, kv, purpose)
-                for cache, purpose in ((keys, "keys"), (values, "values"))
-            )
-        else:
-            group_keys, group_values = (_gather_tokens(packed, rows).transpose(1, 2)
-                                        for packed in (k, v))  # fmt: skip
-        query = _gather_tokens(q, rows)  # [n, Lq, H, D]
-        query = query.unflatten(2, (kv_heads, -1)).permute(0, 2, 3, 1, 4).flatten(0, 1)
-        group_keys, group_values = (
-            each.flatten(0, 1).unsqueeze(1).expand(-1, heads // kv_heads, -1, -1)
-            for each in (group_keys, group_values)
-        )  # [n * KVH, G, Lk, D], nothing copied
+    for group in _plan(tuple(query_lod), tuple(kv_lod)):
+        keys, values = (
+            _cached_heads(name, k, v, block_table, group)
+            if block_table is not None
+            else (_by_head(packed, group, kv_heads)[:, 0] for packed in (k, v))
+        )  # [n * KVH, Lk, D]
+        per_kv_head = (-1, heads // kv_heads, -1, -1)
         output, lse = _attend(
-            query, group_keys, group_values, lens, kv, mask, alpha / math.sqrt(size)
+            _by_head(q, group, kv_heads),
+            keys.unsqueeze(1).expand(per_kv_head),
+            values.unsqueeze(1).expand(per_kv_head),
+            group,
+            mask,
+            alpha / math.sqrt(size),
         )
         if sink is not None:
             # One more term of the denominator: everything shrinks by 1 / (1 + exp(sink - lse)).
-            sinks = sink.view(kv_heads, -1, 1).repeat(len(members), 1, 1)
+            sinks = sink.view(kv_heads, -1, 1).repeat(group.shape[0], 1, 1)
             output = output * torch.sigmoid(lse - sinks).unsqueeze(-1)
             lse = torch.logaddexp(lse, sinks.expand_as(lse))
-        _scatter_tokens(out, output, rows, lens)
+        _scatter_tokens(out, output, group)
         if softmax_lse is not None:
-            _scatter_tokens(softmax_lse.T.unsqueeze(-1), lse.unsqueeze(-1), rows, lens)
+            _scatter_tokens(softmax_lse.T.unsqueeze(-1), lse.unsqueeze(-1), group)
 
 
 def _attend(
     query: torch.Tensor,
     keys: torch.Tensor,
     values: torch.Tensor,
-    query_lens: np.ndarray,
-    kv_lens: np.ndarray,
+    group: _Group,
     mask: _Mask,
     scale: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -168,32 +176,34 @@ def _attend(
 
     Rows past a request's query are there too, with values that mean nothing.
     """
-    contexts = kv_lens - query_lens
+    contexts = group.contexts
     context = int(contexts[0])
     if mask.is_plain and mask.causal and (contexts == context).all():
         # Padding stands at the right end, where the causal mask hides it from every real row.
-        new = _flash(query, keys[:, :, context:], values[:, :, context:], scale, causal=True)
+        new, new_lse = _flash(
+            query, keys[:, :, context:], values[:, :, context:], scale, causal=True
+        )
         if context == 0:
-            return new
-        old = _flash(query, keys[:, :, :context], values[:, :, :context], scale)
-        return merge(old, new)
-    if mask.is_plain and not mask.causal and (kv_lens == kv_lens[0]).all():
+            return new, new_lse
+        old, old_lse = _flash(query, keys[:, :, :context], values[:, :, :context], scale)
+        share = torch.sigmoid(old_lse - new_lse).unsqueeze(-1)
+        return torch.lerp(new, old, share), torch.logaddexp(old_lse, new_lse)
+    if mask.is_plain and not mask.causal and (group.kv_lens == group.kv_len).all():
         return _flash(query, keys, values, scale)
-    requests = len(query_lens)
-    kv_heads, group = query.shape[0] // requests, query.shape[1]
-    lengths, offsets = torch.from_numpy(kv_lens), torch.from_numpy(contexts)
-    planes = requests * (1 if mask.alibi is None else kv_heads * group)
-    rows = query.shape[2]
-    tile = max(16, MASK_ELEMENTS // (planes * keys.shape[2]))
+    requests, rows = group.shape
+    kv_heads, heads_per_kv = query.shape[0] // requests, query.shape[1]
+    lengths, offsets = torch.from_numpy(group.kv_lens), torch.from_numpy(contexts)
+    planes = requests * (1 if mask.alibi is None else kv_heads * heads_per_kv)
+    tile = max(16, MASK_ELEMENTS // (planes * group.kv_len))
     outputs, lses = [], []
     for start in range(0, rows, tile):
         part = slice(start, min(start + tile, rows))
-        seen = _visible(mask, contexts, part, keys.shape[2])
+        seen = _visible(mask, contexts, part, group.kv_len)
         bias = _bias(mask, offsets, lengths, part, seen)  # [n, 1 or H, rows, keys]
         if mask.alibi is None:
             bias = bias.expand(-1, kv_heads, -1, -1).flatten(0, 1).unsqueeze(1)
         else:
-            bias = bias.unflatten(1, (kv_heads, group)).flatten(0, 1)
+            bias = bias.unflatten(1, (kv_heads, heads_per_kv)).flatten(0, 1)
         output, lse = _flash(query[:, :, part], keys[:, :, seen], values[:, :, seen], scale, bias)
         outputs.append(output)
         lses.append(lse)
@@ -247,99 +257,130 @@ def _bias(
     return (-distance.unsqueeze(1) * mask.alibi.view(1, -1, 1, 1)).masked_fill_(hidden, -math.inf)
 
 
+def _check_packed(name: str, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> None:
+    check_tensor(name, "k", k, (q.dtype,), 3)
+    check_tensor(name, "v", v, (q.dtype,))
+    for argument, value in (("k", k), ("v", v)):
+        check_shape(name, argument, value, (q.shape[0], k.shape[1], q.shape[2]))
+
+
 def _check_paged(
     name: str,
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
     block_table: torch.Tensor | None,
-    query_lod: np.ndarray,
-    kv_lod_cpu: torch.Tensor | None,
-    kv_lod_xpu: torch.Tensor | None,
-) -> np.ndarray:
-    """The key LOD, once all that belongs to the paged mode is in order."""
+    query_lod: list[int],
+    kv_lod: list[int],
+) -> None:
     check_caches(name, ("k", k), ("v", v), q.dtype, (None, None, q.shape[2]))
-    kv_lod = check_lod(name, "context_kvlen_lod", kv_lod_cpu, kv_lod_xpu)
-    requests = query_lod.shape[0] - 1
-    check_shape(name, "context_kvlen_lod_cpu", kv_lod_cpu, (requests + 1,))
-    kv_lens = np.diff(kv_lod)
-    require(bool((kv_lens >= np.diff(query_lod)).all()), name, "context_kvlen_lod_cpu",
-            f"at least the query length of each request ({query_lod})", kv_lod)  # fmt: skip
+    requests = len(query_lod) - 1
+    require(len(kv_lod) == requests + 1, name, "context_kvlen_lod_cpu", "as long as that of the "
+            "queries", kv_lod)  # fmt: skip
+    query_lens, kv_lens = _lengths(query_lod), _lengths(kv_lod)
+    require(all(map(operator.ge, kv_lens, query_lens)), name, "context_kvlen_lod_cpu",
+            "at least the query length of each request", kv_lod)  # fmt: skip
     check_tensor(name, "block_table", block_table, (torch.int32,), 2)
-    assert block_table is not None
-    longest = int(kv_lens.max(initial=0))
-    ok = block_table.shape[0] == requests and block_table.shape[1] * k.shape[2] >= longest
-    require(ok, name, "block_table", f"[{requests}, pages of {longest} tokens]",
-            tuple(block_table.shape))  # fmt: skip
-    return kv_lod
+    assert block_table is not None  # check_tensor refuses None
+    longest = max(kv_lens, default=0)
+    if block_table.shape[0] != requests or block_table.shape[1] * k.shape[2] < longest:
+        raise VendorContractError(
+            name, "block_table", f"[{requests}, pages of {longest} tokens]",
+            tuple(block_table.shape),
+        )  # fmt: skip
 
 
-def _like_lengths(query_lens: np.ndarray, kv_lens: np.ndarray) -> Iterator[np.ndarray]:
-    """Indices of requests of one length class; those without a query are left out."""
-    if query_lens.size == 1:
-        if query_lens[0]:
-            yield np.zeros(1, dtype=np.int64)
-        return
+def _lengths(lod: Sequence[int]) -> list[int]:
+    return list(map(operator.sub, lod[1:], lod))
+
+
+@lru_cache(maxsize=8)
+def _plan(query_lod: tuple[int, ...], kv_lod: tuple[int, ...]) -> tuple[_Group, ...]:
+    """One group per length class in queries and keys; requests without a query are left out.
+
+    Lengths alone decide, so all layers of a step share it.
+    """
+    query_lens, kv_lens = np.diff(query_lod), np.diff(kv_lod)
     steps = [
         np.ceil(GROUPS_PER_OCTAVE * np.log2(np.maximum(lens, SHORT_TOKENS))).astype(np.int64)
         for lens in (query_lens, kv_lens)
     ]
-    classes = steps[0] * 1024 + steps[1]
-    classes[query_lens == 0] = -1
-    for each in np.unique(classes):
-        if each >= 0:
-            yield np.flatnonzero(classes == each)
-
-
-def _table_rows(
-    name: str,
-    table: torch.Tensor,
-    kv_lens: np.ndarray,
-    block_size: int,
-    kv_heads: int,
-    available: int,
-    alternate: bool,
-) -> torch.Tensor:
-    counts: np.ndarray = -(-kv_lens // block_size)
-    table = table[:, : int(counts.max())]
-    unused = torch.from_numpy(np.arange(table.shape[1]) >= counts[:, None])
-    return head_rows(name, "block_table", table, unused, kv_heads, available, alternate)
+    classes = np.where(query_lens > 0, steps[0] * 1024 + steps[1], -1)
+    firsts = np.array(query_lod)
+    groups = []
+    for each in np.unique(classes[classes >= 0]):
+        members = np.flatnonzero(classes == each)
+        lens = query_lens[members]
+        longest = int(lens.max())
+        if members.size == 1:
+            start = int(firsts[members[0]])
+            rows: torch.Tensor | slice = slice(start, start + longest)
+            real, tokens = None, rows
+        else:
+            at = firsts[members][:, None] + np.minimum(np.arange(longest), lens[:, None] - 1)
+            within = np.arange(longest) < lens[:, None]
+            rows, tokens = torch.from_numpy(at.reshape(-1)), torch.from_numpy(at[within])
+            real = torch.from_numpy(within)
+        is_range = members[-1] - members[0] + 1 == members.size
+        groups.append(
+            _Group(
+                slice(int(members[0]), int(members[-1]) + 1)
+                if is_range
+                else torch.from_numpy(members),
+                rows,
+                real,
+                tokens,
+                longest,
+                int(kv_lens[members].max()),
+                kv_lens[members] - lens,
+                kv_lens[members],
+            )
+        )
+    return tuple(groups)
 
 
 def _cached_heads(
-    cache: torch.Tensor, rows: torch.Tensor, kv_lens: np.ndarray, purpose: str
-) -> torch.Tensor:
-    """``[n, KVH, Lk, D]``, zeros past each request's end (memory there may hold anything)."""
-    heads = gather_heads(cache, rows, purpose)
-    longest = int(kv_lens.max())
-    if (kv_lens != longest).any():
-        past_end = np.arange(heads.shape[2]) >= kv_lens[:, None]
-        blank_rows_(heads, torch.from_numpy(np.flatnonzero(past_end)))
-    return heads[:, :, :longest]
+    name: str, k: torch.Tensor, v: torch.Tensor, block_table: torch.Tensor, group: _Group
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Keys and values ``[n * KVH, Lk, D]`` from the pages of the group.
+
+    Zeros past each request's end: memory there may hold anything.
+    """
+    _, kv_heads, block_size, _ = k.shape
+    counts = -(-group.kv_lens // block_size)
+    table = block_table[group.members][:, : -(-group.kv_len // block_size)]
+    unused = None
+    if (counts != table.shape[1]).any():
+        unused = torch.from_numpy(np.arange(table.shape[1]) >= counts[:, None])
+    heads = []
+    for cache, purpose in ((k, "keys"), (v, "values")):
+        pages = dense_pages(cache)
+        rows = head_rows(
+            name, "block_table", table, unused, kv_heads, pages.shape[0], not k.is_contiguous()
+        )
+        part = gather_heads(pages, rows, purpose)
+        if (group.kv_lens != group.kv_len).any():
+            past_end = np.arange(part.shape[2]) >= group.kv_lens[:, None]
+            blank_rows_(part, torch.from_numpy(np.flatnonzero(past_end)))
+        heads.append(part.flatten(0, 1)[:, : group.kv_len])
+    return heads[0], heads[1]
 
 
-def _token_rows(firsts: np.ndarray, lengths: np.ndarray) -> torch.Tensor:
-    """Token indices ``[n, Lq]``; past a request's end its last token stands again."""
-    steps = np.minimum(np.arange(lengths.max()), lengths[:, None] - 1)
-    return torch.from_numpy((firsts[:, None] + steps).astype(np.int64))
+def _by_head(packed: torch.Tensor, group: _Group, kv_heads: int) -> torch.Tensor:
+    """``packed [T, h, D]`` as ``[n * KVH, h / KVH, Lq, D]`` in float32; one request is a view."""
+    per_kv_head = packed.shape[1] // kv_heads
+    requests, rows = group.shape
+    shape = (requests, rows, kv_heads, per_kv_head, packed.shape[2])
+    heads = packed[group.rows].float().view(shape).permute(0, 2, 3, 1, 4)
+    return heads.flatten(0, 1)
 
 
-def _gather_tokens(packed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """``packed[rows]`` in float32; one request is a slice, not a copy."""
-    if rows.shape[0] == 1:
-        return packed[int(rows[0, 0]) : int(rows[0, -1]) + 1].unsqueeze(0).float()
-    return packed.index_select(0, rows.reshape(-1)).unflatten(0, rows.shape).float()
-
-
-def _scatter_tokens(
-    out: torch.Tensor, heads: torch.Tensor, rows: torch.Tensor, query_lens: np.ndarray
-) -> None:
+def _scatter_tokens(out: torch.Tensor, heads: torch.Tensor, group: _Group) -> None:
     """``out[token, h] = heads[n * KVH, G, row]`` for the real rows; out ``[T, H, D]``."""
-    requests, longest = rows.shape
-    by_token = heads.unflatten(0, (requests, -1)).permute(0, 3, 1, 2, 4)  # [n, Lq, KVH, G, D]
-    if requests == 1:
-        first = int(rows[0, 0])
-        out[first : first + longest].unflatten(1, by_token.shape[2:4]).copy_(by_token[0])
-        return
-    real = torch.from_numpy(np.arange(longest) < query_lens[:, None])
-    out[rows[real]] = by_token[real].flatten(1, 2).to(out.dtype)
+    requests, rows = group.shape
+    per_kv_head, size = heads.shape[1], heads.shape[3]
+    by_token = heads.view(requests, -1, per_kv_head, rows, size).permute(0, 3, 1, 2, 4)
+    if group.real is None:
+        out[group.tokens].view(by_token.shape[1:]).copy_(by_token[0])
+    else:
+        out[group.tokens] = by_token[group.real].flatten(1, 2).to(out.dtype)

@@ -38,7 +38,7 @@ def family() -> ModelFamily:
         distribution="kunlun-models-qwen",
         architectures={
             "Qwen2ForCausalLM": None,
-            "Qwen3ForCausalLM": None,
+            "Qwen3ForCausalLM": "vllm_kunlun.models.qwen.qwen3:KunlunQwen3ForCausalLM",
         },
         preset=_PRESET,
         status="emulated: tested against HF transformers; card: untested",

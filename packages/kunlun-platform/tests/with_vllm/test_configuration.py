@@ -96,7 +96,7 @@ def test_refused(build: Any, options: dict[str, Any], sentences: list[str]) -> N
 def test_sleep_mode_that_got_past_vllm_is_refused(build: Any) -> None:
     config = build()
     config.model_config.enable_sleep_mode = True
-    with pytest.raises(UnsupportedError, match="--enable-sleep-mode.*stop the server"):
+    with pytest.raises(UnsupportedError, match=r"--enable-sleep-mode.*stop the server"):
         configuration.check_and_update(config, on_card=False)
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from vllm.config import VllmConfig, set_current_vllm_config
+from vllm.model_executor import parameter
 from vllm.model_executor.layers import vocab_parallel_embedding
 from vllm.model_executor.layers.linear import ReplicatedLinear
 from vllm.model_executor.layers.vocab_parallel_embedding import (
@@ -25,8 +26,9 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(autouse=True)
 def _one_rank(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(vocab_parallel_embedding, "get_tensor_model_parallel_world_size", lambda: 1)
-    monkeypatch.setattr(vocab_parallel_embedding, "get_tensor_model_parallel_rank", lambda: 0)
+    for module in (vocab_parallel_embedding, parameter):
+        monkeypatch.setattr(module, "get_tensor_model_parallel_world_size", lambda: 1)
+        monkeypatch.setattr(module, "get_tensor_model_parallel_rank", lambda: 0)
     torch.manual_seed(0)
     with set_current_vllm_config(VllmConfig()):
         yield
@@ -39,8 +41,12 @@ def randomised(model: torch.nn.Module) -> torch.nn.Module:
     return model
 
 
-def linear(rows: int, columns: int, *, bias: bool = False, dtype: torch.dtype = torch.float32):
-    return randomised(ReplicatedLinear(columns, rows, bias=bias, params_dtype=dtype))
+def linear(
+    rows: int, columns: int, *, bias: bool = False, dtype: torch.dtype = torch.float32
+) -> torch.nn.Module:
+    return randomised(
+        ReplicatedLinear(columns, rows, bias=bias, params_dtype=dtype, disable_tp=True)
+    )
 
 
 def exact(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
@@ -126,7 +132,7 @@ class Model(torch.nn.Module):
     def __init__(self, tie: str) -> None:
         super().__init__()
         self.embed_tokens = VocabParallelEmbedding(50, 16)
-        self.mlp = ReplicatedLinear(16, 16, bias=False)
+        self.mlp = ReplicatedLinear(16, 16, bias=False, disable_tp=True)
         if tie == "module":
             self.lm_head = self.embed_tokens
         else:
