@@ -62,7 +62,7 @@ equal["vllm's all_reduce"] = torch.allclose(
 equal["vllm's all_gather"] = torch.equal(
     tensor_model_parallel_all_gather(mine), torch.cat(parts, -1)
 )
-equal["broadcast"] = torch.equal(communicator.broadcast(mine.clone(), 0), parts[0])
+equal["broadcast"] = torch.equal(group.broadcast(mine.clone(), 0), parts[0])
 torch.distributed.barrier()
 print(json.dumps({"class": type(communicator).__name__, "equal": equal}), flush=True)
 torch.distributed.destroy_process_group()

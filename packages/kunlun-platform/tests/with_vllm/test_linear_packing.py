@@ -29,6 +29,9 @@ def _one_rank(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for module in (vocab_parallel_embedding, parameter):
         monkeypatch.setattr(module, "get_tensor_model_parallel_world_size", lambda: 1)
         monkeypatch.setattr(module, "get_tensor_model_parallel_rank", lambda: 0)
+    monkeypatch.setattr(
+        vocab_parallel_embedding, "tensor_model_parallel_all_reduce", lambda rows: rows
+    )
     torch.manual_seed(0)
     with set_current_vllm_config(VllmConfig()):
         yield
