@@ -149,6 +149,8 @@ def measure_import_ms() -> float:
     """What resolving our platform adds to ``import vllm``: median of three fresh processes."""
     program = (
         "import time, vllm\n"
+        # vLLM's configuration imports pydantic whatever the platform.
+        "import pydantic\n"
         "from vllm.platforms import interface\n"
         "started = time.perf_counter()\n"
         "from vllm_kunlun.platforms.plugin import register\n"

@@ -207,6 +207,13 @@ def test_decode_one_long_among_short() -> None:
     check_decode(*decode_call([1500] + [5] * 40 + [130], heads=2, kv_heads=1, block_size=16))
 
 
+def test_decode_of_fewer_keys_than_queries() -> None:
+    """A warm-up batch may have such; the rows before the first key see nothing and give zeros."""
+    call, content = decode_call([2, 5], qlen=3)
+    check_decode(call, content)
+    assert not call["out"][0, 0].any()
+
+
 def test_decode_empty_batch() -> None:
     call, _ = decode_call([4])
     for name in ("context_lens_cpu", "context_lens_xpu", "block_tables", "out"):

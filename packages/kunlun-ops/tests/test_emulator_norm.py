@@ -96,6 +96,17 @@ def test_in_place(dtype: torch.dtype) -> None:
     assert torch.equal(y, total)
 
 
+def test_norm_is_of_the_sum_before_rounding() -> None:
+    """256 + 1 is no bfloat16; the second element, 1 / rms, tells which sum was normalised."""
+    x, y = torch.tensor([[256.0, 0.0]]).bfloat16(), torch.ones(1, 2).bfloat16()
+    out, total = torch.empty_like(x), torch.empty_like(x)
+    for function in (add_rmsnorm, gemma_add_rmsnorm):
+        weight = torch.full((2,), 1.0 if function is add_rmsnorm else 0.0).bfloat16()
+        function(x, y, residual_output=total, weight=weight, eps=0.0, output=out)
+        assert total.tolist() == [[256.0, 1.0]]
+        assert torch.equal(out, norm(torch.tensor([[257.0, 1.0]]), torch.ones(2), 0.0).bfloat16())
+
+
 def test_any_leading_dimensions() -> None:
     x, out, weight = torch.randn(2, 3, 5, 16), torch.empty(2, 3, 5, 16), torch.randn(16)
     rmsnorm(x, weight, out, EPS)
