@@ -143,7 +143,7 @@ def _check_parallel(config: VllmConfig, *, on_card: bool) -> None:
 
 def _update_compilation(compilation: CompilationConfig, *, on_card: bool) -> None:
     """Piecewise graphs of eager pieces: no inductor, no fusion pass, no captured attention."""
-    from vllm.config import CompilationMode, CUDAGraphMode
+    from vllm.config import CUDAGraphMode
 
     compilation.backend = "eager"
     compilation.use_inductor_graph_partition = False
@@ -155,8 +155,6 @@ def _update_compilation(compilation: CompilationConfig, *, on_card: bool) -> Non
     for name in ("fuse_norm_quant", "fuse_act_quant", "fuse_attn_quant", "fuse_gemm_comms",
                  "fuse_allreduce_rms", "enable_qk_norm_rope_fusion", "enable_sp"):  # fmt: skip
         setattr(passes, name, False)
-    if compilation.mode is None:
-        compilation.mode = CompilationMode.NONE
     mode = compilation.cudagraph_mode
     if not on_card or mode is None:
         compilation.cudagraph_mode = CUDAGraphMode.NONE
