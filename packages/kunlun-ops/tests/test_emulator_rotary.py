@@ -204,7 +204,7 @@ ROTARY_VIOLATIONS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "query dims": ("query", lambda t: t.view(3, 2, 8)),
     "query strides": ("query", lambda t: torch.stack([t, t], -1)[..., 0]),
     "position dtype": ("positions", lambda t: t.int()),
-    "position beyond the table": ("positions", lambda t: t + MAX_POSITION),
+    "position just beyond the table": ("positions", lambda t: t + MAX_POSITION - 2),
     "position negative": ("positions", lambda t: t - MAX_POSITION),
     "table dtype": ("cos_sin_cache", lambda t: t.half()),
     "table wider than a head": ("cos_sin_cache", lambda t: t.repeat(1, 2)),

@@ -70,7 +70,7 @@ def top_k_top_p_sampling_from_probs(
     nucleus = _nucleus(mass, top_p * kept_mass)
     # All of the top k for a nucleus of everything, whatever the rounding of its mass.
     nucleus = torch.where(top_p >= 1.0, top_k, nucleus)
-    return _draw(name, mass, torch.minimum(nucleus, top_k), ids)
+    return _draw(name, mass, nucleus, ids)
 
 
 def _nucleus(mass: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:
