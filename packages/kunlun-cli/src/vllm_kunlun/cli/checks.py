@@ -231,20 +231,18 @@ def _entry_points() -> Iterator[Check]:
 
 def _redirects() -> Iterator[Check]:
     for each in import_hook.report():
-        target = each.redirect.target
-        if each.state == "stale":
-            yield Check(f"redirect {target}", "fail", each.detail, "see the detail")
-        else:
-            yield Check(f"redirect {target}", "ok", f"{each.state}: {each.detail}")
+        yield _ledger_entry(f"redirect {each.redirect.target}", each.state, each.detail)
 
 
 def _patches() -> Iterator[Check]:
     for each in patch_ledger.report():
-        name = each.patch.name
-        if each.state == "stale":
-            yield Check(f"patch {name}", "fail", each.detail, "see the detail")
-        else:
-            yield Check(f"patch {name}", "ok", f"{each.state}: {each.detail}")
+        yield _ledger_entry(f"patch {each.patch.name}", each.state, each.detail)
+
+
+def _ledger_entry(name: str, state: str, detail: str) -> Check:
+    if state == "stale":
+        return Check(name, "fail", detail, "see the detail")
+    return Check(name, "ok", f"{state}: {detail}")
 
 
 def _environment() -> Iterator[Check]:
