@@ -1,35 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the emulator takes for granted without having seen it on a card.
+"""Assumptions about what dense models call: attention, norms, activations, rope, sampling."""
 
-Each point of the vendor-op contract that is inferred (tag ``I``) or known from history only (``H``)
-and that the emulator had to decide, with the probe that settles it. When a probe says otherwise,
-change the emulator, its test and the callers, and drop the entry.
-"""
+from vllm_kunlun.ops.emulator.assumptions.assumption import Assumption
 
-from __future__ import annotations
+__all__ = ["DENSE"]
 
-from dataclasses import dataclass
-from typing import Literal
-
-__all__ = ["ASSUMPTIONS", "Assumption"]
-
-
-@dataclass(frozen=True)
-class Assumption:
-    """One point, and how to settle it.
-
-    ``function`` is as in the two libraries; ``statement`` is what the emulator does; ``probe`` is
-    an experiment on a card whose outcome differs if the statement is wrong.
-    """
-
-    id: str
-    function: str
-    statement: str
-    contract_tag: Literal["I", "H"]
-    probe: str
-
-
-ASSUMPTIONS = (
+DENSE = (
     Assumption(
         "cache-negative-slot",
         "kunlun_ops.reshape_and_cache_flash",

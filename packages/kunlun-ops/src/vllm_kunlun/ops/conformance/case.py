@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A case of the conformance suite: one call of one vendor function, and what must come out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["FLOATS", "TOLERANCES", "Call", "Case", "Inputs", "Outcome"]
+
+FLOATS = (torch.float32, torch.float16, torch.bfloat16)
+
+TOLERANCES: Mapping[torch.dtype, float] = {
+    torch.float64: 1e-12,
+    torch.float32: 2e-5,
+    torch.float16: 3e-3,
+    torch.bfloat16: 2e-2,
+}
+"""Largest error allowed, as a fraction of the largest expected magnitude, by the output's dtype.
+
+Integers and booleans are compared exactly.
+"""
+
+
+class Inputs:
+    """Random inputs of one case: seeded, made on the host, handed over on the device."""
+
+    def __init__(self, seed: int, dtype: torch.dtype, device: torch.device) -> None:
+        self.dtype = dtype
+        self.device = device
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def normal(self, *shape: int, dtype: torch.dtype | None = None, scale: float = 1.0) -> Tensor:
+        """Normally distributed, of the case's dtype unless told otherwise."""
+        values = torch.randn(shape, generator=self._generator) * scale
+        return values.to(dtype or self.dtype).to(self.device)
+
+    def uniform(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
+        """Uniform in [0, 1)."""
+        values = torch.rand(shape, generator=self._generator)
+        return values.to(dtype or self.dtype).to(self.device)
+
+    def integers(
+        self, low: int, high: int, *shape: int, dtype: torch.dtype = torch.int32
+    ) -> Tensor:
+        """Uniform in [low, high)."""
+        values = torch.randint(low, high, shape, generator=self._generator)
+        return values.to(dtype).to(self.device)
+
+    def permutation(self, count: int, dtype: torch.dtype = torch.int32) -> Tensor:
+        """The numbers below ``count`` in random order."""
+        return torch.randperm(count, generator=self._generator).to(dtype).to(self.device)
+
+    def empty(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
+        """An output, filled with a value that no case expects, so that unwritten parts show."""
+        dtype = dtype or self.dtype
+        poison = float("nan") if dtype.is_floating_point else torch.iinfo(dtype).max
+        return torch.full(shape, poison, dtype=dtype, device=self.device)
+
+    def tensor(self, values: Any, dtype: torch.dtype) -> Tensor:
+        """A tensor of given values on the device."""
+        return torch.tensor(values, dtype=dtype, device=self.device)
+
+    def copies(self, values: Any, dtype: torch.dtype = torch.int32) -> tuple[Tensor, Tensor]:
+        """Host copy and device copy, for ``*_cpu`` and ``*_xpu`` arguments."""
+        host = torch.as_tensor(values, dtype=dtype)
+        return host, host.to(self.device, copy=True)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a call left behind."""
+
+    call: Call
+    returned: Any
+
+    def __getitem__(self, name: str | int) -> Tensor:
+        """An argument by keyword, or by position from 0; "return" or "return.N" for results."""
+        if isinstance(name, int):
+            return self.call.args[name]
+        if name == "return":
+            return self.returned
+        if name.startswith("return."):
+            return self.returned[int(name.removeprefix("return."))]
+        return self.call.kwargs[name]
+
+
+@dataclass(frozen=True)
+class Call:
+    """Arguments of one call, and what must hold after it.
+
+    ``expected`` maps a keyword, a position, "return" or "return.N" to the values expected there
+    (float64 for what is floating point). Where values cannot be foretold (sampling) ``judge`` gets
+    the outcome and returns the error as a fraction, 0.0 for none.
+    """
+
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    expected: Mapping[str | int, Tensor] = field(default_factory=dict)
+    judge: Callable[[Outcome], float] | None = None
+
+
+@dataclass(frozen=True)
+class Case:
+    """One call of one function, for each of ``dtypes``.
+
+    Attributes:
+        function: "kunlun_ops.NAME" or "xspeedgate_ops.NAME".
+        label: what is special about it, a few words, unique for the function.
+        build: makes the call from random inputs; the formula in it uses float64 and plain torch.
+        dtypes: of the model's tensors, one run for each.
+        tolerances: overrides of :data:`TOLERANCES`.
+        assumption: id of the entry of ASSUMPTIONS that this case settles on a card: it passes
+            exactly if the assumption holds.
+        known_bad: why a card is known to fail here, if it is.
+    """
+
+    function: str
+    label: str
+    build: Callable[[Inputs], Call]
+    dtypes: tuple[torch.dtype, ...] = FLOATS
+    tolerances: Mapping[torch.dtype, float] = field(default_factory=dict)
+    assumption: str | None = None
+    known_bad: str | None = None

@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the emulator takes for granted without having seen it on a card.
+
+Each point of the vendor-op contract that is inferred (tag ``I``) or known from history only (``H``)
+and that the emulator had to decide, with the probe that settles it; one file per area. When a probe
+says otherwise, change the emulator, its test and the callers, and drop the entry.
+"""
+
+from vllm_kunlun.ops.emulator.assumptions.assumption import Assumption
+from vllm_kunlun.ops.emulator.assumptions.dense import DENSE
+
+__all__ = ["ASSUMPTIONS", "Assumption"]
+
+ASSUMPTIONS: tuple[Assumption, ...] = (*DENSE,)
