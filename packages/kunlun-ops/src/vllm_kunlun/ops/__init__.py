@@ -7,18 +7,25 @@ vLLM itself is being imported.
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vllm_kunlun.ops.op_declaration import OpDeclarationError, check_op
     from vllm_kunlun.ops.registration import custom_op
 
-__all__ = ["custom_op"]
+__all__ = ["OpDeclarationError", "check_op", "custom_op"]
+
+_MODULES = {
+    "OpDeclarationError": "op_declaration",
+    "check_op": "op_declaration",
+    "custom_op": "registration",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "custom_op":
-        from vllm_kunlun.ops.registration import custom_op
-
-        globals()[name] = custom_op
-        return custom_op
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f"{__name__}.{_MODULES[name]}")
+    globals()[name] = found = getattr(module, name)
+    return found

@@ -30,8 +30,14 @@ def custom_op(
     mutates_args: Sequence[str] = (),
     fake: Callable[..., Any] | None = None,
     name: str | None = None,
+    namespace: str = NAMESPACE,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorate an implementation to make it ``torch.ops.vllm_kunlun.<name>``.
+    """Decorate an implementation to make it ``torch.ops.<namespace>.<name>``.
+
+    The schema comes from the annotations: tensors, numbers, strings, ``list[T]``, ``T | None`` and
+    tuples of tensors as the result, also on torch 2.5. What cannot be inferred (what is written,
+    the shapes of what is returned) is declared, and :func:`vllm_kunlun.ops.check_op` holds the
+    declaration against a real call: put one such call into a test of every op.
 
     Args:
         mutates_args: the arguments that the implementation writes; functionalisation and dead
@@ -39,6 +45,7 @@ def custom_op(
         fake: same signature, returns empty tensors of the right shape; may be left out for an op
             that returns nothing.
         name: the op's name; default the function's own.
+        namespace: of ``torch.ops``; a wheel of your own takes a name of its own.
 
     Returns:
         The op. Calling it costs one dispatch; the implementation stays reachable as
@@ -51,7 +58,11 @@ def custom_op(
 
     def decorate(implementation: Callable[..., Any]) -> Callable[..., Any]:
         return register(
-            name or implementation.__name__, implementation, mutates_args=mutates_args, fake=fake
+            name or implementation.__name__,
+            implementation,
+            mutates_args=mutates_args,
+            fake=fake,
+            namespace=namespace,
         )
 
     return decorate

@@ -10,6 +10,7 @@ import torch
 
 from vllm_kunlun.ops.emulator.contract import (
     VendorContractError,
+    check_pages,
     check_range,
     check_same,
     check_shape,
@@ -170,12 +171,7 @@ def head_rows(
 
     def make() -> torch.Tensor:
         pages = table if unused is None else table.masked_fill(unused, 0)
-        check_range(function, argument, pages, available)
-        if alternate and bool((pages & 1).any()):
-            raise VendorContractError(
-                function, argument, "doubled (even) for a cache of alternating pages",
-                pages.tolist(),
-            )  # fmt: skip
+        check_pages(function, argument, pages, available, alternate)
         heads = torch.arange(kv_heads, dtype=pages.dtype).unsqueeze(1)
         return (pages.unsqueeze(1) * kv_heads + heads).contiguous()
 

@@ -18,6 +18,7 @@ __all__ = [
     "check_heads",
     "check_lengths",
     "check_lod",
+    "check_pages",
     "check_range",
     "check_same",
     "check_shape",
@@ -98,6 +99,20 @@ def check_range(
             function, argument, f"in [{low}, {limit})", f"values from {smallest} to {largest}"
         )
     return smallest
+
+
+def check_pages(
+    function: str, argument: str, pages: torch.Tensor, available: int, alternate: bool
+) -> None:
+    """Entries of a block table name pages that exist.
+
+    Where key and value pages ``alternate``, an odd number would be a page of the other kind.
+    """
+    check_range(function, argument, pages, available)
+    if alternate and bool((pages & 1).any()):
+        raise VendorContractError(
+            function, argument, "doubled (even) for a cache of alternating pages", pages.tolist()
+        )
 
 
 def check_equal_copies(

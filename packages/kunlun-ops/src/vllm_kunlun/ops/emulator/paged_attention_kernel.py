@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decode attention as one compiled loop: keys and values are read once, where they lie."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+import torch
+
+from vllm_kunlun.ops.emulator.compiled import FAST, compiled, use_threads
+
+__all__ = ["attend"]
+
+_LOG2_E = np.float32(1.4426950408889634)
+# ln 2 in two parts, of which the first has so few bits that its product with an integer is exact.
+_LN_2_HIGH = np.float32(0.693359375)
+_LN_2_LOW = np.float32(-2.12194440e-4)
+_LOWEST = np.float32(-87.0)
+"""Below it e^x is 0 beside any other term."""
+
+
+@numba.njit(fastmath=FAST)
+def _scores(query, key, low, high, scale, scores, to):  # type: ignore[no-untyped-def]
+    """``scores[g, to + t - low] = scale * query[g] . key[t]``, four keys at a time."""
+    group, size = query.shape
+    fours = low + (high - low) // 4 * 4
+    for g in range(group):
+        for t in range(low, fours, 4):
+            a = b = c = d = np.float32(0)
+            for e in range(size):
+                x = query[g, e]
+                a += x * key[t, e]
+                b += x * key[t + 1, e]
+                c += x * key[t + 2, e]
+                d += x * key[t + 3, e]
+            at = to + t - low
+            scores[g, at] = a * scale
+            scores[g, at + 1] = b * scale
+            scores[g, at + 2] = c * scale
+            scores[g, at + 3] = d * scale
+        for t in range(fours, high):
+            a = np.float32(0)
+            for e in range(size):
+                a += query[g, e] * key[t, e]
+            scores[g, to + t - low] = a * scale
+
+
+@numba.njit(fastmath=FAST)
+def _add_values(weights, at, value, low, high, result):  # type: ignore[no-untyped-def]
+    """``result[g] += sum over t of weights[g, at + t - low] * value[t]``, four values at a time."""
+    group, size = result.shape
+    fours = low + (high - low) // 4 * 4
+    for g in range(group):
+        for t in range(low, fours, 4):
+            i = at + t - low
+            a, b, c, d = weights[g, i], weights[g, i + 1], weights[g, i + 2], weights[g, i + 3]
+            for e in range(size):
+                pair = a * value[t, e] + b * value[t + 1, e]
+                result[g, e] += pair + (c * value[t + 2, e] + d * value[t + 3, e])
+        for t in range(fours, high):
+            a = weights[g, at + t - low]
+            for e in range(size):
+                result[g, e] += a * value[t, e]
+
+
+@numba.njit(fastmath=True)
+def _largest(row, start):  # type: ignore[no-untyped-def]
+    """The maximum of ``start`` and the row. Where a NaN hides in it, the softmax shows it."""
+    largest = start
+    for t in range(row.shape[0]):
+        largest = max(largest, row[t])
+    return largest
+
+
+@numba.njit(fastmath=FAST)
+def _softmax(row, bits, powers, sink):  # type: ignore[no-untyped-def]
+    """In place; ``exp(sink)`` is one more term of the denominator.
+
+    ``e^x = 2^n e^r`` with ``|r| <= ln 2 / 2`` and a polynomial for ``e^r`` (Cephes' expf, error
+    below 1e-7): a loop over it becomes vector instructions, a call of the library's exp would not.
+    """
+    count = row.shape[0]
+    largest = _largest(row, sink)
+    for t in range(count):
+        x = row[t] - largest
+        x = _LOWEST if x < _LOWEST else x  # not max(): a NaN stays one
+        n = np.floor(x * _LOG2_E + np.float32(0.5))
+        r = x - n * _LN_2_HIGH - n * _LN_2_LOW
+        y = np.float32(1.9875691500e-4)
+        y = y * r + np.float32(1.3981999507e-3)
+        y = y * r + np.float32(8.3334519073e-3)
+        y = y * r + np.float32(4.1665795894e-2)
+        y = y * r + np.float32(1.6666665459e-1)
+        y = y * r + np.float32(5.0000001201e-1)
+        row[t] = y * r * r + r + np.float32(1)
+        bits[t] = (np.int32(n) + np.int32(127)) << np.int32(23)
+    total = np.float32(0)
+    for t in range(count):
+        row[t] *= powers[t]
+        total += row[t]
+    total += np.exp(sink - largest)
+    for t in range(count):
+        row[t] /= total
+
+
+_pages = numba.float32[:, :, :, ::1]
+_heads = numba.float32[:, :, :, :, ::1]
+
+
+@compiled(
+    numba.void(
+        _heads, _pages, _pages, numba.int32[:, ::1], numba.int32[::1], numba.float32, numba.int64,
+        numba.float32[::1], _heads,
+    )
+)  # fmt: skip
+def _attend(query, keys, values, table, lengths, scale, window, sinks, out):  # type: ignore[no-untyped-def]
+    requests, qlen, kv_heads, group, _ = query.shape
+    block_size = keys.shape[2]
+    for item in numba.prange(requests * kv_heads):
+        request, head = item // kv_heads, item % kv_heads
+        longest = lengths[request]
+        scores = np.empty((group, longest), np.float32)
+        bits = np.empty(longest, np.int32)
+        powers = bits.view(np.float32)
+        for row in range(qlen):
+            last = longest - qlen + row
+            first = max(last - window + 1, 0) if window > 0 else 0
+            result = out[request, row, head]
+            result[:] = np.float32(0)
+            if last < first:
+                continue
+            for column in range(first // block_size, last // block_size + 1):
+                start = column * block_size
+                key = keys[table[request, column], head]
+                low, high = max(first, start), min(last + 1, start + block_size)
+                _scores(query[request, row, head], key, low - start, high - start, scale,
+                        scores, low - first)  # fmt: skip
+            for g in range(group):
+                _softmax(scores[g, : last + 1 - first], bits, powers, sinks[head * group + g])
+            for column in range(first // block_size, last // block_size + 1):
+                start = column * block_size
+                value = values[table[request, column], head]
+                low, high = max(first, start), min(last + 1, start + block_size)
+                _add_values(scores, low - first, value, low - start, high - start, result)
+
+
+def attend(
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    table: torch.Tensor,
+    lengths: torch.Tensor,
+    scale: float,
+    window: int,
+    sink: torch.Tensor | None,
+    out: torch.Tensor,
+) -> None:
+    """``out = softmax(query . key * scale) value``, all contiguous and in float32.
+
+    Row ``i`` of request ``b`` sees keys ``j <= lengths[b] - qlen + i``, at most ``window`` of them
+    if that is positive; a row that sees none gives zeros.
+
+    Shapes: query and out ``[B, qlen, KVH, G, D]``, keys and values ``[pages, KVH, bs, D]``, table
+    int32 ``[B, P]``, lengths int32 ``[B]``, sink ``[KVH * G]``.
+    """
+    use_threads(query.numel() * table.shape[1])
+    sinks = np.full(query.shape[2] * query.shape[3], -np.inf, np.float32)
+    _attend(
+        query.numpy(),
+        keys.numpy(),
+        values.numpy(),
+        table.numpy(),
+        lengths.numpy(),
+        np.float32(scale),
+        window,
+        sinks if sink is None else sink.numpy(),
+        out.numpy(),
+    )
