@@ -150,7 +150,7 @@ def measure_import_ms() -> float:
     program = (
         "import time, vllm\n"
         # vLLM's configuration imports pydantic whatever the platform.
-        "import pydantic\n"
+        "from pydantic import BaseModel\n"
         "from vllm.platforms import interface\n"
         "started = time.perf_counter()\n"
         "from vllm_kunlun.platforms.plugin import register\n"

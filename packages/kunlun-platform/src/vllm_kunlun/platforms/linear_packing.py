@@ -23,6 +23,8 @@ from vllm.model_executor.layers.vocab_parallel_embedding import (
     VocabParallelEmbedding,
 )
 
+from vllm_kunlun.platforms import huge_pages
+
 __all__ = ["pack"]
 
 _library = Library("vllm_kunlun_emulated", "FRAGMENT")
@@ -52,7 +54,9 @@ class _PackedWeight:
     def __init__(self, weight: torch.Tensor) -> None:
         self.rows = weight.shape[0]
         self.handle = len(_packed_weights)
-        _packed_weights.append(torch.ops.mkldnn._reorder_linear_weight(weight.detach(), None))
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), None)
+        huge_pages.collapse(torch.ops.mkldnn.data_ptr(packed), torch.ops.mkldnn._nbytes(packed))
+        _packed_weights.append(packed)
 
     def apply(
         self, layer: torch.nn.Module, x: torch.Tensor, bias: torch.Tensor | None = None

@@ -9,11 +9,12 @@ import torch
 from vllm.logger import init_logger
 from vllm.platforms import current_platform
 from vllm.utils.torch_utils import set_random_seed
+from vllm.v1.kv_cache_interface import KVCacheConfig
 from vllm.v1.worker.cpu_worker import CPUWorker
 from vllm.v1.worker.gpu_worker import init_worker_distributed_environment
 from vllm.v1.worker.workspace import init_workspace_manager
 
-from vllm_kunlun.platforms import envs, linear_packing, memory
+from vllm_kunlun.platforms import envs, huge_pages, linear_packing, memory
 from vllm_kunlun.platforms.errors import UnsupportedError
 from vllm_kunlun.platforms.model_runner import KunlunModelRunner
 
@@ -72,6 +73,13 @@ class KunlunWorker(CPUWorker):
                 "--gpu-memory-utilization."
             )
         return available
+
+    def initialize_from_config(self, kv_cache_config: KVCacheConfig) -> None:
+        super().initialize_from_config(kv_cache_config)
+        for cache in self.model_runner.kv_caches:
+            for tensor in cache if isinstance(cache, list) else (cache,):
+                storage = tensor.untyped_storage()
+                huge_pages.advise(storage.data_ptr(), storage.nbytes())
 
     def compile_or_warm_up_model(self) -> None:
         set_random_seed(self.model_config.seed)

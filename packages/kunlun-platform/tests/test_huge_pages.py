@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Huge pages: the values stay, and Linux itself counts the pages."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import re
+from pathlib import Path
+
+import pytest
+
+from vllm_kunlun.platforms import huge_pages
+
+SIZE = 8 * huge_pages.HUGE_PAGE_BYTES
+PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+
+
+def huge_bytes_of(address: int) -> int:
+    """``AnonHugePages`` of the mapping that holds ``address``, by /proc/self/smaps."""
+    inside = False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if match := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
+            inside = int(match[1], 16) <= address < int(match[2], 16)
+        elif inside and line.startswith("AnonHugePages:"):
+            return int(line.split()[1]) * 1024
+    raise LookupError(hex(address))
+
+
+def test_collapse_keeps_the_bytes() -> None:
+    with mmap.mmap(-1, SIZE, PRIVATE) as memory:
+        memory.write(bytes(range(256)) * (SIZE // 256))
+        address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        done = huge_pages.collapse(address, SIZE)
+        assert memory[:] == bytes(range(256)) * (SIZE // 256)
+        if not done:
+            pytest.skip("this Linux gives no huge pages on request")
+        assert huge_bytes_of(address) >= SIZE - 2 * huge_pages.HUGE_PAGE_BYTES
+
+
+def test_a_range_without_a_whole_page_is_left_alone() -> None:
+    with mmap.mmap(-1, huge_pages.HUGE_PAGE_BYTES, PRIVATE) as memory:
+        address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        assert not huge_pages.advise(address, 4096)
