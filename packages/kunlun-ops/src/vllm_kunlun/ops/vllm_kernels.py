@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ops that vLLM calls as ``torch.ops._C.*`` on a device of type ``cuda``, in plain torch.
+"""Ops that vLLM calls as ``torch.ops._C.*`` and ``_moe_C.*`` on a device of type ``cuda``.
 
-vLLM's own library of that name is CUDA code and is never loaded here. Only what the dense models'
-step needs is defined; anything else stays undefined, so that it fails by name and not silently.
+vLLM's own libraries of those names are CUDA code and are never loaded here. Only what a step needs
+is defined; anything else stays undefined, so that it fails by name and not silently.
 """
 
 from __future__ import annotations
@@ -10,29 +10,61 @@ from __future__ import annotations
 import torch
 from torch.library import Library
 
+from vllm_kunlun.ops import moe
+
 __all__ = ["define"]
 
-_library: Library | None = None
+_libraries: list[Library] = []
 
+_CHOICE = (
+    "(Tensor! topk_weights, Tensor! topk_ids, Tensor token_expert_indices, Tensor gating_output, "
+    "bool renormalize, Tensor? bias=None) -> ()"
+)
 _SCHEMAS = {
-    "apply_repetition_penalties_": (
+    ("_moe_C", "topk_softmax"): _CHOICE,
+    ("_moe_C", "topk_sigmoid"): _CHOICE,
+    ("_C", "apply_repetition_penalties_"): (
         "(Tensor! logits, Tensor prompt_mask, Tensor output_mask, "
         "Tensor repetition_penalties) -> ()"
     ),
-    "weak_ref_tensor": "(Tensor input) -> Tensor",
+    ("_C", "weak_ref_tensor"): "(Tensor input) -> Tensor",
 }
 
 
 def define() -> None:
     """Define the ops that are not there yet. Re-entrant."""
-    global _library
-    if _library is not None:
+    if _libraries:
         return
-    _library = Library("_C", "FRAGMENT")
-    for name, schema in _SCHEMAS.items():
-        if not hasattr(torch.ops._C, name):
-            _library.define(name + schema)
-            _library.impl(name, globals()[name], "CompositeExplicitAutograd")
+    for namespace in ("_C", "_moe_C"):
+        _libraries.append(Library(namespace, "FRAGMENT"))
+        for (owner, name), schema in _SCHEMAS.items():
+            if owner == namespace and not hasattr(getattr(torch.ops, namespace), name):
+                _libraries[-1].define(name + schema)
+                _libraries[-1].impl(name, globals()[name], "CompositeExplicitAutograd")
+
+
+def topk_softmax(
+    topk_weights: torch.Tensor,
+    topk_ids: torch.Tensor,
+    token_expert_indices: torch.Tensor,
+    gating_output: torch.Tensor,
+    renormalize: bool,
+    bias: torch.Tensor | None = None,
+) -> None:
+    """:func:`vllm_kunlun.ops.moe.top_k` by softmax. ``token_expert_indices`` is nobody's input."""
+    moe.top_k(gating_output, topk_weights, topk_ids, renormalize, "softmax", bias)
+
+
+def topk_sigmoid(
+    topk_weights: torch.Tensor,
+    topk_ids: torch.Tensor,
+    token_expert_indices: torch.Tensor,
+    gating_output: torch.Tensor,
+    renormalize: bool,
+    bias: torch.Tensor | None = None,
+) -> None:
+    """:func:`vllm_kunlun.ops.moe.top_k` by sigmoid."""
+    moe.top_k(gating_output, topk_weights, topk_ids, renormalize, "sigmoid", bias)
 
 
 def apply_repetition_penalties_(

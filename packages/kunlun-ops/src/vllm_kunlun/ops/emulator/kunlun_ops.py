@@ -5,6 +5,14 @@ from vllm_kunlun.ops.emulator.activation import gelu, quick_gelu, swiglu
 from vllm_kunlun.ops.emulator.cache import reshape_and_cache_flash
 from vllm_kunlun.ops.emulator.decode import speculative_attention
 from vllm_kunlun.ops.emulator.merge import attention_merge_stage
+from vllm_kunlun.ops.emulator.moe_experts import moe_fc, moe_post
+from vllm_kunlun.ops.emulator.moe_routing import (
+    gen_block_statistic,
+    moe_pre_sorted,
+    moe_sigmoid_group_topk_norm,
+    moe_softmax_topk,
+    moe_softmax_topk_norm,
+)
 from vllm_kunlun.ops.emulator.norm import add_rmsnorm, gemma_add_rmsnorm, gemma_rmsnorm, rmsnorm
 from vllm_kunlun.ops.emulator.prefill import prefill_attention
 from vllm_kunlun.ops.emulator.rotary import rotary_embedding, split_norm_rope_neox
@@ -20,6 +28,13 @@ __all__ = [
     "gelu",
     "gemma_add_rmsnorm",
     "gemma_rmsnorm",
+    "gen_block_statistic",
+    "moe_fc",
+    "moe_post",
+    "moe_pre_sorted",
+    "moe_sigmoid_group_topk_norm",
+    "moe_softmax_topk",
+    "moe_softmax_topk_norm",
     "prefill_attention",
     "quick_gelu",
     "reshape_and_cache_flash",

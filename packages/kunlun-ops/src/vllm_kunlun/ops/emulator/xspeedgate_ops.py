@@ -2,6 +2,14 @@
 """The emulated ``torch.ops.xspeedgate_ops``."""
 
 from vllm_kunlun.ops.emulator.embedding import get_masked_input_and_mask
+from vllm_kunlun.ops.emulator.moe_experts import fused_moe
+from vllm_kunlun.ops.emulator.moe_routing import moe_active_expert_balance, moe_pre_small
 from vllm_kunlun.ops.emulator.rotary import split_norm_rope_gated as split_norm_rope_neox
 
-__all__ = ["get_masked_input_and_mask", "split_norm_rope_neox"]
+__all__ = [
+    "fused_moe",
+    "get_masked_input_and_mask",
+    "moe_active_expert_balance",
+    "moe_pre_small",
+    "split_norm_rope_neox",
+]

@@ -18,6 +18,18 @@ from vllm_kunlun.ops.vendor.attention import (
 from vllm_kunlun.ops.vendor.embedding import (
     get_masked_input_and_mask,
 )
+from vllm_kunlun.ops.vendor.moe import (
+    fused_moe,
+    gen_block_statistic,
+    moe_active_expert_balance,
+    moe_fc,
+    moe_post,
+    moe_pre_small,
+    moe_pre_sorted,
+    moe_sigmoid_group_topk_norm,
+    moe_softmax_topk,
+    moe_softmax_topk_norm,
+)
 from vllm_kunlun.ops.vendor.norm import (
     add_rmsnorm,
     gemma_add_rmsnorm,
@@ -38,10 +50,20 @@ from vllm_kunlun.ops.vendor.sampling import (
 __all__ = [
     "add_rmsnorm",
     "attention_merge_stage",
+    "fused_moe",
     "gelu",
     "gemma_add_rmsnorm",
     "gemma_rmsnorm",
+    "gen_block_statistic",
     "get_masked_input_and_mask",
+    "moe_active_expert_balance",
+    "moe_fc",
+    "moe_post",
+    "moe_pre_small",
+    "moe_pre_sorted",
+    "moe_sigmoid_group_topk_norm",
+    "moe_softmax_topk",
+    "moe_softmax_topk_norm",
     "prefill_attention",
     "quick_gelu",
     "reshape_and_cache_flash",

@@ -8,7 +8,8 @@ says otherwise, change the emulator, its test and the callers, and drop the entr
 
 from vllm_kunlun.ops.emulator.assumptions.assumption import Assumption
 from vllm_kunlun.ops.emulator.assumptions.dense import DENSE
+from vllm_kunlun.ops.emulator.assumptions.moe import MOE
 
 __all__ = ["ASSUMPTIONS", "Assumption"]
 
-ASSUMPTIONS: tuple[Assumption, ...] = (*DENSE,)
+ASSUMPTIONS: tuple[Assumption, ...] = (*DENSE, *MOE)

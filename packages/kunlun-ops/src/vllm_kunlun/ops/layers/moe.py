@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""vLLM's mixture of experts on the vendor's functions: unquantised experts, grouped routing."""
+
+from __future__ import annotations
+
+import torch
+from vllm.model_executor.layers.fused_moe.fused_moe_method_base import FusedMoEMethodBase
+from vllm.model_executor.layers.fused_moe.router.grouped_topk_router import GroupedTopk
+from vllm.model_executor.layers.fused_moe.unquantized_fused_moe_method import (
+    UnquantizedFusedMoEMethod,
+)
+
+from vllm_kunlun.ops import moe
+
+__all__ = ["KunlunGroupedTopk", "KunlunUnquantizedFusedMoEMethod"]
+
+
+class KunlunUnquantizedFusedMoEMethod(UnquantizedFusedMoEMethod):
+    """Experts in the model's dtype: :func:`vllm_kunlun.ops.moe.run_experts`."""
+
+    def maybe_make_prepare_finalize(self, routing_tables: object = None) -> None:
+        # vLLM's modular kernels exchange tokens between ranks by CUDA libraries; here each rank
+        # runs its own experts on all tokens and the results are summed.
+        return None
+
+    def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
+        FusedMoEMethodBase.process_weights_after_loading(self, layer)
+
+    def forward_oot(
+        self,
+        layer: torch.nn.Module,
+        x: torch.Tensor,
+        topk_weights: torch.Tensor,
+        topk_ids: torch.Tensor,
+    ) -> torch.Tensor:
+        return moe.run_experts(
+            x,
+            layer.w13_weight,
+            layer.w2_weight,
+            topk_weights,
+            topk_ids,
+            activation=layer.activation,
+            w13_bias=getattr(layer, "w13_bias", None),
+            w2_bias=getattr(layer, "w2_bias", None),
+            weight_on_input=layer.apply_router_weight_on_input,
+            expert_map=layer.expert_map,
+        )
+
+
+class KunlunGroupedTopk(GroupedTopk):
+    """Routing by groups of experts: :func:`vllm_kunlun.ops.moe.grouped_top_k`."""
+
+    def forward_oot(
+        self,
+        hidden_states: torch.Tensor,
+        gating_output: torch.Tensor,
+        e_score_correction_bias: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        shape = (gating_output.shape[0], self.topk)
+        weights = gating_output.new_empty(shape, dtype=torch.float32)
+        ids = gating_output.new_empty(shape, dtype=torch.int32)
+        moe.grouped_top_k(
+            gating_output,
+            weights,
+            ids,
+            self.num_expert_group,
+            self.topk_group,
+            e_score_correction_bias,
+            self.renormalize,
+            self.scoring_func,
+            self.routed_scaling_factor,
+        )
+        return weights, ids
