@@ -89,11 +89,60 @@ CONFIGURATIONS: dict[str, transformers.PretrainedConfig] = {
     ),
 }
 
+_EXPERTS = {**_COMMON, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32}
+
+MOE_CONFIGURATIONS: dict[str, transformers.PretrainedConfig] = {
+    "qwen3-moe": transformers.Qwen3MoeConfig(
+        **_EXPERTS,
+        moe_intermediate_size=40,
+        num_experts=128,
+        num_experts_per_tok=8,
+        norm_topk_prob=True,
+        mlp_only_layers=[0],
+    ),
+    "qwen2-moe": transformers.Qwen2MoeConfig(  # weights as they are, shared experts with a gate
+        **{**_COMMON, "hidden_size": 128},
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        moe_intermediate_size=40,
+        shared_expert_intermediate_size=64,
+        num_experts=12,
+        num_experts_per_tok=3,
+        norm_topk_prob=False,
+    ),
+    "mixtral": transformers.MixtralConfig(
+        **_EXPERTS, num_local_experts=5, num_experts_per_tok=2, sliding_window=None
+    ),
+    "glm4-moe": transformers.Glm4MoeConfig(
+        **_EXPERTS,
+        moe_intermediate_size=40,
+        n_routed_experts=16,
+        num_experts_per_tok=4,
+        n_shared_experts=1,
+        n_group=4,
+        topk_group=2,
+        routed_scaling_factor=1.7,
+        first_k_dense_replace=1,
+        norm_topk_prob=True,
+        use_qk_norm=True,
+    ),
+    "gpt-oss": transformers.GptOssConfig(
+        **{**_EXPERTS, "num_hidden_layers": 4},
+        num_local_experts=6,
+        num_experts_per_tok=2,
+        sliding_window=11,
+    ),
+}
+
 
 def write(name: str, folder: Path, dtype: torch.dtype = torch.float32, seed: int = 0) -> Path:
-    """Save a random checkpoint of :data:`CONFIGURATIONS` in ``dtype`` and return its folder."""
+    """Save a random checkpoint of one of the configurations in ``dtype``; return its folder."""
     torch.manual_seed(seed)
-    model = transformers.AutoModelForCausalLM.from_config(CONFIGURATIONS[name])
+    configuration = {**CONFIGURATIONS, **MOE_CONFIGURATIONS}[name]
+    model = transformers.AutoModelForCausalLM.from_config(configuration)
+    for key, buffer in model.named_buffers():
+        if key.endswith("e_score_correction_bias"):
+            torch.nn.init.normal_(buffer, std=0.2)
     for key, parameter in model.named_parameters():
         # Norm weights start as constants: give them values that a mistake would show.
         if parameter.dim() == 1:

@@ -99,6 +99,33 @@ CONTRACT: dict[str, tuple[str, str, str]] = {
         "probs",
         "top_k top_p deterministic",
     ),
+    "moe_softmax_topk": (
+        "kunlun_ops.moe_softmax_topk",
+        "x normed_score topk_index block_statistic",
+        "",
+    ),
+    "moe_softmax_topk_norm": (
+        "kunlun_ops.moe_softmax_topk_norm",
+        "x normed_score topk_index block_statistic stable",
+        "",
+    ),
+    "moe_sigmoid_group_topk_norm": (
+        "kunlun_ops.moe_sigmoid_group_topk_norm",
+        "",
+        "x norm_score topk_index block_static bias n_group topk_group scale",
+    ),
+    "gen_block_statistic": ("kunlun_ops.gen_block_statistic", "topk_ids block_statistic", ""),
+    "moe_pre_sorted": (
+        "kunlun_ops.moe_pre_sorted",
+        "x topk_index block_statistic moe_expand moe_index expert_m sorted_tokens_num_lod",
+        "",
+    ),
+    "moe_post": ("kunlun_ops.moe_post", "x moe_index normed_scale dequant_scale y", ""),
+    "fused_moe": (
+        "xspeedgate_ops.fused_moe",
+        "x w13 w2 normed_score sorted_tokens_num_lod sorted_tokens_idx experts_num_lod",
+        "",
+    ),
 }
 
 PREFILL = (
@@ -144,9 +171,45 @@ def test_prefill_arguments(on_cache: bool, recorders: dict[str, Recorder]) -> No
     assert recorders["kunlun_ops"].calls == [("prefill_attention", (), passed)]
 
 
+def test_experts_product_arguments(recorders: dict[str, Recorder]) -> None:
+    """What no caller has ever set is passed as the constants of the contract."""
+    names = (
+        "x weight sorted_tokens_num_lod sorted_tokens_idx moe_topk y act x_perchannel_max "
+        "w_perchannel_max"
+    ).split()
+    vendor.moe_fc(**{name: name for name in names})
+    constants = {
+        **dict.fromkeys(["topk_ids", "topk_w", "bias", "tgemm_type", "tweight_type"]),
+        "scale_n": 0,
+        "scale_k": 0,
+        "use_pack_int4": False,
+        "sort_mode": True,
+    }
+    wanted = {**{name: name for name in names}, **constants}
+    assert recorders["kunlun_ops"].calls == [("moe_fc", (), wanted)]
+
+
+def test_small_sorter_and_hint_arguments(recorders: dict[str, Recorder]) -> None:
+    vendor.moe_pre_small("topk_ids", 8, x="x")
+    vendor.moe_active_expert_balance("topk_ids", 8)
+    assert recorders["xspeedgate_ops"].calls == [
+        ("moe_pre_small", ("topk_ids", 8, False, True), {"x": "x"}),
+        ("moe_active_expert_balance", ("topk_ids", 8, False), {}),
+    ]
+
+
+SEPARATELY = {
+    "prefill_attention": "kunlun_ops",
+    "moe_fc": "kunlun_ops",
+    "moe_pre_small": "xspeedgate_ops",
+    "moe_active_expert_balance": "xspeedgate_ops",
+}
+
+
 def test_every_adapter_function_is_in_the_tables() -> None:
-    assert set(vendor.__all__) == {*CONTRACT, "prefill_attention"}
-    adapted = {target for target, _, _ in CONTRACT.values()} | {"kunlun_ops.prefill_attention"}
+    assert set(vendor.__all__) == {*CONTRACT, *SEPARATELY}
+    adapted = {target for target, _, _ in CONTRACT.values()}
+    adapted |= {f"{library}.{name}" for name, library in SEPARATELY.items()}
     emulated = {f"kunlun_ops.{name}" for name in kunlun_ops.__all__}
     emulated |= {f"xspeedgate_ops.{name}" for name in xspeedgate_ops.__all__}
     assert adapted == emulated
