@@ -126,6 +126,27 @@ CONTRACT: dict[str, tuple[str, str, str]] = {
         "x w13 w2 normed_score sorted_tokens_num_lod sorted_tokens_idx experts_num_lod",
         "",
     ),
+    "static_scaled_int8_quant": (
+        "xspeedgate_ops.static_scaled_int8_quant",
+        "out x scale azp",
+        "",
+    ),
+    "dynamic_scaled_int8_quant": (
+        "xspeedgate_ops.dynamic_scaled_int8_quant",
+        "out x scale azp",
+        "",
+    ),
+    "cutlass_scaled_mm": (
+        "xspeedgate_ops.cutlass_scaled_mm",
+        "out a b scale_a scale_b bias",
+        "",
+    ),
+    "cutlass_scaled_mm_azp": (
+        "xspeedgate_ops.cutlass_scaled_mm_azp",
+        "out a b scale_a scale_b azp_adj azp bias",
+        "",
+    ),
+    "awq_gemm": ("kunlun_ops.awq_gemm", "", "x w scale zeros out align_type group_size"),
 }
 
 PREFILL = (
@@ -173,10 +194,10 @@ def test_prefill_arguments(on_cache: bool, recorders: dict[str, Recorder]) -> No
 
 def test_experts_product_arguments(recorders: dict[str, Recorder]) -> None:
     """What no caller has ever set is passed as the constants of the contract."""
-    names = (
-        "x weight sorted_tokens_num_lod sorted_tokens_idx moe_topk y act x_perchannel_max "
-        "w_perchannel_max"
-    ).split()
+    names = [
+        "x", "weight", "sorted_tokens_num_lod", "sorted_tokens_idx", "moe_topk", "y", "act",
+        "x_perchannel_max", "w_perchannel_max",
+    ]  # fmt: skip
     vendor.moe_fc(**{name: name for name in names})
     constants = {
         **dict.fromkeys(["topk_ids", "topk_w", "bias", "tgemm_type", "tweight_type"]),
@@ -198,8 +219,31 @@ def test_small_sorter_and_hint_arguments(recorders: dict[str, Recorder]) -> None
     ]
 
 
+def test_quantisation_arguments(recorders: dict[str, Recorder]) -> None:
+    """Arguments that the adapter sets itself are the contract's constants."""
+    vendor.quant2d("x", "y", "max")
+    names = ("x", "w", "out", "w_trans", "bias", "x_pc_max", "w_pc_max")
+    vendor.matmul(**{name: name for name in names})
+    dequantised = ("qweight", "scales", "zeros", "weight", "group_m", "align_type")
+    vendor.awq_dequantize(**{name: name for name in dequantised})
+    vendor.gptq_gemm("x", "qweight", "qzeros", "scales", "g_idx", 4)
+    constants = {"x_trans": False, "alpha": 1.0, "beta": 0.0, "x_max": None, "w_max": None}
+    assert recorders["kunlun_ops"].calls == [
+        ("quant2d", (), {"x": "x", "y": "y", "max": "max", "force_sdnn": False}),
+        ("matmul", (), {**{name: name for name in names}, **constants}),
+        ("awq_dequantize", (), {**{name: name for name in dequantised}, "quant_type": 0}),
+    ]
+    assert recorders["xspeedgate_ops"].calls == [
+        ("gptq_gemm", ("x", "qweight", "qzeros", "scales", "g_idx", True, 4), {})
+    ]
+
+
 SEPARATELY = {
     "prefill_attention": "kunlun_ops",
+    "quant2d": "kunlun_ops",
+    "matmul": "kunlun_ops",
+    "awq_dequantize": "kunlun_ops",
+    "gptq_gemm": "xspeedgate_ops",
     "moe_fc": "kunlun_ops",
     "moe_pre_small": "xspeedgate_ops",
     "moe_active_expert_balance": "xspeedgate_ops",

@@ -100,7 +100,7 @@ class Call:
 
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
-    expected: Mapping[str | int, Tensor] = field(default_factory=dict)
+    expected: Mapping[Any, Tensor] = field(default_factory=dict)
     judge: Callable[[Outcome], float] | None = None
 
 

@@ -4,6 +4,8 @@
 from vllm_kunlun.ops.emulator.activation import gelu, quick_gelu, swiglu
 from vllm_kunlun.ops.emulator.cache import reshape_and_cache_flash
 from vllm_kunlun.ops.emulator.decode import speculative_attention
+from vllm_kunlun.ops.emulator.int4 import awq_dequantize, awq_gemm
+from vllm_kunlun.ops.emulator.int8 import matmul, quant2d
 from vllm_kunlun.ops.emulator.merge import attention_merge_stage
 from vllm_kunlun.ops.emulator.moe_experts import moe_fc, moe_post
 from vllm_kunlun.ops.emulator.moe_routing import (
@@ -25,10 +27,13 @@ from vllm_kunlun.ops.emulator.sampling import (
 __all__ = [
     "add_rmsnorm",
     "attention_merge_stage",
+    "awq_dequantize",
+    "awq_gemm",
     "gelu",
     "gemma_add_rmsnorm",
     "gemma_rmsnorm",
     "gen_block_statistic",
+    "matmul",
     "moe_fc",
     "moe_post",
     "moe_pre_sorted",
@@ -36,6 +41,7 @@ __all__ = [
     "moe_softmax_topk",
     "moe_softmax_topk_norm",
     "prefill_attention",
+    "quant2d",
     "quick_gelu",
     "reshape_and_cache_flash",
     "rmsnorm",

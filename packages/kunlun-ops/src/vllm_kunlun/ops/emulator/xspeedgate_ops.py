@@ -2,14 +2,26 @@
 """The emulated ``torch.ops.xspeedgate_ops``."""
 
 from vllm_kunlun.ops.emulator.embedding import get_masked_input_and_mask
+from vllm_kunlun.ops.emulator.int4 import gptq_gemm
+from vllm_kunlun.ops.emulator.int8 import (
+    cutlass_scaled_mm,
+    cutlass_scaled_mm_azp,
+    dynamic_scaled_int8_quant,
+    static_scaled_int8_quant,
+)
 from vllm_kunlun.ops.emulator.moe_experts import fused_moe
 from vllm_kunlun.ops.emulator.moe_routing import moe_active_expert_balance, moe_pre_small
 from vllm_kunlun.ops.emulator.rotary import split_norm_rope_gated as split_norm_rope_neox
 
 __all__ = [
+    "cutlass_scaled_mm",
+    "cutlass_scaled_mm_azp",
+    "dynamic_scaled_int8_quant",
     "fused_moe",
     "get_masked_input_and_mask",
+    "gptq_gemm",
     "moe_active_expert_balance",
     "moe_pre_small",
     "split_norm_rope_neox",
+    "static_scaled_int8_quant",
 ]

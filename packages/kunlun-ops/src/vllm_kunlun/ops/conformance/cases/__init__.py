@@ -2,9 +2,11 @@
 """All cases, one file per area of the contract."""
 
 from vllm_kunlun.ops.conformance.case import Case
+from vllm_kunlun.ops.conformance.cases.int4 import INT4
+from vllm_kunlun.ops.conformance.cases.int8 import INT8
 from vllm_kunlun.ops.conformance.cases.moe import MOE
 from vllm_kunlun.ops.conformance.cases.norm import NORM
 
 __all__ = ["CASES"]
 
-CASES: tuple[Case, ...] = (*MOE, *NORM)
+CASES: tuple[Case, ...] = (*INT4, *INT8, *MOE, *NORM)
