@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Loops compiled to machine code by numba, which vLLM brings.
 
-Their threads are those of the OpenMP library that torch has loaded, so the two never compete for
+Their threads are those of the OpenMP library that torch has loaded, so the two do not compete for
 cores. Compiled code is kept beside its source (or in the user's cache directory): only the first
 import on a machine waits for the compiler, a few seconds.
 """
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 
 try:
     import numba
+    from numba.np.ufunc.parallel import _launch_threads
 except ImportError as error:  # pragma: no cover
     raise ImportError(
         "the emulated device needs numba, which vLLM requires and which is not installed: "
@@ -23,8 +25,6 @@ except ImportError as error:  # pragma: no cover
 
 __all__ = ["FAST", "compiled", "use_threads"]
 
-numba.config.THREADING_LAYER = "omp"
-
 FAST = {"contract", "reassoc", "nsz", "arcp"}
 """Sums in any order; infinities and NaNs keep their meaning."""
 
@@ -32,6 +32,29 @@ FAST = {"contract", "reassoc", "nsz", "arcp"}
 def compiled(signature: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """A parallel loop of this signature, compiled now."""
     return numba.njit(signature, parallel=True, fastmath=FAST, nogil=True, cache=True)  # type: ignore[no-any-return]
+
+
+def _start_threads() -> None:
+    """Start numba's threads: torch's own, and in parallel regions that do not nest.
+
+    numba lets regions of OpenMP nest. torch's attention calls matrix products inside such a region:
+    nested, each would start threads of its own, which makes a prefill a hundred times slower.
+    Where a machine has no system-wide OpenMP library for numba, its own pool serves.
+    """
+    try:
+        import numba.np.ufunc.omppool  # noqa: F401
+    except ImportError:
+        numba.config.THREADING_LAYER = "workqueue"
+        _launch_threads()
+        return
+    numba.config.THREADING_LAYER = "omp"
+    _launch_threads()
+    # torch loads its OpenMP library for the whole process, so numba's calls reach that one, as this
+    # does; numba's own dependency is loaded too and does nothing.
+    ctypes.CDLL(None).omp_set_max_active_levels(1)
+
+
+_start_threads()
 
 
 def use_threads(elements: int) -> None:

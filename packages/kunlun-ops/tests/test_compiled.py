@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loops compiled by numba share torch's threads and leave them as they were."""
+
+from __future__ import annotations
+
+import ctypes
+
+import numba
+import numpy as np
+import pytest
+
+from vllm_kunlun.ops.emulator import compiled
+
+
+def test_parallel_regions_of_torchs_openmp_do_not_nest_after_a_compiled_loop() -> None:
+    """Nested regions made torch's attention a hundred times slower."""
+
+    @numba.njit(parallel=True)
+    def count(values: np.ndarray) -> None:
+        for index in numba.prange(values.shape[0]):
+            values[index] += 1
+
+    values = np.zeros(1000)
+    compiled.use_threads(1 << 20)
+    count(values)
+    assert values.sum() == 1000
+    if numba.threading_layer() != "omp":
+        pytest.skip("no system-wide OpenMP library here, so numba runs its own threads")
+    (torchs,) = {
+        line.split()[-1]
+        for line in open("/proc/self/maps")  # noqa: SIM115
+        if "gomp" in line and "/torch/" in line
+    }
+    assert ctypes.CDLL(torchs).omp_get_max_active_levels() == 1
