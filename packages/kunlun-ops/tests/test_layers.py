@@ -77,7 +77,14 @@ def strided(*shape: int, dtype: torch.dtype) -> torch.Tensor:
 
 def _vllm_classes() -> dict[str, type]:
     found = {}
-    for module in ("activation", "layernorm", "vocab_parallel_embedding", "rotary_embedding"):
+    for module in (
+        "activation",
+        "layernorm",
+        "vocab_parallel_embedding",
+        "rotary_embedding",
+        "fused_moe.router.grouped_topk_router",
+        "fused_moe.unquantized_fused_moe_method",
+    ):
         imported = importlib.import_module(f"vllm.model_executor.layers.{module}")
         found.update(
             {name: item for name, item in vars(imported).items() if isinstance(item, type)}

@@ -34,7 +34,8 @@ _packed_weights: list[torch.Tensor] = []
 
 
 def _packed_linear(x: torch.Tensor, handle: int, rows: int, bias: torch.Tensor | None) -> Any:
-    return torch.ops.mkldnn._linear_pointwise(x, _packed_weights[handle], bias, "none", [], "")
+    multiply = torch.ops.mkldnn._linear_pointwise.default
+    return multiply(x, _packed_weights[handle], bias, "none", [], "")
 
 
 def _packed_linear_fake(x: torch.Tensor, handle: int, rows: int, bias: Any) -> torch.Tensor:

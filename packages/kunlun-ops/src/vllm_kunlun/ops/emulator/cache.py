@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import threading
-from typing import NamedTuple
 
 import torch
 
@@ -16,6 +15,7 @@ from vllm_kunlun.ops.emulator.contract import (
     check_shape,
     check_tensor,
 )
+from vllm_kunlun.ops.emulator.row_kernels import copy_to_slots
 from vllm_kunlun.ops.emulator.step_cache import StepCache
 
 __all__ = [
@@ -34,16 +34,7 @@ _SLOT_DTYPES = (torch.int64, torch.int32)
 _workspaces = threading.local()
 
 
-class _Slots(NamedTuple):
-    """Where the tokens of a step go."""
-
-    block: torch.Tensor
-    offset: torch.Tensor
-    kept: torch.Tensor | None
-    """bool ``[T]``: tokens with a slot; None: all."""
-
-
-_slots: StepCache[_Slots] = StepCache()
+_slots: StepCache[int] = StepCache()
 _pages: StepCache[torch.Tensor] = StepCache()
 
 
@@ -79,23 +70,14 @@ def reshape_and_cache_flash(
     if tokens == 0:
         return
     blocks, block_size = key_cache.shape[0], key_cache.shape[slot_dim]
-    plan = _slots.get(
-        (blocks, block_size),
+    slots = blocks * block_size
+    _slots.get(
+        (slots,),
         (slot_mapping,),
-        lambda: _find_slots(name, slot_mapping, blocks, block_size),
+        lambda: check_range(name, "slot_mapping", slot_mapping, slots, low=-(1 << 62)),
     )
-    if plan.kept is not None:
-        key, value = key[plan.kept], value[plan.kept]
     for cache, new in ((key_cache, key), (value_cache, value)):
-        pages = cache if BLHD_LAYOUT else cache.transpose(1, 2)
-        pages.index_put_((plan.block, plan.offset), new)
-
-
-def _find_slots(function: str, slots: torch.Tensor, blocks: int, block_size: int) -> _Slots:
-    smallest = check_range(function, "slot_mapping", slots, blocks * block_size, low=-(1 << 62))
-    kept = slots >= 0 if smallest < 0 else None
-    slots = slots.long() if kept is None else slots[kept].long()
-    return _Slots(slots // block_size, slots % block_size, kept)
+        copy_to_slots(new, cache.transpose(1, 2) if BLHD_LAYOUT else cache, slot_mapping)
 
 
 def check_caches(

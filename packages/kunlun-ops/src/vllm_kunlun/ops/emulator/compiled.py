@@ -42,7 +42,7 @@ def _start_threads() -> None:
     Where a machine has no system-wide OpenMP library for numba, its own pool serves.
     """
     try:
-        import numba.np.ufunc.omppool  # noqa: F401
+        import numba.np.ufunc.omppool
     except ImportError:
         numba.config.THREADING_LAYER = "workqueue"
         _launch_threads()

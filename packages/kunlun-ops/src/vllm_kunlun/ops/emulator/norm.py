@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import torch
 
+from vllm_kunlun.ops.emulator import row_kernels
 from vllm_kunlun.ops.emulator.contract import (
     VendorContractError,
     check_same,
@@ -93,7 +94,7 @@ def _normalise_into(
     x: torch.Tensor, weight: torch.Tensor, eps: float, output: torch.Tensor
 ) -> None:
     if output.dtype == torch.float32:
-        torch.mul(x, _scale(x, eps), out=output).mul_(weight)
+        row_kernels.rms_norm(x, weight, eps, output)
     else:
         output.copy_(normalise(x, weight, eps))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import torch
 
+from vllm_kunlun.ops.emulator import row_kernels
 from vllm_kunlun.ops.emulator.contract import (
     VendorContractError,
     check_range,
@@ -160,22 +161,17 @@ def _norm_rope(
 def _rotate_(
     heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, rotary_dim: int, is_neox: bool
 ) -> None:
-    """In place on ``heads [T, H, D]``: ``(a, b) -> (a cos - b sin, b cos + a sin)``.
-
-    For neox that is ``pair * cos + swapped pair * (-sin, sin)``, in fewer steps.
-    """
-    tokens, count, _ = heads.shape
-    if is_neox:
-        pairs = heads[..., :rotary_dim].view(tokens, count, 2, rotary_dim // 2)
-        if heads.dtype == torch.float32:
-            swapped = pairs.flip(2).mul_(sin)
-            pairs.mul_(cos).add_(swapped)
-        else:
-            wide = pairs.float()
-            pairs.copy_((wide * cos).addcmul_(wide.flip(2), sin))
+    """In place on contiguous ``heads [T, H, D]``: ``(a, b) -> (a cos - b sin, b cos + a sin)``."""
+    if heads.dtype == torch.float32:
+        row_kernels.rotate_(heads, cos, sin, is_neox)
         return
-    cos, sin = cos[:, :, 0], sin[:, :, 1]
-    first, second = heads[..., 0:rotary_dim:2], heads[..., 1:rotary_dim:2]
+    half = rotary_dim // 2
+    first, second = (
+        (heads[..., :half], heads[..., half:rotary_dim])
+        if is_neox
+        else (heads[..., 0:rotary_dim:2], heads[..., 1:rotary_dim:2])
+    )
+    cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)
     a, b = first.float(), second.float()
     rotated = (a * cos).addcmul_(b, sin, value=-1)
     second.copy_((b * cos).addcmul_(a, sin))
@@ -185,13 +181,13 @@ def _rotate_(
 def _lookup(
     function: str, positions: torch.Tensor, table: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Each token's ``cos [T, 1, 1, rot / 2]`` and ``(-sin, sin) [T, 1, 2, rot / 2]``, float32."""
+    """Each token's cosines and sines, float32 ``[T, rot / 2]``."""
     check_tensor(function, "positions", positions, (torch.int64,), 1)
 
     def read() -> tuple[torch.Tensor, torch.Tensor]:
         check_range(function, "positions", positions, table.shape[0])
-        cos, sin = table.index_select(0, positions).float()[:, None, None].chunk(2, dim=-1)
-        return cos.contiguous(), torch.cat([-sin, sin], dim=2)
+        cos, sin = table.index_select(0, positions).float().chunk(2, dim=-1)
+        return cos.contiguous(), sin.contiguous()
 
     return _angles.get((id(table),), (positions,), read, source=table)
 

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Short float32 loops over rows, each one compiled pass where torch would take several.
+
+A decode step runs them hundreds of times on a few rows: what they save is the passes' start.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+import torch
+
+from vllm_kunlun.ops.emulator.compiled import compiled, use_threads
+
+__all__ = ["copy_to_slots", "rms_norm", "rotate_"]
+
+_row = numba.float32[::1]
+_rows = numba.float32[:, ::1]
+
+
+@compiled(numba.void(_rows, _row, numba.float32, _rows))
+def _rms_norm(x, weight, eps, out):  # type: ignore[no-untyped-def]
+    rows, width = x.shape
+    for row in numba.prange(rows):
+        squares = np.float32(0)
+        for column in range(width):
+            squares += x[row, column] * x[row, column]
+        scale = np.float32(1) / np.sqrt(squares / np.float32(width) + eps)
+        for column in range(width):
+            out[row, column] = x[row, column] * scale * weight[column]
+
+
+def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float, out: torch.Tensor) -> None:
+    """``out = x * rsqrt(mean(x^2) + eps) * weight`` over the last dimension.
+
+    All contiguous float32; ``out`` may be ``x``.
+    """
+    use_threads(x.numel())
+    width = x.shape[-1]
+    _rms_norm(
+        x.view(-1, width).numpy(),
+        weight.detach().numpy(),
+        np.float32(eps),
+        out.view(-1, width).numpy(),
+    )
+
+
+@compiled(numba.void(numba.float32[:, :, ::1], _rows, _rows, numba.int64, numba.int64))
+def _rotate(heads, cos, sin, step, apart):  # type: ignore[no-untyped-def]
+    tokens, count, _ = heads.shape
+    for token in numba.prange(tokens):
+        for head in range(count):
+            row = heads[token, head]
+            for pair in range(cos.shape[1]):
+                a, b = row[pair * step], row[pair * step + apart]
+                c, s = cos[token, pair], sin[token, pair]
+                row[pair * step] = a * c - b * s
+                row[pair * step + apart] = b * c + a * s
+
+
+def rotate_(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, is_neox: bool) -> None:
+    """In place, ``(a, b) -> (a cos - b sin, b cos + a sin)``.
+
+    Shapes: contiguous float32 heads ``[T, H, D]``, cos and sin ``[T, rot / 2]``. ``b`` stands half
+    of ``rot`` after ``a`` (neox) or right after it.
+    """
+    use_threads(heads.numel())
+    step, apart = (1, cos.shape[1]) if is_neox else (2, 1)
+    _rotate(heads.numpy(), cos.numpy(), sin.numpy(), step, apart)
+
+
+def _copy_to_slots(new, pages, slots):  # type: ignore[no-untyped-def]
+    tokens, heads, size = new.shape
+    block_size = pages.shape[2]
+    for token in numba.prange(tokens):
+        slot = slots[token]
+        if slot >= 0:
+            for head in range(heads):
+                for element in range(size):
+                    pages[slot // block_size, head, slot % block_size, element] = new[
+                        token, head, element
+                    ]
+
+
+_copies = {
+    (bits, slot): compiled(numba.void(item[:, :, ::1], item[:, :, :, :], index[::1]))(
+        _copy_to_slots
+    )
+    for bits, item in ((torch.int32, numba.int32), (torch.int16, numba.int16))
+    for slot, index in ((torch.int32, numba.int32), (torch.int64, numba.int64))
+}
+
+
+def copy_to_slots(new: torch.Tensor, pages: torch.Tensor, slots: torch.Tensor) -> None:
+    """``pages[s // bs, :, s % bs] = new[t]`` for the slot ``s`` of each token, unless negative.
+
+    Shapes: contiguous new ``[T, KVH, D]``, pages ``[blocks, KVH, bs, D]`` of any strides, both of
+    one 16- or 32-bit dtype; slots int32 or int64 ``[T]``, in range.
+    """
+    bits = torch.int32 if new.element_size() == 4 else torch.int16
+    use_threads(new.numel())
+    _copies[bits, slots.dtype](new.view(bits).numpy(), pages.view(bits).numpy(), slots.numpy())
