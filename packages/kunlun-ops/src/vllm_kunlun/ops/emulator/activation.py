@@ -6,6 +6,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from vllm_kunlun.ops.emulator import row_kernels
 from vllm_kunlun.ops.emulator.contract import check_same, check_shape, check_tensor, require
 
 __all__ = ["gelu", "quick_gelu", "swiglu"]
@@ -18,10 +19,10 @@ def swiglu(*, x: torch.Tensor, y: torch.Tensor) -> None:
     require(width % 2 == 0, "swiglu", "x", "of even width", width)
     check_tensor("swiglu", "y", y, (x.dtype,))
     check_shape("swiglu", "y", y, (*x.shape[:-1], width // 2))
-    gate, up = x.chunk(2, dim=-1)
     if x.dtype == torch.float32:
-        torch.mul(F.silu(gate), up, out=y)
+        row_kernels.swiglu(x, y)
     else:
+        gate, up = x.chunk(2, dim=-1)
         y.copy_(F.silu(gate.float()).mul_(up))
 
 

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import torch
 
 from vllm_kunlun.ops.emulator.cache import check_caches, dense_pages
@@ -25,7 +23,7 @@ __all__ = ["speculative_attention"]
 
 MAX_BATCH = 1023
 
-_tables: StepCache[torch.Tensor] = StepCache()
+_used_pages: StepCache[torch.Tensor] = StepCache()
 
 
 def speculative_attention(
@@ -68,26 +66,33 @@ def speculative_attention(
                  (kv_head_num, block_size, head_dim))  # fmt: skip
     check_heads(name, head_num, kv_head_num, head_dim, sink)
     check_window(name, "max_window_size", max_window_size)
-    check_equal_copies(name, "context_lens", context_lens_cpu, context_lens_xpu, batch_num)
-    lengths = context_lens_cpu.tolist()
-    limit = min(max_context_len, max_num_blocks_per_seq * block_size)
-    check_lengths(name, "context_lens_cpu", lengths, limit)
     check_tensor(name, "block_tables", block_tables, (torch.int32,), 2)
     check_shape(name, "block_tables", block_tables, (batch_num, max_num_blocks_per_seq))
+    keys, values = dense_pages(k_cache), dense_pages(v_cache)
+    alternate = not k_cache.is_contiguous()
+    limit = min(max_context_len, max_num_blocks_per_seq * block_size)
+    # All layers of a step pass the same lengths and table, so their values are looked at once.
+    used = _used_pages.get(
+        (qlen, max_window_size, block_size, limit, keys.shape[0], alternate),
+        (context_lens_cpu, context_lens_xpu, block_tables),
+        lambda: _check_pages_in_use(
+            context_lens_cpu, context_lens_xpu, block_tables, qlen, max_window_size, block_size,
+            limit, keys.shape[0], alternate,
+        ),
+    )  # fmt: skip
     if batch_num == 0:
         return
-    keys, values = dense_pages(k_cache), dense_pages(v_cache)
-    used = _used_pages(tuple(lengths), qlen, max_window_size, block_size, max_num_blocks_per_seq)
-    table = block_tables
-    _check_table(name, table, used, keys.shape[0], not k_cache.is_contiguous())
     query = q.view(batch_num, qlen, kv_head_num, head_num // kv_head_num, head_dim)
     result = out.view(query.shape)
     if q.dtype == torch.float32:
-        attend(query, keys, values, table, context_lens_cpu, scale, max_window_size, sink, result)
+        attend(
+            query, keys, values, block_tables, context_lens_cpu, scale, max_window_size, sink,
+            result,
+        )  # fmt: skip
         return
     # 16 bit: the pages in use, widened, and a table that counts them in their new order.
-    pages = table.masked_fill(~used, 0).flatten()
-    table = torch.arange(pages.numel(), dtype=torch.int32).view(table.shape)
+    pages = block_tables.masked_fill(~used, 0).flatten()
+    table = torch.arange(pages.numel(), dtype=torch.int32).view(block_tables.shape)
     wide = torch.empty(query.shape, dtype=torch.float32)
     attend(
         query.float(),
@@ -103,28 +108,28 @@ def speculative_attention(
     result.copy_(wide)
 
 
-@lru_cache(maxsize=16)
-def _used_pages(
-    lengths: tuple[int, ...], qlen: int, window: int, block_size: int, columns: int
+def _check_pages_in_use(
+    lengths: torch.Tensor,
+    device_lengths: torch.Tensor,
+    table: torch.Tensor,
+    qlen: int,
+    window: int,
+    block_size: int,
+    limit: int,
+    available: int,
+    alternate: bool,
 ) -> torch.Tensor:
-    """bool ``[B, columns]``: entries of the block table that some query of the request sees."""
-    length = torch.tensor(lengths).unsqueeze(1)
-    first = (length - qlen + 1 - window).clamp(min=0) if window > 0 else torch.zeros_like(length)
-    page = torch.arange(columns)
-    return (page >= first // block_size) & (page * block_size < length)
+    """bool ``[B, columns]``: entries of the block table that some query of the request sees.
 
-
-def _check_table(
-    function: str, table: torch.Tensor, used: torch.Tensor, available: int, alternate: bool
-) -> None:
-    """Pages in use exist; where key and value pages alternate, an odd number is the other kind's.
-
-    All layers of a step pass one table, so its values are looked at once.
+    Raises VendorContractError where lengths differ or are out of range, or where a page in use does
+    not exist or (where key and value pages alternate) is of the other kind.
     """
-
-    def look() -> torch.Tensor:
-        pages = table.masked_fill(~used, 0)
-        check_pages(function, "block_tables", pages, available, alternate)
-        return pages
-
-    _tables.get((available, alternate, table.shape), (table, used), look)
+    name = "speculative_attention"
+    check_equal_copies(name, "context_lens", lengths, device_lengths, table.shape[0])
+    check_lengths(name, "context_lens_cpu", lengths.tolist(), limit)
+    length = lengths.long().unsqueeze(1)
+    first = (length - qlen + 1 - window).clamp(min=0) if window > 0 else torch.zeros_like(length)
+    page = torch.arange(table.shape[1])
+    used = (page >= first // block_size) & (page * block_size < length)
+    check_pages(name, "block_tables", table.masked_fill(~used, 0), available, alternate)
+    return used

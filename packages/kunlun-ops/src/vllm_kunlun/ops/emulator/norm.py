@@ -38,8 +38,7 @@ def add_rmsnorm(
     The norm is of the float32 sum, before ``residual_output`` rounds it.
     """
     _check("add_rmsnorm", x, weight, output)
-    total = _add("add_rmsnorm", x, y, residual_output, output)
-    _normalise_into(total, weight, eps, output)
+    _add_and_normalise("add_rmsnorm", x, y, residual_output, weight, eps, output)
 
 
 def gemma_rmsnorm(
@@ -81,8 +80,7 @@ def gemma_add_rmsnorm(
     for argument, absent in (("bias", bias), ("smooth", smooth)):
         require(absent is None, name, argument, "None", absent)
     require(store_output_before_norm, name, "store_output_before_norm", "True", False)
-    total = _add(name, x, y, residual_output, output)
-    _normalise_into(total, weight.float() + 1.0, eps, output)
+    _add_and_normalise(name, x, y, residual_output, weight.float() + 1.0, eps, output)
 
 
 def normalise(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
@@ -105,13 +103,15 @@ def _scale(x: torch.Tensor, eps: float) -> torch.Tensor:
     return length.square_().mul_(1.0 / x.shape[-1]).add_(eps).rsqrt_()
 
 
-def _add(
+def _add_and_normalise(
     function: str,
     x: torch.Tensor,
     y: torch.Tensor,
     residual_output: torch.Tensor,
+    weight: torch.Tensor,
+    eps: float,
     output: torch.Tensor,
-) -> torch.Tensor:
+) -> None:
     check_same(function, "y", y, x)
     check_same(function, "residual_output", residual_output, x)
     if residual_output.data_ptr() == output.data_ptr() and x.numel():
@@ -119,10 +119,11 @@ def _add(
             function, "residual_output", "other memory than output", "the same memory"
         )
     if x.dtype == torch.float32:
-        return torch.add(x, y, out=residual_output)
+        row_kernels.add_rms_norm(x, y, residual_output, weight, eps, output)
+        return
     total = x.float().add_(y)
     residual_output.copy_(total)
-    return total
+    _normalise_into(total, weight, eps, output)
 
 
 def _check(

@@ -8,15 +8,9 @@ import numpy as np
 import torch
 
 from vllm_kunlun.ops.emulator.compiled import FAST, compiled, use_threads
+from vllm_kunlun.ops.emulator.exponential import exponential
 
 __all__ = ["attend"]
-
-_LOG2_E = np.float32(1.4426950408889634)
-# ln 2 in two parts, of which the first has so few bits that its product with an integer is exact.
-_LN_2_HIGH = np.float32(0.693359375)
-_LN_2_LOW = np.float32(-2.12194440e-4)
-_LOWEST = np.float32(-87.0)
-"""Below it e^x is 0 beside any other term."""
 
 
 @numba.njit(fastmath=FAST)
@@ -74,26 +68,12 @@ def _largest(row, start):  # type: ignore[no-untyped-def]
 
 @numba.njit(fastmath=FAST)
 def _softmax(row, bits, powers, sink):  # type: ignore[no-untyped-def]
-    """In place; ``exp(sink)`` is one more term of the denominator.
-
-    ``e^x = 2^n e^r`` with ``|r| <= ln 2 / 2`` and a polynomial for ``e^r`` (Cephes' expf, error
-    below 1e-7): a loop over it becomes vector instructions, a call of the library's exp would not.
-    """
+    """In place; ``exp(sink)`` is one more term of the denominator."""
     count = row.shape[0]
     largest = _largest(row, sink)
     for t in range(count):
-        x = row[t] - largest
-        x = _LOWEST if x < _LOWEST else x  # not max(): a NaN stays one
-        n = np.floor(x * _LOG2_E + np.float32(0.5))
-        r = x - n * _LN_2_HIGH - n * _LN_2_LOW
-        y = np.float32(1.9875691500e-4)
-        y = y * r + np.float32(1.3981999507e-3)
-        y = y * r + np.float32(8.3334519073e-3)
-        y = y * r + np.float32(4.1665795894e-2)
-        y = y * r + np.float32(1.6666665459e-1)
-        y = y * r + np.float32(5.0000001201e-1)
-        row[t] = y * r * r + r + np.float32(1)
-        bits[t] = (np.int32(n) + np.int32(127)) << np.int32(23)
+        row[t] -= largest
+    exponential(row, bits)
     total = np.float32(0)
     for t in range(count):
         row[t] *= powers[t]

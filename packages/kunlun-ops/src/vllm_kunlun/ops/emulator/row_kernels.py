@@ -10,24 +10,54 @@ import numba
 import numpy as np
 import torch
 
-from vllm_kunlun.ops.emulator.compiled import compiled, use_threads
+from vllm_kunlun.ops.emulator.compiled import FAST, compiled, use_threads
+from vllm_kunlun.ops.emulator.exponential import exponential
 
-__all__ = ["copy_to_slots", "rms_norm", "rotate_"]
+__all__ = ["add_rms_norm", "copy_to_slots", "rms_norm", "rotate_", "swiglu"]
 
 _row = numba.float32[::1]
 _rows = numba.float32[:, ::1]
 
 
+@numba.njit(fastmath=FAST)
+def _normalise(x, weight, eps, out):  # type: ignore[no-untyped-def]
+    width = x.shape[0]
+    squares = np.float32(0)
+    for column in range(width):
+        squares += x[column] * x[column]
+    scale = np.float32(1) / np.sqrt(squares / np.float32(width) + eps)
+    for column in range(width):
+        out[column] = x[column] * scale * weight[column]
+
+
 @compiled(numba.void(_rows, _row, numba.float32, _rows))
 def _rms_norm(x, weight, eps, out):  # type: ignore[no-untyped-def]
+    for row in numba.prange(x.shape[0]):
+        _normalise(x[row], weight, eps, out[row])
+
+
+@compiled(numba.void(_rows, _rows, _rows, _row, numba.float32, _rows))
+def _add_rms_norm(x, y, total, weight, eps, out):  # type: ignore[no-untyped-def]
     rows, width = x.shape
     for row in numba.prange(rows):
-        squares = np.float32(0)
         for column in range(width):
-            squares += x[row, column] * x[row, column]
-        scale = np.float32(1) / np.sqrt(squares / np.float32(width) + eps)
+            total[row, column] = x[row, column] + y[row, column]
+        _normalise(total[row], weight, eps, out[row])
+
+
+@compiled(numba.void(_rows, _rows))
+def _swiglu(x, out):  # type: ignore[no-untyped-def]
+    rows, width = out.shape
+    for row in numba.prange(rows):
+        bits = np.empty(width, np.int32)
+        powers = bits.view(np.float32)
+        gate, up, result = x[row, :width], x[row, width:], out[row]
         for column in range(width):
-            out[row, column] = x[row, column] * scale * weight[column]
+            result[column] = -gate[column]
+        exponential(result, bits)
+        for column in range(width):
+            power = result[column] * powers[column]
+            result[column] = gate[column] / (np.float32(1) + power) * up[column]
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float, out: torch.Tensor) -> None:
@@ -43,6 +73,28 @@ def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float, out: torch.Tenso
         np.float32(eps),
         out.view(-1, width).numpy(),
     )
+
+
+def add_rms_norm(
+    x: torch.Tensor,
+    y: torch.Tensor,
+    total: torch.Tensor,
+    weight: torch.Tensor,
+    eps: float,
+    out: torch.Tensor,
+) -> None:
+    """:func:`rms_norm` of ``total = x + y``; ``total`` and ``out`` may be ``x`` or ``y``."""
+    use_threads(x.numel())
+    x, y, total, out = (each.view(-1, x.shape[-1]) for each in (x, y, total, out))
+    _add_rms_norm(
+        x.numpy(), y.numpy(), total.numpy(), weight.detach().numpy(), np.float32(eps), out.numpy()
+    )
+
+
+def swiglu(x: torch.Tensor, out: torch.Tensor) -> None:
+    """``out = silu(x[..., :d]) * x[..., d:]``, contiguous float32, other memory than ``x``."""
+    use_threads(x.numel())
+    _swiglu(x.view(-1, x.shape[-1]).numpy(), out.view(-1, out.shape[-1]).numpy())
 
 
 @compiled(numba.void(numba.float32[:, :, ::1], _rows, _rows, numba.int64, numba.int64))
