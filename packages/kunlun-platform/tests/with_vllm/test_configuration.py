@@ -121,7 +121,7 @@ def test_quantisation_that_is_allowed(method: str) -> None:
 
 def test_defaults_of_an_emulated_device(build: Any) -> None:
     config = build()
-    assert config.cache_config.block_size == 16
+    assert config.cache_config.block_size == 64
     assert config.model_config.disable_cascade_attn
     assert config.parallel_config.worker_cls == configuration.WORKER_EMULATED
     assert config.parallel_config.distributed_executor_backend == "uni"

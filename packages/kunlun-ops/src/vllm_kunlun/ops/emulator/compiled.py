@@ -57,7 +57,13 @@ def _start_threads() -> None:
 _start_threads()
 
 
+_threads = 0
+
+
 def use_threads(elements: int) -> None:
     """The next loop runs on torch's number of threads, or on one if it is small."""
+    global _threads
     threads = torch.get_num_threads() if elements > 1 << 14 else 1
-    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    if threads != _threads:
+        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+        _threads = threads

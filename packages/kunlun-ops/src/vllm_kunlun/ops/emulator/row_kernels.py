@@ -66,13 +66,7 @@ def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float, out: torch.Tenso
     All contiguous float32; ``out`` may be ``x``.
     """
     use_threads(x.numel())
-    width = x.shape[-1]
-    _rms_norm(
-        x.view(-1, width).numpy(),
-        weight.detach().numpy(),
-        np.float32(eps),
-        out.view(-1, width).numpy(),
-    )
+    _rms_norm(_in_rows(x), _values(weight), eps, _in_rows(out))
 
 
 def add_rms_norm(
@@ -85,16 +79,21 @@ def add_rms_norm(
 ) -> None:
     """:func:`rms_norm` of ``total = x + y``; ``total`` and ``out`` may be ``x`` or ``y``."""
     use_threads(x.numel())
-    x, y, total, out = (each.view(-1, x.shape[-1]) for each in (x, y, total, out))
-    _add_rms_norm(
-        x.numpy(), y.numpy(), total.numpy(), weight.detach().numpy(), np.float32(eps), out.numpy()
-    )
+    _add_rms_norm(_in_rows(x), _in_rows(y), _in_rows(total), _values(weight), eps, _in_rows(out))
 
 
 def swiglu(x: torch.Tensor, out: torch.Tensor) -> None:
     """``out = silu(x[..., :d]) * x[..., d:]``, contiguous float32, other memory than ``x``."""
     use_threads(x.numel())
-    _swiglu(x.view(-1, x.shape[-1]).numpy(), out.view(-1, out.shape[-1]).numpy())
+    _swiglu(_in_rows(x), _in_rows(out))
+
+
+def _in_rows(x: torch.Tensor) -> np.ndarray:
+    return (x if x.dim() == 2 else x.view(-1, x.shape[-1])).numpy()
+
+
+def _values(weight: torch.Tensor) -> np.ndarray:
+    return (weight.detach() if weight.requires_grad else weight).numpy()
 
 
 @compiled(numba.void(numba.float32[:, :, ::1], _rows, _rows, numba.int64, numba.int64))
