@@ -33,6 +33,20 @@ def test_by_hand() -> None:
         torch.testing.assert_close(far, torch.tensor([0.0, 0.0, 40.0]))
 
 
+def test_swiglu_far_out() -> None:
+    """Where ``exp`` over- or underflows, and a NaN in either half stays one."""
+    nan = math.nan
+    gate = torch.tensor([-1e4, -90.0, -87.5, -20.0, 0.0, 20.0, 88.5, 1e4, nan, 1.0])
+    up = torch.tensor([2.0, 2.0, -2.0, 2.0, 2.0, 2.0, 2.0, -2.0, 1.0, nan])
+    out = torch.empty(1, 10)
+    swiglu(x=torch.cat([gate, up]).unsqueeze(0), y=out)
+    exact = gate.double()
+    expected = exact * torch.sigmoid(exact) * up
+    torch.testing.assert_close(
+        out[0].double(), expected, **TOLERANCE[torch.float32], equal_nan=True
+    )
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     shape=st.lists(st.integers(0, 7), min_size=1, max_size=3),

@@ -489,6 +489,15 @@ def test_decode_refuses(case: str) -> None:
     assert raised.value.argument == told.get(argument, argument)
 
 
+def test_decode_refuses_after_a_call_that_was_right() -> None:
+    """What is remembered of a step's lengths does not let wrong ones through."""
+    call, _ = decode_call([5, 9])
+    speculative_attention(**call)
+    for lengths in (call["context_lens_xpu"].long(), call["context_lens_xpu"] + 1):
+        with pytest.raises(VendorContractError, match="context_lens_xpu"):
+            speculative_attention(**{**call, "context_lens_xpu": lengths})
+
+
 def test_decode_refuses_a_head_size_the_card_has_not() -> None:
     call, _ = decode_call([6], size=40)
     with pytest.raises(VendorContractError, match="head_dim"):

@@ -76,8 +76,9 @@ def reshape_and_cache_flash(
         (slot_mapping,),
         lambda: check_range(name, "slot_mapping", slot_mapping, slots, low=-(1 << 62)),
     )
-    for cache, new in ((key_cache, key), (value_cache, value)):
-        copy_to_slots(new, cache.transpose(1, 2) if BLHD_LAYOUT else cache, slot_mapping)
+    if BLHD_LAYOUT:
+        key_cache, value_cache = key_cache.transpose(1, 2), value_cache.transpose(1, 2)
+    copy_to_slots(key, value, key_cache, value_cache, slot_mapping)
 
 
 def check_caches(

@@ -66,6 +66,8 @@ def speculative_attention(
                  (kv_head_num, block_size, head_dim))  # fmt: skip
     check_heads(name, head_num, kv_head_num, head_dim, sink)
     check_window(name, "max_window_size", max_window_size)
+    check_tensor(name, "context_lens_cpu", context_lens_cpu, (torch.int32,), 1)
+    check_tensor(name, "context_lens_xpu", context_lens_xpu, (torch.int32,), 1)
     check_tensor(name, "block_tables", block_tables, (torch.int32,), 2)
     check_shape(name, "block_tables", block_tables, (batch_num, max_num_blocks_per_seq))
     keys, values = dense_pages(k_cache), dense_pages(v_cache)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numba
 import numpy as np
 import torch
@@ -144,7 +146,7 @@ def attend(
     int32 ``[B, P]``, lengths int32 ``[B]``, sink ``[KVH * G]``.
     """
     use_threads(query.numel() * table.shape[1])
-    sinks = np.full(query.shape[2] * query.shape[3], -np.inf, np.float32)
+    sinks = _no_sinks(query.shape[2] * query.shape[3]) if sink is None else sink.numpy()
     _attend(
         query.numpy(),
         keys.numpy(),
@@ -153,6 +155,11 @@ def attend(
         lengths.numpy(),
         np.float32(scale),
         window,
-        sinks if sink is None else sink.numpy(),
+        sinks,
         out.numpy(),
     )
+
+
+@cache
+def _no_sinks(heads: int) -> np.ndarray:
+    return np.full(heads, -np.inf, np.float32)

@@ -120,34 +120,41 @@ def rotate_(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, is_neox: 
     _rotate(heads.numpy(), cos.numpy(), sin.numpy(), step, apart)
 
 
-def _copy_to_slots(new, pages, slots):  # type: ignore[no-untyped-def]
-    tokens, heads, size = new.shape
-    block_size = pages.shape[2]
+def _copy_to_slots(keys, values, key_pages, value_pages, slots):  # type: ignore[no-untyped-def]
+    tokens, heads, size = keys.shape
+    block_size = key_pages.shape[2]
     for token in numba.prange(tokens):
         slot = slots[token]
         if slot >= 0:
+            block, offset = slot // block_size, slot % block_size
             for head in range(heads):
                 for element in range(size):
-                    pages[slot // block_size, head, slot % block_size, element] = new[
-                        token, head, element
-                    ]
+                    key_pages[block, head, offset, element] = keys[token, head, element]
+                    value_pages[block, head, offset, element] = values[token, head, element]
 
 
 _copies = {
-    (bits, slot): compiled(numba.void(item[:, :, ::1], item[:, :, :, :], index[::1]))(
-        _copy_to_slots
-    )
+    (bits, slot): compiled(
+        numba.void(item[:, :, ::1], item[:, :, ::1], item[:, :, :, :], item[:, :, :, :], index[::1])
+    )(_copy_to_slots)
     for bits, item in ((torch.int32, numba.int32), (torch.int16, numba.int16))
     for slot, index in ((torch.int32, numba.int32), (torch.int64, numba.int64))
 }
 
 
-def copy_to_slots(new: torch.Tensor, pages: torch.Tensor, slots: torch.Tensor) -> None:
+def copy_to_slots(
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    key_pages: torch.Tensor,
+    value_pages: torch.Tensor,
+    slots: torch.Tensor,
+) -> None:
     """``pages[s // bs, :, s % bs] = new[t]`` for the slot ``s`` of each token, unless negative.
 
-    Shapes: contiguous new ``[T, KVH, D]``, pages ``[blocks, KVH, bs, D]`` of any strides, both of
-    one 16- or 32-bit dtype; slots int32 or int64 ``[T]``, in range.
+    Shapes: contiguous keys and values ``[T, KVH, D]``, their pages ``[blocks, KVH, bs, D]`` of any
+    strides, all of one 16- or 32-bit dtype; slots int32 or int64 ``[T]``, in range.
     """
-    bits = torch.int32 if new.element_size() == 4 else torch.int16
-    use_threads(new.numel())
-    _copies[bits, slots.dtype](new.view(bits).numpy(), pages.view(bits).numpy(), slots.numpy())
+    bits = torch.int32 if keys.element_size() == 4 else torch.int16
+    use_threads(2 * keys.numel())
+    arrays = [each.view(bits).numpy() for each in (keys, values, key_pages, value_pages)]
+    _copies[bits, slots.dtype](*arrays, slots.numpy())
