@@ -29,7 +29,7 @@ def test_one_at_a_time_equals_a_batch(model, prompts, expected):
 
 
 def test_prefix_cache_hits_change_nothing(model, prompts, expected):
-    with engine(model, enable_prefix_caching=True) as llm:
+    with engine(model, enable_prefix_caching=True, block_size=16) as llm:
         assert greedy(llm, prompts, NEW_TOKENS) == expected
         again = llm.generate(
             [{"prompt_token_ids": prompt} for prompt in prompts],
@@ -50,7 +50,11 @@ def test_chunked_prefill_equals_whole(model, prompts, expected):
 def test_preempted_requests_end_the_same(model, prompts, expected):
     # Too few blocks for all requests at once: some are thrown out and start again.
     with engine(
-        model, num_gpu_blocks_override=14, max_model_len=128, disable_log_stats=False
+        model,
+        num_gpu_blocks_override=14,
+        block_size=16,
+        max_model_len=128,
+        disable_log_stats=False,
     ) as llm:
         assert greedy(llm, prompts, NEW_TOKENS) == expected
         preemptions = next(

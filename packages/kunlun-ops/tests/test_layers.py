@@ -15,7 +15,7 @@ from vllm.config import VllmConfig, set_current_vllm_config
 from vllm.model_executor.custom_op import op_registry_oot
 from vllm.model_executor.layers import rotary_embedding, vocab_parallel_embedding
 from vllm.model_executor.layers.activation import GeluAndMul, QuickGELU, SiluAndMul
-from vllm.model_executor.layers.layernorm import GemmaRMSNorm, RMSNorm
+from vllm.model_executor.layers.layernorm import GemmaRMSNorm, RMSNorm, RMSNormGated
 from vllm.model_executor.layers.rotary_embedding import get_rope
 
 from vllm_kunlun.ops import vllm_kernels
@@ -196,6 +196,24 @@ def test_norm_without_a_weight_or_over_a_part_of_the_row() -> None:
     ours, theirs = replaced_and_own(lambda: RMSNorm(24, var_hidden_size=8))
     batch = torch.randn(2, 3, 24)
     close(ours(batch), theirs.forward_native(batch))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("rows", ROWS, ids=str)
+@pytest.mark.parametrize("norm_before_gate", [True, False])
+@pytest.mark.parametrize("group_size", [None, 16])
+def test_gated_norm(
+    group_size: int | None, norm_before_gate: bool, rows: tuple[int, ...], dtype: torch.dtype
+) -> None:
+    ours, theirs = replaced_and_own(
+        lambda: RMSNormGated(48, 1e-5, group_size, norm_before_gate).to(dtype)
+    )
+    theirs.float()  # vLLM squares in the layer's dtype
+    x, z = torch.randn(*rows, 48).to(dtype), strided(*rows, 48, dtype=dtype)
+    close(ours(x, z), theirs.forward_native(x.float(), z.float()).to(dtype))
+    close(ours(x), theirs.forward_native(x.float()).to(dtype))
+    wide = z.float()
+    assert ours(x, wide).dtype == torch.float32, "operands of two dtypes: vLLM's arithmetic"
 
 
 # --------------------------------------------------------------------------- activations

@@ -54,6 +54,12 @@ CONTRACT: dict[str, tuple[str, str, str]] = {
     "rmsnorm": ("kunlun_ops.rmsnorm", "x weight output eps", ""),
     "add_rmsnorm": ("kunlun_ops.add_rmsnorm", "x y", "residual_output weight eps output"),
     "gemma_rmsnorm": ("kunlun_ops.gemma_rmsnorm", "x weight output eps", ""),
+    "l2norm": ("kunlun_ops.l2norm", "x out eps", ""),
+    "rms_norm_gated": (
+        "kunlun_ops.rms_norm_gated",
+        "x output z weight eps group_size norm_before_gate is_rms_norm",
+        "",
+    ),
     "gemma_add_rmsnorm": (
         "kunlun_ops.gemma_add_rmsnorm",
         "x y",

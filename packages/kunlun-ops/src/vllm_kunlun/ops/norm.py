@@ -7,7 +7,7 @@ from torch import Tensor
 from vllm_kunlun.ops import vendor
 from vllm_kunlun.ops.registration import custom_op
 
-__all__ = ["add_rms_norm_", "gemma_add_rms_norm", "gemma_rms_norm", "rms_norm"]
+__all__ = ["add_rms_norm_", "gemma_add_rms_norm", "gemma_rms_norm", "rms_norm", "rms_norm_gated"]
 
 
 def _like_x(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -50,3 +50,29 @@ def gemma_add_rms_norm(
         x, residual, weight=weight, output=output, eps=eps, residual_output=total
     )
     return output, total
+
+
+def _gated_like_x(
+    x: Tensor,
+    z: Tensor | None,
+    weight: Tensor,
+    eps: float,
+    group_size: int | None,
+    norm_before_gate: bool,
+) -> Tensor:
+    return torch.empty_like(x)
+
+
+@custom_op(fake=_gated_like_x)
+def rms_norm_gated(
+    x: Tensor,
+    z: Tensor | None,
+    weight: Tensor,
+    eps: float,
+    group_size: int | None,
+    norm_before_gate: bool,
+) -> Tensor:
+    """:func:`vllm_kunlun.ops.vendor.rms_norm_gated` for ``x`` of shape ``[rows, hidden]``."""
+    output = torch.empty_like(x)
+    vendor.rms_norm_gated(x, output, z, weight, eps, group_size, norm_before_gate)
+    return output

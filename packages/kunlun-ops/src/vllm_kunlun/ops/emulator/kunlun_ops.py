@@ -15,7 +15,14 @@ from vllm_kunlun.ops.emulator.moe_routing import (
     moe_softmax_topk,
     moe_softmax_topk_norm,
 )
-from vllm_kunlun.ops.emulator.norm import add_rmsnorm, gemma_add_rmsnorm, gemma_rmsnorm, rmsnorm
+from vllm_kunlun.ops.emulator.norm import (
+    add_rmsnorm,
+    gemma_add_rmsnorm,
+    gemma_rmsnorm,
+    l2norm,
+    rms_norm_gated,
+    rmsnorm,
+)
 from vllm_kunlun.ops.emulator.prefill import prefill_attention
 from vllm_kunlun.ops.emulator.rotary import rotary_embedding, split_norm_rope_neox
 from vllm_kunlun.ops.emulator.sampling import (
@@ -33,6 +40,7 @@ __all__ = [
     "gemma_add_rmsnorm",
     "gemma_rmsnorm",
     "gen_block_statistic",
+    "l2norm",
     "matmul",
     "moe_fc",
     "moe_post",
@@ -44,6 +52,7 @@ __all__ = [
     "quant2d",
     "quick_gelu",
     "reshape_and_cache_flash",
+    "rms_norm_gated",
     "rmsnorm",
     "rotary_embedding",
     "speculative_attention",

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 
 from vllm_kunlun.ops.emulator import row_kernels
 from vllm_kunlun.ops.emulator.contract import (
@@ -14,7 +15,15 @@ from vllm_kunlun.ops.emulator.contract import (
     require,
 )
 
-__all__ = ["add_rmsnorm", "gemma_add_rmsnorm", "gemma_rmsnorm", "normalise", "rmsnorm"]
+__all__ = [
+    "add_rmsnorm",
+    "gemma_add_rmsnorm",
+    "gemma_rmsnorm",
+    "l2norm",
+    "normalise",
+    "rms_norm_gated",
+    "rmsnorm",
+]
 
 
 def rmsnorm(x: torch.Tensor, weight: torch.Tensor, output: torch.Tensor, eps: float, /) -> None:
@@ -81,6 +90,47 @@ def gemma_add_rmsnorm(
         require(absent is None, name, argument, "None", absent)
     require(store_output_before_norm, name, "store_output_before_norm", "True", False)
     _add_and_normalise(name, x, y, residual_output, weight.float() + 1.0, eps, output)
+
+
+def rms_norm_gated(
+    x: torch.Tensor,
+    output: torch.Tensor,
+    z: torch.Tensor | None,
+    weight: torch.Tensor,
+    eps: float,
+    group_size: int | None,
+    norm_before_gate: bool,
+    is_rms_norm: bool,
+    /,
+) -> None:
+    """``rmsnorm(x) * weight * silu(z)``, or ``rmsnorm(x * silu(z)) * weight``, for a 2-D ``x``.
+
+    The norm is of each ``group_size`` columns (None: of the row); without ``z`` there is no gate.
+    """
+    name = "rms_norm_gated"
+    _check(name, x, weight, output, dims=2)
+    require(is_rms_norm, name, "is_rms_norm", "True", is_rms_norm)
+    width = x.shape[-1]
+    group = width if group_size is None else group_size
+    require(group > 0 and width % group == 0, name, "group_size", f"a divisor of {width}", group)
+    gate = None
+    if z is not None:
+        check_same(name, "z", z, x)
+        gate = F.silu(z.float())
+    wide = x.float() if gate is None or norm_before_gate else x.float() * gate
+    groups = wide.unflatten(-1, (width // group, group))
+    result = (groups * _scale(groups, eps)).flatten(-2).mul_(weight)
+    if gate is not None and norm_before_gate:
+        result.mul_(gate)
+    output.copy_(result)
+
+
+def l2norm(x: torch.Tensor, out: torch.Tensor, eps: float = 1e-6, /) -> None:
+    """``out = x * rsqrt(sum(x^2) + eps)`` over the last dimension."""
+    check_tensor("l2norm", "x", x)
+    check_same("l2norm", "out", out, x)
+    squares = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32).square_()
+    out.copy_(x * squares.add_(eps).rsqrt_())
 
 
 def normalise(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:

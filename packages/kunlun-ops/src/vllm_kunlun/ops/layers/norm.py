@@ -6,11 +6,11 @@ from __future__ import annotations
 from typing import TypeAlias
 
 import torch
-from vllm.model_executor.layers.layernorm import GemmaRMSNorm, RMSNorm
+from vllm.model_executor.layers.layernorm import GemmaRMSNorm, RMSNorm, RMSNormGated
 
 from vllm_kunlun.ops import norm
 
-__all__ = ["KunlunGemmaRMSNorm", "KunlunRMSNorm"]
+__all__ = ["KunlunGemmaRMSNorm", "KunlunRMSNorm", "KunlunRMSNormGated"]
 
 Normalised: TypeAlias = "torch.Tensor | tuple[torch.Tensor, torch.Tensor]"
 
@@ -51,3 +51,17 @@ class KunlunGemmaRMSNorm(GemmaRMSNorm):
             self.variance_epsilon,
         )
         return normalised.view(x.shape), total.view(x.shape)
+
+
+class KunlunRMSNormGated(RMSNormGated):
+    """``rms_norm(x) * silu(z)``, or ``rms_norm(x * silu(z))`` where the gate comes first."""
+
+    def forward_oot(self, x: torch.Tensor, z: torch.Tensor | None = None) -> torch.Tensor:
+        if self.weight.dtype != x.dtype or (z is not None and z.dtype != x.dtype):
+            return self.forward_native(x, z)
+        rows = x.reshape(-1, x.shape[-1]).contiguous()
+        gate = None if z is None else z.reshape(rows.shape).contiguous()
+        result = norm.rms_norm_gated(
+            rows, gate, self.weight, self.eps, self.group_size, self.norm_before_gate
+        )
+        return result.view(x.shape)

@@ -8,7 +8,11 @@ from vllm.model_executor.custom_op import CustomOp, op_registry_oot
 from vllm_kunlun.ops.layers.activation import KunlunGeluAndMul, KunlunQuickGELU, KunlunSiluAndMul
 from vllm_kunlun.ops.layers.embedding import KunlunParallelLMHead, KunlunVocabParallelEmbedding
 from vllm_kunlun.ops.layers.moe import KunlunGroupedTopk, KunlunUnquantizedFusedMoEMethod
-from vllm_kunlun.ops.layers.norm import KunlunGemmaRMSNorm, KunlunRMSNorm
+from vllm_kunlun.ops.layers.norm import (
+    KunlunGemmaRMSNorm,
+    KunlunRMSNorm,
+    KunlunRMSNormGated,
+)
 from vllm_kunlun.ops.layers.rotary import ROTARY_LAYERS
 from vllm_kunlun.platforms.errors import KunlunError
 
@@ -17,6 +21,7 @@ __all__ = ["LAYERS", "register_layers"]
 LAYERS: dict[str, type] = {
     "RMSNorm": KunlunRMSNorm,
     "GemmaRMSNorm": KunlunGemmaRMSNorm,
+    "RMSNormGated": KunlunRMSNormGated,
     "SiluAndMul": KunlunSiluAndMul,
     "GeluAndMul": KunlunGeluAndMul,
     "QuickGELU": KunlunQuickGELU,

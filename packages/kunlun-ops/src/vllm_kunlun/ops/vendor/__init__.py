@@ -34,6 +34,8 @@ from vllm_kunlun.ops.vendor.norm import (
     add_rmsnorm,
     gemma_add_rmsnorm,
     gemma_rmsnorm,
+    l2norm,
+    rms_norm_gated,
     rmsnorm,
 )
 from vllm_kunlun.ops.vendor.quantisation import (
@@ -73,6 +75,7 @@ __all__ = [
     "gen_block_statistic",
     "get_masked_input_and_mask",
     "gptq_gemm",
+    "l2norm",
     "matmul",
     "moe_active_expert_balance",
     "moe_fc",
@@ -86,6 +89,7 @@ __all__ = [
     "quant2d",
     "quick_gelu",
     "reshape_and_cache_flash",
+    "rms_norm_gated",
     "rmsnorm",
     "rotary_embedding",
     "speculative_attention",

@@ -7,7 +7,14 @@ from torch import Tensor
 
 from vllm_kunlun.ops.vendor.library import function
 
-__all__ = ["add_rmsnorm", "gemma_add_rmsnorm", "gemma_rmsnorm", "rmsnorm"]
+__all__ = [
+    "add_rmsnorm",
+    "gemma_add_rmsnorm",
+    "gemma_rmsnorm",
+    "l2norm",
+    "rms_norm_gated",
+    "rmsnorm",
+]
 
 
 def rmsnorm(x: Tensor, weight: Tensor, output: Tensor, eps: float) -> None:
@@ -57,3 +64,36 @@ def gemma_add_rmsnorm(
     function("kunlun_ops", "gemma_add_rmsnorm")(
         x, y, weight=weight, output=output, eps=eps, residual_output=residual_output
     )
+
+
+def rms_norm_gated(
+    x: Tensor,
+    output: Tensor,
+    z: Tensor | None,
+    weight: Tensor,
+    eps: float,
+    group_size: int | None,
+    norm_before_gate: bool,
+    is_rms_norm: bool = True,
+) -> None:
+    """``rmsnorm(x) * weight * silu(z)`` if ``norm_before_gate``, else ``rmsnorm(x * silu(z)) *
+    weight``; without ``z`` there is no gate.
+
+    Shapes: x, z, output ``[rows, hidden]`` contiguous; weight ``[hidden]``; the norm is of each
+    ``group_size`` columns, of the row if None.
+    Raises: VendorContractError (emulator): an argument that the card would misread.
+    Source: contract section 4.
+    """
+    function("kunlun_ops", "rms_norm_gated")(
+        x, output, z, weight, eps, group_size, norm_before_gate, is_rms_norm
+    )
+
+
+def l2norm(x: Tensor, out: Tensor, eps: float = 1e-6) -> None:
+    """``out = x * rsqrt(sum(x^2) + eps)`` over the last dimension.
+
+    Shapes: x, out ``[..., hidden]`` contiguous.
+    Raises: VendorContractError (emulator): an argument that the card would misread.
+    Source: contract section 4.
+    """
+    function("kunlun_ops", "l2norm")(x, out, eps)

@@ -190,6 +190,13 @@ DENSE = (
         "call without a gate and look at the result",
     ),
     Assumption(
+        "gated-norm-without-gate",
+        "kunlun_ops.rms_norm_gated",
+        "z = None means no gate",
+        "I",
+        "one row with z = None beside rmsnorm of the same row",
+    ),
+    Assumption(
         "sampling-joint-order",
         "kunlun_ops.top_k_top_p_sampling_from_probs",
         "top-k is applied first and the nucleus is taken of what is left, renormalised",
