@@ -51,6 +51,21 @@ CONTRACT: dict[str, tuple[str, str, str]] = {
         "prefix_output prefix_lse suffix_output suffix_lse output output_lse",
         "",
     ),
+    "concat_and_cache_mla": (
+        "kunlun_ops.concat_and_cache_mla",
+        "kv_c k_pe slot_mapping kv_cache",
+        "",
+    ),
+    "gather_and_maybe_dequant_cache": (
+        "xspeedgate_ops.gather_and_maybe_dequant_cache",
+        "",
+        "src_cache dst block_table cu_seq_lens batch_size kv_cache_dtype scale seq_starts",
+    ),
+    "convert_req_index_to_global_index": (
+        "xspeedgate_ops.convert_req_index_to_global_index",
+        "",
+        "req_id block_table token_indices block_size num_topk_tokens",
+    ),
     "rmsnorm": ("kunlun_ops.rmsnorm", "x weight output eps", ""),
     "add_rmsnorm": ("kunlun_ops.add_rmsnorm", "x y", "residual_output weight eps output"),
     "gemma_rmsnorm": ("kunlun_ops.gemma_rmsnorm", "x weight output eps", ""),

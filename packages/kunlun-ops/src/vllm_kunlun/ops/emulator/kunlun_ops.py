@@ -7,6 +7,7 @@ from vllm_kunlun.ops.emulator.decode import speculative_attention
 from vllm_kunlun.ops.emulator.int4 import awq_dequantize, awq_gemm
 from vllm_kunlun.ops.emulator.int8 import matmul, quant2d
 from vllm_kunlun.ops.emulator.merge import attention_merge_stage
+from vllm_kunlun.ops.emulator.mla_cache import concat_and_cache_mla
 from vllm_kunlun.ops.emulator.moe_experts import moe_fc, moe_post
 from vllm_kunlun.ops.emulator.moe_routing import (
     gen_block_statistic,
@@ -36,6 +37,7 @@ __all__ = [
     "attention_merge_stage",
     "awq_dequantize",
     "awq_gemm",
+    "concat_and_cache_mla",
     "gelu",
     "gemma_add_rmsnorm",
     "gemma_rmsnorm",

@@ -9,15 +9,21 @@ from vllm_kunlun.ops.emulator.int8 import (
     dynamic_scaled_int8_quant,
     static_scaled_int8_quant,
 )
+from vllm_kunlun.ops.emulator.mla_cache import (
+    convert_req_index_to_global_index,
+    gather_and_maybe_dequant_cache,
+)
 from vllm_kunlun.ops.emulator.moe_experts import fused_moe
 from vllm_kunlun.ops.emulator.moe_routing import moe_active_expert_balance, moe_pre_small
 from vllm_kunlun.ops.emulator.rotary import split_norm_rope_gated as split_norm_rope_neox
 
 __all__ = [
+    "convert_req_index_to_global_index",
     "cutlass_scaled_mm",
     "cutlass_scaled_mm_azp",
     "dynamic_scaled_int8_quant",
     "fused_moe",
+    "gather_and_maybe_dequant_cache",
     "get_masked_input_and_mask",
     "gptq_gemm",
     "moe_active_expert_balance",

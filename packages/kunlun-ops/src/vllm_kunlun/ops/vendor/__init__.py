@@ -18,6 +18,11 @@ from vllm_kunlun.ops.vendor.attention import (
 from vllm_kunlun.ops.vendor.embedding import (
     get_masked_input_and_mask,
 )
+from vllm_kunlun.ops.vendor.mla import (
+    concat_and_cache_mla,
+    convert_req_index_to_global_index,
+    gather_and_maybe_dequant_cache,
+)
 from vllm_kunlun.ops.vendor.moe import (
     fused_moe,
     gen_block_statistic,
@@ -65,10 +70,13 @@ __all__ = [
     "attention_merge_stage",
     "awq_dequantize",
     "awq_gemm",
+    "concat_and_cache_mla",
+    "convert_req_index_to_global_index",
     "cutlass_scaled_mm",
     "cutlass_scaled_mm_azp",
     "dynamic_scaled_int8_quant",
     "fused_moe",
+    "gather_and_maybe_dequant_cache",
     "gelu",
     "gemma_add_rmsnorm",
     "gemma_rmsnorm",

@@ -4,9 +4,10 @@
 from vllm_kunlun.ops.conformance.case import Case
 from vllm_kunlun.ops.conformance.cases.int4 import INT4
 from vllm_kunlun.ops.conformance.cases.int8 import INT8
+from vllm_kunlun.ops.conformance.cases.mla_cache import MLA_CACHE
 from vllm_kunlun.ops.conformance.cases.moe import MOE
 from vllm_kunlun.ops.conformance.cases.norm import NORM
 
 __all__ = ["CASES"]
 
-CASES: tuple[Case, ...] = (*INT4, *INT8, *MOE, *NORM)
+CASES: tuple[Case, ...] = (*INT4, *INT8, *MLA_CACHE, *MOE, *NORM)
