@@ -35,6 +35,15 @@ def test_by_hand() -> None:
     assert [cache.count_nonzero().item() for cache in caches] == [2, 2]
 
 
+def test_slots_of_both_dtypes_one_after_the_other() -> None:
+    for dtype in (torch.int64, torch.int32):
+        cache, new = torch.zeros(3, 1, 4, 2), torch.ones(1, 1, 2)
+        slots = torch.tensor([6], dtype=dtype)
+        reshape_and_cache_flash(new, new, cache, cache, slots, BLHD_LAYOUT=False)
+        assert cache[1, 0, 2].tolist() == [1.0, 1.0]
+        assert cache.sum() == 2
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     tokens=st.integers(0, 20),

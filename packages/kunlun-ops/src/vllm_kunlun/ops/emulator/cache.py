@@ -72,7 +72,7 @@ def reshape_and_cache_flash(
     blocks, block_size = key_cache.shape[0], key_cache.shape[slot_dim]
     slots = blocks * block_size
     _slots.get(
-        (slots,),
+        (slots, slot_mapping.dtype),
         (slot_mapping,),
         lambda: check_range(name, "slot_mapping", slot_mapping, slots, low=-(1 << 62)),
     )

@@ -9,6 +9,7 @@ import on a machine waits for the compiler, a few seconds.
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -57,13 +58,18 @@ def _start_threads() -> None:
 _start_threads()
 
 
-_threads = 0
+class _Threads(threading.local):
+    """numba counts threads for each calling thread; asking it costs more than a short loop."""
+
+    count = 0
+
+
+_threads = _Threads()
 
 
 def use_threads(elements: int) -> None:
     """The next loop runs on torch's number of threads, or on one if it is small."""
-    global _threads
-    threads = torch.get_num_threads() if elements > 1 << 14 else 1
-    if threads != _threads:
-        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-        _threads = threads
+    count = torch.get_num_threads() if elements > 1 << 14 else 1
+    if count != _threads.count:
+        numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
+        _threads.count = count
