@@ -66,6 +66,26 @@ CONTRACT: dict[str, tuple[str, str, str]] = {
         "",
         "req_id block_table token_indices block_size num_topk_tokens",
     ),
+    "indexer_k_quant_and_cache": (
+        "xspeedgate_ops.indexer_k_quant_and_cache",
+        "k kv_cache slot_mapping quant_block_size scale_fmt",
+        "",
+    ),
+    "cp_gather_indexer_k_quant_cache": (
+        "xspeedgate_ops.cp_gather_indexer_k_quant_cache",
+        "",
+        "kv_cache dst_k dst_scale block_table cu_seq_lens",
+    ),
+    "mask_for_I8_mqa_logits": (
+        "xspeedgate_ops.mask_for_I8_mqa_logits",
+        "",
+        "seq_len_kv cu_seqlen_ks cu_seqlen_ke logits",
+    ),
+    "topk_per_row": (
+        "xspeedgate_ops.topk_per_row",
+        "",
+        "logits srcIndices numRows stride0 stride1 topK rowStarts rowEnds seqLens next_n",
+    ),
     "rmsnorm": ("kunlun_ops.rmsnorm", "x weight output eps", ""),
     "add_rmsnorm": ("kunlun_ops.add_rmsnorm", "x y", "residual_output weight eps output"),
     "gemma_rmsnorm": ("kunlun_ops.gemma_rmsnorm", "x weight output eps", ""),
@@ -259,7 +279,31 @@ def test_quantisation_arguments(recorders: dict[str, Recorder]) -> None:
     ]
 
 
+def test_indexer_arguments(recorders: dict[str, Recorder]) -> None:
+    """What no caller has ever set is passed as the constants of the contract."""
+    packed = ["q", "fused_kv_cache", "weights", "context_q_lens", "context_k_lens", "logits"]
+    paged = [
+        "q",
+        "fused_kv_cache",
+        "weights",
+        "context_lens",
+        "block_table",
+        "max_context_len",
+        "out",
+    ]
+    vendor.I8_mqa_logits(**{name: name for name in packed})
+    vendor.I8_paged_mqa_logits(**{name: name for name in paged})
+    both = {"clean_logits": True, "use_xfa_boost": False}
+    constants = {"max_seq_q": 0, "max_seq_k": 0, "is_causal": False, **both}
+    assert recorders["kunlun_ops"].calls == [
+        ("I8_mqa_logits", (), {**{name: name for name in packed}, **constants}),
+        ("I8_paged_mqa_logits", (), {**{name: name for name in paged}, **both}),
+    ]
+
+
 SEPARATELY = {
+    "I8_mqa_logits": "kunlun_ops",
+    "I8_paged_mqa_logits": "kunlun_ops",
     "prefill_attention": "kunlun_ops",
     "quant2d": "kunlun_ops",
     "matmul": "kunlun_ops",

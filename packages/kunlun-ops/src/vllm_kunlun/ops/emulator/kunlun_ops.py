@@ -4,6 +4,7 @@
 from vllm_kunlun.ops.emulator.activation import gelu, quick_gelu, swiglu
 from vllm_kunlun.ops.emulator.cache import reshape_and_cache_flash
 from vllm_kunlun.ops.emulator.decode import speculative_attention
+from vllm_kunlun.ops.emulator.indexer import I8_mqa_logits, I8_paged_mqa_logits
 from vllm_kunlun.ops.emulator.int4 import awq_dequantize, awq_gemm
 from vllm_kunlun.ops.emulator.int8 import matmul, quant2d
 from vllm_kunlun.ops.emulator.merge import attention_merge_stage
@@ -33,6 +34,8 @@ from vllm_kunlun.ops.emulator.sampling import (
 )
 
 __all__ = [
+    "I8_mqa_logits",
+    "I8_paged_mqa_logits",
     "add_rmsnorm",
     "attention_merge_stage",
     "awq_dequantize",

@@ -2,6 +2,12 @@
 """The emulated ``torch.ops.xspeedgate_ops``."""
 
 from vllm_kunlun.ops.emulator.embedding import get_masked_input_and_mask
+from vllm_kunlun.ops.emulator.indexer import (
+    cp_gather_indexer_k_quant_cache,
+    indexer_k_quant_and_cache,
+    mask_for_I8_mqa_logits,
+    topk_per_row,
+)
 from vllm_kunlun.ops.emulator.int4 import gptq_gemm
 from vllm_kunlun.ops.emulator.int8 import (
     cutlass_scaled_mm,
@@ -19,6 +25,7 @@ from vllm_kunlun.ops.emulator.rotary import split_norm_rope_gated as split_norm_
 
 __all__ = [
     "convert_req_index_to_global_index",
+    "cp_gather_indexer_k_quant_cache",
     "cutlass_scaled_mm",
     "cutlass_scaled_mm_azp",
     "dynamic_scaled_int8_quant",
@@ -26,8 +33,11 @@ __all__ = [
     "gather_and_maybe_dequant_cache",
     "get_masked_input_and_mask",
     "gptq_gemm",
+    "indexer_k_quant_and_cache",
+    "mask_for_I8_mqa_logits",
     "moe_active_expert_balance",
     "moe_pre_small",
     "split_norm_rope_neox",
     "static_scaled_int8_quant",
+    "topk_per_row",
 ]

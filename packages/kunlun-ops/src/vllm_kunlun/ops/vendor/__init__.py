@@ -18,6 +18,14 @@ from vllm_kunlun.ops.vendor.attention import (
 from vllm_kunlun.ops.vendor.embedding import (
     get_masked_input_and_mask,
 )
+from vllm_kunlun.ops.vendor.indexer import (
+    I8_mqa_logits,
+    I8_paged_mqa_logits,
+    cp_gather_indexer_k_quant_cache,
+    indexer_k_quant_and_cache,
+    mask_for_I8_mqa_logits,
+    topk_per_row,
+)
 from vllm_kunlun.ops.vendor.mla import (
     concat_and_cache_mla,
     convert_req_index_to_global_index,
@@ -66,12 +74,15 @@ from vllm_kunlun.ops.vendor.sampling import (
 )
 
 __all__ = [
+    "I8_mqa_logits",
+    "I8_paged_mqa_logits",
     "add_rmsnorm",
     "attention_merge_stage",
     "awq_dequantize",
     "awq_gemm",
     "concat_and_cache_mla",
     "convert_req_index_to_global_index",
+    "cp_gather_indexer_k_quant_cache",
     "cutlass_scaled_mm",
     "cutlass_scaled_mm_azp",
     "dynamic_scaled_int8_quant",
@@ -84,6 +95,8 @@ __all__ = [
     "get_masked_input_and_mask",
     "gptq_gemm",
     "l2norm",
+    "indexer_k_quant_and_cache",
+    "mask_for_I8_mqa_logits",
     "matmul",
     "moe_active_expert_balance",
     "moe_fc",
@@ -108,4 +121,5 @@ __all__ = [
     "top_k_sampling_from_probs",
     "top_k_top_p_sampling_from_probs",
     "top_p_sampling_from_probs",
+    "topk_per_row",
 ]

@@ -2,6 +2,7 @@
 """All cases, one file per area of the contract."""
 
 from vllm_kunlun.ops.conformance.case import Case
+from vllm_kunlun.ops.conformance.cases.indexer import INDEXER
 from vllm_kunlun.ops.conformance.cases.int4 import INT4
 from vllm_kunlun.ops.conformance.cases.int8 import INT8
 from vllm_kunlun.ops.conformance.cases.mla_cache import MLA_CACHE
@@ -10,4 +11,4 @@ from vllm_kunlun.ops.conformance.cases.norm import NORM
 
 __all__ = ["CASES"]
 
-CASES: tuple[Case, ...] = (*INT4, *INT8, *MLA_CACHE, *MOE, *NORM)
+CASES: tuple[Case, ...] = (*INDEXER, *INT4, *INT8, *MLA_CACHE, *MOE, *NORM)

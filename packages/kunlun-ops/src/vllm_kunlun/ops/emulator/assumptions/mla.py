@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Assumptions about multi-head latent attention."""
+"""Assumptions about multi-head latent attention and the sparse indexer."""
 
 from vllm_kunlun.ops.emulator.assumptions.assumption import Assumption
 
@@ -19,5 +19,33 @@ MLA = (
         "rows of a negative block stay as they are",
         "H",
         "gather over a table [1, -1] into a filled buffer",
+    ),
+    Assumption(
+        "indexer-scale-not-a-power-of-two",
+        "xspeedgate_ops.indexer_k_quant_and_cache",
+        'scale = absmax / 127 as it is, whatever "ue8m0" promises; a row of zeros has scale 0',
+        "I",
+        "quantise a row whose absmax is 100: the scale's bytes say 0.7874 or 1.0",
+    ),
+    Assumption(
+        "indexer-relu",
+        "kunlun_ops.I8_mqa_logits, kunlun_ops.I8_paged_mqa_logits",
+        "negative products of a head count as 0, before the head's weight",
+        "I",
+        "one head, weight 1, q = -k: the logit is 0",
+    ),
+    Assumption(
+        "indexer-paged-clean",
+        "kunlun_ops.I8_paged_mqa_logits",
+        "with clean_logits, positions from a request's length on are -inf",
+        "I",
+        "a request of length 1 into a buffer of zeros",
+    ),
+    Assumption(
+        "top-k-relative",
+        "xspeedgate_ops.topk_per_row",
+        "positions count from the row's start; -1 fills what the range does not give",
+        "I",
+        "a row with range [5, 12) and topK 32",
     ),
 )

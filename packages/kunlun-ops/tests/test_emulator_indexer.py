@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the sparse indexer's functions refuse; their values are conformance cases."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from vllm_kunlun.ops.conformance.case import Inputs
+from vllm_kunlun.ops.conformance.cases import CASES
+from vllm_kunlun.ops.emulator.contract import VendorContractError
+from vllm_kunlun.ops.vendor.library import function
+
+WRITE = "xspeedgate_ops.indexer_k_quant_and_cache"
+GATHER = "xspeedgate_ops.cp_gather_indexer_k_quant_cache"
+MQA, PAGED = "kunlun_ops.I8_mqa_logits", "kunlun_ops.I8_paged_mqa_logits"
+MASK, TOP_K = "xspeedgate_ops.mask_for_I8_mqa_logits", "xspeedgate_ops.topk_per_row"
+
+
+def pair(change: Any, which: int) -> Any:
+    """Change one of two tensors that are passed together."""
+    return lambda both: [change(each) if n == which else each for n, each in enumerate(both)]
+
+
+VIOLATIONS: list[tuple[str, str | int, Any, str]] = [
+    (WRITE, 0, lambda k: k[:, :64].contiguous(), "quant_block_size"),
+    (WRITE, 0, lambda k: k.t().contiguous().t(), "k"),
+    (WRITE, 1, lambda cache: cache[..., :128].contiguous(), "kv_cache"),
+    (WRITE, 1, lambda cache: cache.view(torch.int8), "kv_cache"),
+    (WRITE, 2, lambda slots: slots + 1000, "slot_mapping"),
+    (WRITE, 2, Tensor.int, "slot_mapping"),
+    (WRITE, 4, lambda _: "float", "scale_fmt"),
+    (GATHER, "dst_k", lambda x: x[:3], "dst_scale"),
+    (GATHER, "dst_scale", lambda x: x[:, :2].contiguous(), "dst_scale"),
+    (GATHER, "block_table", lambda x: x + 4, "block_table"),
+    (GATHER, "cu_seq_lens", lambda x: x.flip(0), "cu_seq_lens"),
+    (GATHER, "cu_seq_lens", lambda x: x[:2], "cu_seq_lens"),
+    (MQA, "q", Tensor.float, "q"),
+    (MQA, "fused_kv_cache", pair(lambda x: x[:-1], 0), "fused_kv_cache"),
+    (MQA, "fused_kv_cache", pair(Tensor.half, 1), "fused_kv_cache"),
+    (MQA, "weights", lambda x: x[:, :-1].contiguous(), "weights"),
+    (MQA, "context_q_lens", pair(lambda x: x + 1, 1), "context_q_lens_xpu"),
+    (MQA, "context_k_lens", lambda both: [x + 1 for x in both], "context_k_lens"),
+    (MQA, "logits", lambda x: x[:-1], "logits"),
+    (MQA, "is_causal", lambda _: True, "is_causal"),
+    (MASK, "seq_len_kv", lambda n: n - 1, "seq_len_kv"),
+    (MASK, "cu_seqlen_ks", Tensor.long, "cu_seqlen_ks"),
+    (PAGED, "max_context_len", lambda n: n - 1, "max_context_len"),
+    (PAGED, "block_table", lambda x: x + 1000, "block_table"),
+    (PAGED, "block_table", lambda x: x[:, :1].contiguous(), "block_table"),
+    (PAGED, "context_lens", pair(lambda x: x + 1, 1), "context_lens_xpu"),
+    (PAGED, "context_lens", lambda both: [x + 100 for x in both], "context_lens_cpu"),
+    (PAGED, "out", lambda x: x[..., :-1].contiguous(), "out"),
+    (TOP_K, "numRows", lambda n: n + 1, "numRows"),
+    (TOP_K, "stride0", lambda n: n + 1, "stride0"),
+    (TOP_K, "rowEnds", lambda x: x + 10, "rowEnds"),
+    (TOP_K, "rowStarts", lambda _: None, "rowStarts"),
+    (TOP_K, "srcIndices", Tensor.long, "srcIndices"),
+]
+
+
+@pytest.mark.parametrize(
+    ("target", "place", "change", "argument"),
+    VIOLATIONS,
+    ids=[f"{t.split('.')[1]}-{a}-{n}" for n, (t, _, _, a) in enumerate(VIOLATIONS)],
+)
+def test_refuses(target: str, place: str | int, change: Any, argument: str) -> None:
+    case = next(case for case in CASES if case.function == target)
+    call = case.build(Inputs(0, torch.float32, torch.device("cpu")))
+    args: list[Any] = list(call.args)
+    kwargs: dict[str, Any] = dict(call.kwargs)
+    if isinstance(place, int):
+        args[place] = change(args[place])
+    else:
+        kwargs[place] = change(kwargs[place])
+    with pytest.raises(VendorContractError) as raised:
+        function(*target.split("."))(*args, **kwargs)
+    assert (raised.value.function, raised.value.argument) == (target.split(".")[1], argument)
