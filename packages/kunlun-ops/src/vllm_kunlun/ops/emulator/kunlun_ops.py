@@ -8,6 +8,11 @@ from vllm_kunlun.ops.emulator.indexer import I8_mqa_logits, I8_paged_mqa_logits
 from vllm_kunlun.ops.emulator.int4 import awq_dequantize, awq_gemm
 from vllm_kunlun.ops.emulator.int8 import matmul, quant2d
 from vllm_kunlun.ops.emulator.merge import attention_merge_stage
+from vllm_kunlun.ops.emulator.mla_attention import (
+    fwd_kvcache_mla,
+    paged_attention,
+    sparse_prefill_fwd_opt,
+)
 from vllm_kunlun.ops.emulator.mla_cache import concat_and_cache_mla
 from vllm_kunlun.ops.emulator.moe_experts import moe_fc, moe_post
 from vllm_kunlun.ops.emulator.moe_routing import (
@@ -41,6 +46,7 @@ __all__ = [
     "awq_dequantize",
     "awq_gemm",
     "concat_and_cache_mla",
+    "fwd_kvcache_mla",
     "gelu",
     "gemma_add_rmsnorm",
     "gemma_rmsnorm",
@@ -53,6 +59,7 @@ __all__ = [
     "moe_sigmoid_group_topk_norm",
     "moe_softmax_topk",
     "moe_softmax_topk_norm",
+    "paged_attention",
     "prefill_attention",
     "quant2d",
     "quick_gelu",
@@ -60,6 +67,7 @@ __all__ = [
     "rms_norm_gated",
     "rmsnorm",
     "rotary_embedding",
+    "sparse_prefill_fwd_opt",
     "speculative_attention",
     "split_norm_rope_neox",
     "swiglu",

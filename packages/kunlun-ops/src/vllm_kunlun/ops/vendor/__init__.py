@@ -29,7 +29,10 @@ from vllm_kunlun.ops.vendor.indexer import (
 from vllm_kunlun.ops.vendor.mla import (
     concat_and_cache_mla,
     convert_req_index_to_global_index,
+    fwd_kvcache_mla,
     gather_and_maybe_dequant_cache,
+    paged_attention,
+    sparse_prefill_fwd_opt,
 )
 from vllm_kunlun.ops.vendor.moe import (
     fused_moe,
@@ -87,6 +90,7 @@ __all__ = [
     "cutlass_scaled_mm_azp",
     "dynamic_scaled_int8_quant",
     "fused_moe",
+    "fwd_kvcache_mla",
     "gather_and_maybe_dequant_cache",
     "gelu",
     "gemma_add_rmsnorm",
@@ -106,6 +110,7 @@ __all__ = [
     "moe_sigmoid_group_topk_norm",
     "moe_softmax_topk",
     "moe_softmax_topk_norm",
+    "paged_attention",
     "prefill_attention",
     "quant2d",
     "quick_gelu",
@@ -113,6 +118,7 @@ __all__ = [
     "rms_norm_gated",
     "rmsnorm",
     "rotary_embedding",
+    "sparse_prefill_fwd_opt",
     "speculative_attention",
     "split_norm_rope_neox",
     "split_norm_rope_neox_gated",

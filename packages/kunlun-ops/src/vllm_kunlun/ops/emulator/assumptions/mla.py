@@ -48,4 +48,26 @@ MLA = (
         "I",
         "a row with range [5, 12) and topK 32",
     ),
+    Assumption(
+        "mla-decode-latent-values",
+        "kunlun_ops.paged_attention",
+        "the first kv_lora_rank numbers of a row are its value, for all heads; any float dtype",
+        "I",
+        "one request of length 1: out is the row's latent part",
+    ),
+    Assumption(
+        "sparse-natural-logarithm",
+        "kunlun_ops.sparse_prefill_fwd_opt",
+        "lse is the natural logarithm; is_causal hides no index; a query without a row gives 0; "
+        "float32 and float16 are taken as well as bfloat16",
+        "H",
+        "one index, score 0: lse is 0; two equal rows: 0.693",
+    ),
+    Assumption(
+        "sparse-decode-sums",
+        "kunlun_ops.fwd_kvcache_mla",
+        "p_sums = sum of exp(score - max); float32 and float16 are taken as well as bfloat16",
+        "I",
+        "two equal rows: 2.0",
+    ),
 )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the sparse indexer's functions refuse; their values are conformance cases."""
+"""A conformance case with one argument spoilt is refused, by the name of the argument."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from vllm_kunlun.ops.vendor.library import function
 WRITE = "xspeedgate_ops.indexer_k_quant_and_cache"
 GATHER = "xspeedgate_ops.cp_gather_indexer_k_quant_cache"
 MQA, PAGED = "kunlun_ops.I8_mqa_logits", "kunlun_ops.I8_paged_mqa_logits"
+DENSE, PREFILL = "kunlun_ops.paged_attention", "kunlun_ops.sparse_prefill_fwd_opt"
+DECODE = "kunlun_ops.fwd_kvcache_mla"
 MASK, TOP_K = "xspeedgate_ops.mask_for_I8_mqa_logits", "xspeedgate_ops.topk_per_row"
 
 
@@ -59,6 +61,28 @@ VIOLATIONS: list[tuple[str, str | int, Any, str]] = [
     (TOP_K, "rowEnds", lambda x: x + 10, "rowEnds"),
     (TOP_K, "rowStarts", lambda _: None, "rowStarts"),
     (TOP_K, "srcIndices", Tensor.long, "srcIndices"),
+    (DENSE, 0, lambda x: x[..., :-1].contiguous(), "out"),
+    (DENSE, 2, lambda x: x.half(), "k_cache"),
+    (DENSE, 4, lambda x: x + 1000, "block_table"),
+    (DENSE, 4, lambda x: x[:1], "block_table"),
+    (DENSE, 5, lambda x: x + 1, "context_lens_xpu"),
+    (DENSE, 7, lambda _: True, "is_context"),
+    (DENSE, 9, lambda _: 128, "vo_head_dim"),
+    (DENSE, 11, lambda n: n + 1, "q"),
+    (DENSE, "q_r", Tensor.clone, "q_r"),
+    (PREFILL, "q", lambda x: x.transpose(0, 1), "q"),
+    (PREFILL, "kv", lambda x: x[:, :-1].contiguous(), "kv"),
+    (PREFILL, "indices", Tensor.long, "indices"),
+    (PREFILL, "indices", lambda x: x[:-1], "indices"),
+    (PREFILL, "lse", Tensor.double, "lse"),
+    (PREFILL, "qlod_cpu", lambda x: x + 1, "qlod_xpu"),
+    (PREFILL, "d_v", lambda n: n - 1, "out"),
+    (DECODE, "q_c", lambda x: x.repeat(1, 3, 1, 1), "q_c"),
+    (DECODE, "kv_cache", lambda x: x.view(torch.int32), "kv_cache"),
+    (DECODE, "kv_lod_xpu", lambda x: x + 1, "kv_lod_xpu"),
+    (DECODE, "max_seq_kv", lambda n: n + 1, "max_seq_kv"),
+    (DECODE, "p_sums", lambda x: x[:, :0], "p_sums"),
+    (DECODE, "pe_cache", lambda _: torch.ones(1), "pe_cache"),
 ]
 
 
