@@ -186,6 +186,7 @@ def _samples(dtype: torch.dtype) -> dict[str, tuple[Any, ...]]:
         "add_rms_norm_": (random(3, 24), random(3, 24), random(24), 1e-6),
         "gemma_rms_norm": (random(3, 24), random(24), 1e-6),
         "gemma_add_rms_norm": (random(3, 24), random(3, 24), random(24), 1e-6),
+        "rms_norm_gated": (random(3, 24), random(3, 24), random(24), 1e-6, 12, True),
         "swiglu": (random(3, 26),),
         "gelu": (random(3, 13),),
         "quick_gelu": (random(3, 13),),
