@@ -40,6 +40,7 @@ VIOLATIONS: list[tuple[str, str | int, Any, str]] = [
     (GATHER, "block_table", lambda x: x + 4, "block_table"),
     (GATHER, "cu_seq_lens", lambda x: x.flip(0), "cu_seq_lens"),
     (GATHER, "cu_seq_lens", lambda x: x[:2], "cu_seq_lens"),
+    (GATHER, "cu_seq_lens", lambda x: x + 1, "cu_seq_lens"),
     (MQA, "q", Tensor.float, "q"),
     (MQA, "fused_kv_cache", pair(lambda x: x[:-1], 0), "fused_kv_cache"),
     (MQA, "fused_kv_cache", pair(Tensor.half, 1), "fused_kv_cache"),

@@ -18,6 +18,7 @@ from vllm_kunlun.ops.emulator.contract import (
     check_tensor,
     require,
 )
+from vllm_kunlun.ops.emulator.ragged import ragged_rows
 
 __all__ = [
     "I8_mqa_logits",
@@ -86,14 +87,11 @@ def cp_gather_indexer_k_quant_cache(
     blocks, block_size = scales.shape
     check_tensor(name, "block_table", block_table, _INT32, 2)
     requests, columns = block_table.shape
-    check_tensor(name, "cu_seq_lens", cu_seq_lens, _INT32, 1)
-    check_shape(name, "cu_seq_lens", cu_seq_lens, (requests + 1,))
-    lengths = cu_seq_lens.diff().long()
-    check_range(name, "cu_seq_lens", lengths, columns * block_size + 1)
-    total = int(cu_seq_lens[-1])
+    request, position = ragged_rows(
+        name, "cu_seq_lens", cu_seq_lens, requests, columns * block_size
+    )
+    total = request.numel()
     require(total <= rows, name, "dst_k", f"at least {total} rows", tuple(dst_k.shape))
-    request = torch.repeat_interleave(torch.arange(requests), lengths)
-    position = torch.arange(total) - cu_seq_lens.long()[request]
     block = block_table[request, position // block_size].long()
     check_range(name, "block_table", block, blocks)
     place = block, position % block_size

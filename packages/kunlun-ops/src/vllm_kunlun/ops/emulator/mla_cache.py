@@ -11,6 +11,7 @@ from vllm_kunlun.ops.emulator.contract import (
     check_tensor,
     require,
 )
+from vllm_kunlun.ops.emulator.ragged import ragged_rows
 
 __all__ = [
     "concat_and_cache_mla",
@@ -63,20 +64,14 @@ def gather_and_maybe_dequant_cache(
     check_tensor(name, "block_table", block_table, (torch.int32,), 2)
     require(block_table.shape[0] >= batch_size, name, "block_table", f"{batch_size} rows",
             tuple(block_table.shape))  # fmt: skip
-    for argument, value, length in (
-        ("cu_seq_lens", cu_seq_lens, batch_size + 1),
-        ("seq_starts", seq_starts, batch_size),
-    ):
-        check_tensor(name, argument, value, (torch.int32,), 1)
-        check_shape(name, argument, value, (length,))
-    total = int(cu_seq_lens[-1])
-    require(total <= dst.shape[0], name, "dst", f"at least {total} rows", tuple(dst.shape))
-    lengths = cu_seq_lens.diff().long()
-    check_range(name, "cu_seq_lens", lengths, 1 << 31)
-    request = torch.repeat_interleave(torch.arange(batch_size), lengths)
-    row = torch.arange(total)
-    position = row - cu_seq_lens.long()[request] + seq_starts.long()[request]
-    check_range(name, "seq_starts", position, block_table.shape[1] * block_size)
+    check_tensor(name, "seq_starts", seq_starts, (torch.int32,), 1)
+    check_shape(name, "seq_starts", seq_starts, (batch_size,))
+    reach = block_table.shape[1] * block_size
+    request, position = ragged_rows(name, "cu_seq_lens", cu_seq_lens, batch_size, reach)
+    row = torch.arange(request.numel())
+    require(len(row) <= dst.shape[0], name, "dst", f"at least {len(row)} rows", tuple(dst.shape))
+    position += seq_starts.long()[request]
+    check_range(name, "seq_starts", position, reach)
     block = block_table[request, position // block_size].long()
     if check_range(name, "block_table", block, blocks, low=-(1 << 31)) < 0:
         kept = block >= 0

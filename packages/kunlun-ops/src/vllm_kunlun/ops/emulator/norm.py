@@ -129,8 +129,7 @@ def l2norm(x: torch.Tensor, out: torch.Tensor, eps: float = 1e-6, /) -> None:
     """``out = x * rsqrt(sum(x^2) + eps)`` over the last dimension."""
     check_tensor("l2norm", "x", x)
     check_same("l2norm", "out", out, x)
-    squares = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32).square_()
-    out.copy_(x * squares.add_(eps).rsqrt_())
+    out.copy_(x * _squares(x).add_(eps).rsqrt_())
 
 
 def normalise(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
@@ -149,8 +148,12 @@ def _normalise_into(
 
 def _scale(x: torch.Tensor, eps: float) -> torch.Tensor:
     """``rsqrt(mean(x^2) + eps)`` of each row, in float32; a product with it is float32 too."""
-    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
-    return length.square_().mul_(1.0 / x.shape[-1]).add_(eps).rsqrt_()
+    return _squares(x).mul_(1.0 / x.shape[-1]).add_(eps).rsqrt_()
+
+
+def _squares(x: torch.Tensor) -> torch.Tensor:
+    """``sum(x^2)`` of each row, in float32."""
+    return torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32).square_()
 
 
 def _add_and_normalise(

@@ -40,7 +40,7 @@ def rotary_embedding(
     name = "rotary_embedding"
     check_tensor(name, "query", query, dims=2)
     check_tensor(name, "key", key, (query.dtype,), 2)
-    rotary_dim = _check_table(name, "cos_sin_cache", cos_sin_cache, (query.dtype,), head_size)
+    _check_table(name, "cos_sin_cache", cos_sin_cache, (query.dtype,), head_size)
     cos, sin = _lookup(name, positions, cos_sin_cache)
     tokens = positions.shape[0]
     for argument, value in (("query", query), ("key", key)):
@@ -51,7 +51,6 @@ def rotary_embedding(
             value.view(tokens, value.shape[1] // head_size, head_size),
             cos,
             sin,
-            rotary_dim,
             is_neox,
         )
 
@@ -97,7 +96,7 @@ def split_norm_rope_neox(
     query, key, value = qkv.split([q_size, kv_size, kv_size], dim=-1)
     for source, weight, output in ((query, q_norm_weight, q_emb), (key, k_norm_weight, k_emb)):
         heads = source.unflatten(1, (-1, head_dim))
-        output.copy_(_norm_rope(heads, weight.float(), angles, rotary_dim).flatten(1))
+        output.copy_(_norm_rope(heads, weight.float(), angles).flatten(1))
     v_out.copy_(value)
 
 
@@ -140,7 +139,7 @@ def split_norm_rope_gated(
         query, gate = query.chunk(2, dim=-1)
         gate = gate.flatten(1)
     rotated_query, rotated_key = (
-        _norm_rope(heads, weight.float() + 1.0, angles, rotary_dim).flatten(1).to(qkv.dtype)
+        _norm_rope(heads, weight.float() + 1.0, angles).flatten(1).to(qkv.dtype)
         for heads, weight in ((query, q_weights), (key.unflatten(1, (-1, head_dim)), k_weights))
     )
     return rotated_query, rotated_key, value.contiguous(), gate.contiguous()
@@ -150,22 +149,20 @@ def _norm_rope(
     heads: torch.Tensor,
     weight: torch.Tensor,
     angles: tuple[torch.Tensor, torch.Tensor],
-    rotary_dim: int,
 ) -> torch.Tensor:
     """``heads [T, H, D]`` normalised and rotated neox, in float32."""
     wide = normalise(heads, weight, FUSED_EPS)
-    _rotate_(wide, *angles, rotary_dim, True)
+    _rotate_(wide, *angles, True)
     return wide
 
 
-def _rotate_(
-    heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, rotary_dim: int, is_neox: bool
-) -> None:
+def _rotate_(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, is_neox: bool) -> None:
     """In place on contiguous ``heads [T, H, D]``: ``(a, b) -> (a cos - b sin, b cos + a sin)``."""
     if heads.dtype == torch.float32:
         row_kernels.rotate_(heads, cos, sin, is_neox)
         return
-    half = rotary_dim // 2
+    half = cos.shape[1]
+    rotary_dim = 2 * half
     first, second = (
         (heads[..., :half], heads[..., half:rotary_dim])
         if is_neox
