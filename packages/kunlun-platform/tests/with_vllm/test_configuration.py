@@ -128,7 +128,8 @@ def test_defaults_of_an_emulated_device(build: Any) -> None:
     assert config.parallel_config.disable_custom_all_reduce
     assert config.scheduler_config.async_scheduling is False
     compilation = config.compilation_config
-    assert compilation.backend == "eager"
+    assert compilation.backend == configuration.COMPILER
+    assert compilation.splitting_ops == []
     assert compilation.mode == CompilationMode.VLLM_COMPILE
     assert compilation.cudagraph_mode == CUDAGraphMode.NONE
     assert compilation.cudagraph_capture_sizes == []
@@ -185,7 +186,19 @@ def test_our_layers_are_on_whatever_was_asked(build: Any, asked: str) -> None:
 def test_compilation_that_was_asked_for_is_kept_and_uses_no_code_generator(build: Any) -> None:
     config = build(compilation_config={"mode": 3, "backend": "inductor"})
     assert config.compilation_config.mode == CompilationMode.VLLM_COMPILE
+    assert config.compilation_config.backend == configuration.COMPILER
+
+
+def test_a_graph_of_torch_alone_has_a_backend_of_torch(build: Any) -> None:
+    config = build(compilation_config={"mode": 2})
+    assert config.compilation_config.mode == CompilationMode.DYNAMO_TRACE_ONCE
     assert config.compilation_config.backend == "eager"
+
+
+def test_pieces_that_were_asked_for_are_kept(build: Any) -> None:
+    pieces = ["vllm::unified_attention_with_output"]
+    config = build(compilation_config={"splitting_ops": pieces})
+    assert config.compilation_config.splitting_ops == pieces
 
 
 # -------------------------------------------------------------------------------- a card

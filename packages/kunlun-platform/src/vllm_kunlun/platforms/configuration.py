@@ -30,6 +30,7 @@ MAX_DECODE_BATCH = 1023
 
 WORKER_ON_CARD = "vllm.v1.worker.gpu_worker.Worker"
 WORKER_EMULATED = "vllm_kunlun.platforms.worker.KunlunWorker"
+COMPILER = "vllm_kunlun.platforms.compiler.KunlunCompiler"
 
 _NO_FP8 = {
     "fp8",
@@ -143,10 +144,16 @@ def _check_parallel(config: VllmConfig, *, on_card: bool) -> None:
 
 
 def _update_compilation(compilation: CompilationConfig, *, on_card: bool) -> None:
-    """Piecewise graphs of eager pieces: no inductor, no fusion pass, no captured attention."""
-    from vllm.config import CUDAGraphMode
+    """Graphs that run as they were traced: no inductor, no fusion pass, no captured attention.
 
-    compilation.backend = "eager"
+    A card captures the pieces between attention ops; nothing is captured on an emulated device, so
+    its graph stays whole unless ``splitting_ops`` asks for pieces.
+    """
+    from vllm.config import CompilationMode, CUDAGraphMode
+
+    # vLLM asks the platform for its compiler only under a name that is not one of its own.
+    own = compilation.mode in (None, CompilationMode.VLLM_COMPILE)
+    compilation.backend = COMPILER if own else "eager"
     compilation.use_inductor_graph_partition = False
     compilation.custom_ops = [
         name for name in compilation.custom_ops if name not in ("none", "all")
@@ -157,6 +164,8 @@ def _update_compilation(compilation: CompilationConfig, *, on_card: bool) -> Non
                  "fuse_allreduce_rms", "enable_qk_norm_rope_fusion", "enable_sp"):  # fmt: skip
         setattr(passes, name, False)
     mode = compilation.cudagraph_mode
+    if not on_card and compilation.splitting_ops is None:
+        compilation.splitting_ops = []
     if not on_card or mode is None:
         compilation.cudagraph_mode = CUDAGraphMode.NONE
         compilation.cudagraph_capture_sizes = []

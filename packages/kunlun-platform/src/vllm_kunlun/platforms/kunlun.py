@@ -132,6 +132,10 @@ class KunlunPlatform(Platform):
         return attention_backends.select(selected_backend, attn_selector_config)
 
     @classmethod
+    def get_compile_backend(cls) -> str:
+        return configuration.COMPILER
+
+    @classmethod
     def get_punica_wrapper(cls) -> str:
         return "vllm.lora.punica_wrapper.punica_cpu.PunicaWrapperCPU"
 

@@ -44,6 +44,8 @@ def _packed_linear_fake(x: torch.Tensor, handle: int, rows: int, bias: Any) -> t
 
 _library.impl("packed_linear", _packed_linear, "CPU")
 _library._register_fake("packed_linear", _packed_linear_fake)
+_op = torch.ops.vllm_kunlun_emulated.packed_linear.default
+_op.implementation = _packed_linear
 
 
 class _PackedWeight:
@@ -63,7 +65,7 @@ class _PackedWeight:
         self, layer: torch.nn.Module, x: torch.Tensor, bias: torch.Tensor | None = None
     ) -> torch.Tensor:
         """``x W^T + bias`` in float32."""
-        return torch.ops.vllm_kunlun_emulated.packed_linear(x, self.handle, self.rows, bias)
+        return _op(x, self.handle, self.rows, bias)
 
 
 class _PackedLinearMethod(_PackedWeight, UnquantizedLinearMethod):
