@@ -5,7 +5,14 @@ from __future__ import annotations
 
 from vllm.model_executor.custom_op import CustomOp, op_registry_oot
 
-from vllm_kunlun.ops.layers.activation import KunlunGeluAndMul, KunlunQuickGELU, KunlunSiluAndMul
+from vllm_kunlun.ops.layers.activation import (
+    KunlunFastGELU,
+    KunlunGeluAndMul,
+    KunlunNewGELU,
+    KunlunQuickGELU,
+    KunlunSiluAndMul,
+    KunlunXIELU,
+)
 from vllm_kunlun.ops.layers.embedding import KunlunParallelLMHead, KunlunVocabParallelEmbedding
 from vllm_kunlun.ops.layers.moe import KunlunGroupedTopk, KunlunUnquantizedFusedMoEMethod
 from vllm_kunlun.ops.layers.mrope import (
@@ -36,6 +43,9 @@ LAYERS: dict[str, type] = {
     "SiluAndMul": KunlunSiluAndMul,
     "GeluAndMul": KunlunGeluAndMul,
     "QuickGELU": KunlunQuickGELU,
+    "NewGELU": KunlunNewGELU,
+    "FastGELU": KunlunFastGELU,
+    "XIELU": KunlunXIELU,
     "VocabParallelEmbedding": KunlunVocabParallelEmbedding,
     "ParallelLMHead": KunlunParallelLMHead,
     "UnquantizedFusedMoEMethod": KunlunUnquantizedFusedMoEMethod,
