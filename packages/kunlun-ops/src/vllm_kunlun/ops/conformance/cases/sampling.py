@@ -91,6 +91,20 @@ def _frequencies(inputs: Inputs, k: int | None, p: float | None) -> Call:
     )
 
 
+def _flat(inputs: Inputs, k: bool, p: bool) -> Call:
+    """A large vocabulary of equal tokens, no filter: each hundred of them comes as often."""
+    draws, tokens = 2_000, 5_000
+    probs = inputs.tensor([1 / tokens], torch.float32).expand(draws, tokens).contiguous()
+    expected = torch.full((tokens // 100,), 100 / tokens, dtype=torch.float64)
+
+    def judge(ids: Tensor) -> float:
+        return float(_p_value(ids // 100, expected) < SIGNIFICANCE)
+
+    return _call(
+        inputs, probs, [tokens] * draws if k else None, [1.0] * draws if p else None, judge
+    )
+
+
 def _own_limits(inputs: Inputs, function: str, tokens: int) -> Call:
     """Each row with limits of its own, drawn from many times: nothing else than what they leave."""
     rows, repeats = 6, 50
@@ -176,6 +190,9 @@ SAMPLING = (
         for function in (_TOP_K, _TOP_P, _BOTH)
         for tokens in (10, 5000)
     ),
+    _case(_TOP_K, "large and flat", lambda i: _flat(i, k=True, p=False), "sampling-full-k"),
+    _case(_TOP_P, "large and flat", lambda i: _flat(i, k=False, p=True)),
+    _case(_BOTH, "large and flat", lambda i: _flat(i, k=True, p=True), "sampling-full-k"),
     _case(_TOP_K, "one candidate", lambda i: _greedy(i, 1, None)),
     _case(_TOP_P, "one candidate", lambda i: _greedy(i, None, 1e-6)),
     _case(_BOTH, "one candidate by k", lambda i: _greedy(i, 1, 1.0)),
