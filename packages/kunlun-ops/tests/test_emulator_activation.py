@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Activations of the emulator against the formula in float64."""
+"""Activations of the emulator against the formula in float64.
+
+Element by element, which is tighter than the conformance cases: far from 0 the results are small.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vllm_kunlun.ops.emulator.contract import VendorContractError
 from vllm_kunlun.ops.emulator.kunlun_ops import gelu, quick_gelu, swiglu
 
 TOLERANCE = {
@@ -71,34 +70,3 @@ def test_formulas(shape: list[int], width: int, dtype: torch.dtype, seed: int) -
 
     quick_gelu(x, out=out)
     torch.testing.assert_close(out.double(), exact / (1 + torch.exp(-1.702 * exact)), **near)
-
-
-WRONG: dict[str, Callable[[torch.Tensor], Any]] = {
-    "dtype": lambda t: t.double(),
-    "shape": lambda t: t[..., :-1].contiguous(),
-    "strides": lambda t: torch.stack([t, t], -1)[..., 0],
-    "None": lambda t: None,
-}
-
-
-@pytest.mark.parametrize("wrong", WRONG)
-@pytest.mark.parametrize("wrong_output", [False, True])
-@pytest.mark.parametrize("function", [swiglu, gelu, quick_gelu])
-def test_refuses(function: Callable[..., None], wrong_output: bool, wrong: str) -> None:
-    x = torch.randn(3, 8)
-    out = torch.empty(3, 4) if function is swiglu else torch.empty_like(x)
-    if wrong_output:
-        out = WRONG[wrong](out)
-    else:
-        x = WRONG[wrong](x)
-    with pytest.raises(VendorContractError) as raised:
-        if function is swiglu:
-            function(x=x, y=out)
-        elif function is gelu:
-            function(x, out)
-        else:
-            function(x, out=out)
-    assert raised.value.function == function.__name__
-    output = "y" if function is swiglu else "out"
-    told = {output} if wrong_output else {"x", output} if wrong == "shape" else {"x"}
-    assert raised.value.argument in told

@@ -82,6 +82,8 @@ def _vllm_classes() -> dict[str, type]:
         "layernorm",
         "vocab_parallel_embedding",
         "rotary_embedding",
+        "rotary_embedding.common",
+        "rotary_embedding.ernie45_vl_rope",
         "fused_moe.router.grouped_topk_router",
         "fused_moe.unquantized_fused_moe_method",
     ):
@@ -130,7 +132,7 @@ def test_every_rotary_embedding_with_the_plain_forward_is_covered() -> None:
         "DynamicNTKAlphaRotaryEmbedding",
         "YaRNScalingRotaryEmbedding",
     } <= set(ROTARY_LAYERS)
-    # Three positions per token: another forward, so it must stay vLLM's.
+    # Three positions per token: another forward, so it is none of these.
     assert "MRotaryEmbedding" not in ROTARY_LAYERS
 
 

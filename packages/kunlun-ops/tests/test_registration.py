@@ -191,6 +191,12 @@ def _samples(dtype: torch.dtype) -> dict[str, tuple[Any, ...]]:
         "gelu": (random(3, 13),),
         "quick_gelu": (random(3, 13),),
         "rotary_embedding_": (positions, random(3, 64), random(3, 32), 32, random(8, 16), True),
+        "rotary_embedding": (positions, random(3, 2, 32), random(3, 1, 32), 32, 16,
+                             torch.randn(8, 16), False),
+        "mrotary_embedding": (
+            random(3, 64), random(3, 32), positions.int().repeat(3, 1), random(8, 16), True, True,
+            32, 16, [4, 2, 2],
+        ),
         "split_norm_rope": (
             random(3, 4 * 32), random(8, 32), random(32), random(32), positions, 2, 1, 32, 32,
         ),

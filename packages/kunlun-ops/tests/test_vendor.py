@@ -108,6 +108,13 @@ CONTRACT: dict[str, tuple[str, str, str]] = {
         "",
         "positions query key head_size cos_sin_cache is_neox",
     ),
+    "mrotary_embedding_fwd_v0": (
+        "xspeedgate_ops.mrotary_embedding_fwd_v0",
+        "query key positions cos_sin_cache mrope_interleaved is_neox head_size rotary_dim sec0 "
+        "sec1 sec2",
+        "",
+    ),
+    "rope_vit": ("xspeedgate_ops.rope_vit", "t freqs", "interleaved"),
     "split_norm_rope_neox": (
         "kunlun_ops.split_norm_rope_neox",
         "q_emb k_emb v_out qkv rotary_pos_embedding q_norm_weight k_norm_weight positions "
@@ -279,6 +286,15 @@ def test_quantisation_arguments(recorders: dict[str, Recorder]) -> None:
     ]
 
 
+def test_rotary_arguments(recorders: dict[str, Recorder]) -> None:
+    """Offsets have never been set by a caller: passed as None."""
+    names = ["positions", "rotary_dim", "head_size", "cos_sin_cache", "is_neox_style", "query",
+             "key"]  # fmt: skip
+    vendor.flashinfer_rotary_embedding(**{name: name for name in names})
+    wanted = {**{name: name for name in names}, "offsets": None}
+    assert recorders["xspeedgate_ops"].calls == [("flashinfer_rotary_embedding", (), wanted)]
+
+
 def test_indexer_arguments(recorders: dict[str, Recorder]) -> None:
     """What no caller has ever set is passed as the constants of the contract."""
     packed = ["q", "fused_kv_cache", "weights", "context_q_lens", "context_k_lens", "logits"]
@@ -323,6 +339,7 @@ def test_latent_attention_arguments(recorders: dict[str, Recorder]) -> None:
 
 
 SEPARATELY = {
+    "flashinfer_rotary_embedding": "xspeedgate_ops",
     "fwd_kvcache_mla": "kunlun_ops",
     "paged_attention": "kunlun_ops",
     "sparse_prefill_fwd_opt": "kunlun_ops",

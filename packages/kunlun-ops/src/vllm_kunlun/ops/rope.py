@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """``torch.ops.vllm_kunlun`` ops of rotary position embedding."""
 
+import torch
 from torch import Tensor
 
 from vllm_kunlun.ops import vendor
 from vllm_kunlun.ops.registration import custom_op
 
-__all__ = ["rotary_embedding_", "split_norm_rope"]
+__all__ = ["mrotary_embedding", "rotary_embedding", "rotary_embedding_", "split_norm_rope"]
 
 
 @custom_op(mutates_args=("query", "key"))
@@ -26,6 +27,86 @@ def rotary_embedding_(
         head_size=head_size,
         cos_sin_cache=cos_sin_cache,
         is_neox=is_neox,
+    )
+
+
+def _like_rotation(
+    positions: Tensor,
+    query: Tensor,
+    key: Tensor,
+    head_size: int,
+    rotary_dim: int,
+    cos_sin_cache: Tensor,
+    is_neox: bool,
+) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(query), torch.empty_like(key)
+
+
+@custom_op(fake=_like_rotation)
+def rotary_embedding(
+    positions: Tensor,
+    query: Tensor,
+    key: Tensor,
+    head_size: int,
+    rotary_dim: int,
+    cos_sin_cache: Tensor,
+    is_neox: bool,
+) -> tuple[Tensor, Tensor]:
+    """Rotate into new tensors, from a table that may be float32 beside 16-bit heads.
+
+    See :func:`vllm_kunlun.ops.vendor.flashinfer_rotary_embedding`.
+    """
+    return vendor.flashinfer_rotary_embedding(
+        positions=positions,
+        rotary_dim=rotary_dim,
+        head_size=head_size,
+        cos_sin_cache=cos_sin_cache,
+        is_neox_style=is_neox,
+        query=query,
+        key=key,
+    )
+
+
+def _like_sections(
+    query: Tensor,
+    key: Tensor,
+    positions: Tensor,
+    cos_sin_cache: Tensor,
+    interleaved: bool,
+    is_neox: bool,
+    head_size: int,
+    rotary_dim: int,
+    sections: list[int],
+) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(query), torch.empty_like(key)
+
+
+@custom_op(fake=_like_sections)
+def mrotary_embedding(
+    query: Tensor,
+    key: Tensor,
+    positions: Tensor,
+    cos_sin_cache: Tensor,
+    interleaved: bool,
+    is_neox: bool,
+    head_size: int,
+    rotary_dim: int,
+    sections: list[int],
+) -> tuple[Tensor, Tensor]:
+    """Rotate by three positions per token; ``sections`` counts frequencies of each.
+
+    See :func:`vllm_kunlun.ops.vendor.mrotary_embedding_fwd_v0`.
+    """
+    return vendor.mrotary_embedding_fwd_v0(
+        query,
+        key,
+        positions,
+        cos_sin_cache,
+        interleaved,
+        is_neox,
+        head_size,
+        rotary_dim,
+        *sections,
     )
 
 

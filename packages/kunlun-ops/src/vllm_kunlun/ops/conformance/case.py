@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["FLOATS", "TOLERANCES", "Call", "Case", "Inputs", "Outcome"]
+__all__ = ["FLOATS", "TOLERANCES", "Call", "Case", "Inputs", "Outcome", "wide"]
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -24,6 +24,11 @@ TOLERANCES: Mapping[torch.dtype, float] = {
 
 Integers and booleans are compared exactly.
 """
+
+
+def wide(values: Tensor) -> Tensor:
+    """In float64, on the host: the card has no such type."""
+    return values.cpu().double()
 
 
 class Inputs:

@@ -16,7 +16,15 @@ from vllm_kunlun.ops.emulator.contract import (
 from vllm_kunlun.ops.emulator.norm import normalise
 from vllm_kunlun.ops.emulator.step_cache import StepCache
 
-__all__ = ["rotary_embedding", "split_norm_rope_gated", "split_norm_rope_neox"]
+__all__ = [
+    "check_table",
+    "flashinfer_rotary_embedding",
+    "rotary_embedding",
+    "rotate_",
+    "rotated",
+    "split_norm_rope_gated",
+    "split_norm_rope_neox",
+]
 
 FUSED_EPS = 1e-6
 
@@ -40,19 +48,37 @@ def rotary_embedding(
     name = "rotary_embedding"
     check_tensor(name, "query", query, dims=2)
     check_tensor(name, "key", key, (query.dtype,), 2)
-    _check_table(name, "cos_sin_cache", cos_sin_cache, (query.dtype,), head_size)
+    check_table(name, "cos_sin_cache", cos_sin_cache, (query.dtype,), head_size)
     cos, sin = _lookup(name, positions, cos_sin_cache)
-    tokens = positions.shape[0]
     for argument, value in (("query", query), ("key", key)):
-        if value.shape[0] != tokens or value.shape[1] % head_size:
-            expected = f"of shape [{tokens}, heads * {head_size}]"
-            raise VendorContractError(name, argument, expected, tuple(value.shape))
-        _rotate_(
-            value.view(tokens, value.shape[1] // head_size, head_size),
-            cos,
-            sin,
-            is_neox,
-        )
+        rotate_(_heads(name, argument, value, positions.shape[0], head_size), cos, sin, is_neox)
+
+
+def flashinfer_rotary_embedding(
+    *,
+    positions: torch.Tensor,
+    rotary_dim: int,
+    head_size: int,
+    cos_sin_cache: torch.Tensor,
+    is_neox_style: bool,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    offsets: None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """As :func:`rotary_embedding`, into new tensors, from a table that may be float32."""
+    name = "flashinfer_rotary_embedding"
+    require(offsets is None, name, "offsets", "None: add them to the positions", type(offsets))
+    check_tensor(name, "query", query)
+    require(query.dim() in (2, 3), name, "query", "2- or 3-dimensional", tuple(query.shape))
+    check_tensor(name, "key", key, (query.dtype,), query.dim())
+    dtypes = (query.dtype, torch.float32)
+    width = check_table(name, "cos_sin_cache", cos_sin_cache, dtypes, head_size)
+    require(width == rotary_dim, name, "rotary_dim", f"the table's width, {width}", rotary_dim)
+    cos, sin = _lookup(name, positions, cos_sin_cache)
+    return (
+        rotated(name, "query", query, head_size, cos, sin, is_neox_style),
+        rotated(name, "key", key, head_size, cos, sin, is_neox_style),
+    )
 
 
 def split_norm_rope_neox(
@@ -78,7 +104,7 @@ def split_norm_rope_neox(
     q_size, kv_size = head_num * head_dim, kv_head_num * head_dim
     check_shape(name, "qkv", qkv, (num_tokens, q_size + 2 * kv_size))
     table = rotary_pos_embedding
-    _check_table(name, "rotary_pos_embedding", table, (qkv.dtype,), head_dim)
+    check_table(name, "rotary_pos_embedding", table, (qkv.dtype,), head_dim)
     check_shape(name, "rotary_pos_embedding", table, (max_seqlen, rotary_dim))
     check_tensor(name, "positions", positions, (torch.int64,), 1)
     check_shape(name, "positions", positions, (num_tokens,))
@@ -128,7 +154,7 @@ def split_norm_rope_gated(
     width = q_size * (2 if attn_output_gate else 1)
     check_shape(name, "qkv", qkv, (positions.shape[0], width + 2 * kv_size))
     dtypes = (qkv.dtype, torch.float32)
-    rotary = _check_table(name, "cos_sin_cache", cos_sin_cache, dtypes, head_dim)
+    rotary = check_table(name, "cos_sin_cache", cos_sin_cache, dtypes, head_dim)
     require(rotary == rotary_dim, name, "rotary_dim", f"the table's width, {rotary}", rotary_dim)
     _check_head_weights(name, qkv, head_dim, q_weights=q_weights, k_weights=k_weights)
     angles = _lookup(name, positions, cos_sin_cache)
@@ -152,11 +178,37 @@ def _norm_rope(
 ) -> torch.Tensor:
     """``heads [T, H, D]`` normalised and rotated neox, in float32."""
     wide = normalise(heads, weight, FUSED_EPS)
-    _rotate_(wide, *angles, True)
+    rotate_(wide, *angles, True)
     return wide
 
 
-def _rotate_(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, is_neox: bool) -> None:
+def rotated(
+    function: str,
+    argument: str,
+    value: torch.Tensor,
+    head_size: int,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    is_neox: bool,
+) -> torch.Tensor:
+    """A rotated copy of ``value``, ``[T, heads * D]`` or ``[T, heads, D]``."""
+    copy = value.clone()
+    rotate_(_heads(function, argument, copy, cos.shape[0], head_size), cos, sin, is_neox)
+    return copy
+
+
+def _heads(
+    function: str, argument: str, value: torch.Tensor, tokens: int, head_size: int
+) -> torch.Tensor:
+    """A view ``[T, heads, D]`` of ``[T, heads * D]`` or ``[T, heads, D]``."""
+    whole = value.shape[-1] % head_size == 0 if value.dim() == 2 else value.shape[-1] == head_size
+    if value.shape[0] != tokens or not whole:
+        expected = f"of shape [{tokens}, heads * {head_size}]"
+        raise VendorContractError(function, argument, expected, tuple(value.shape))
+    return value.view(tokens, value.shape[1:].numel() // head_size, head_size)
+
+
+def rotate_(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, is_neox: bool) -> None:
     """In place on contiguous ``heads [T, H, D]``: ``(a, b) -> (a cos - b sin, b cos + a sin)``."""
     if heads.dtype == torch.float32:
         row_kernels.rotate_(heads, cos, sin, is_neox)
@@ -189,7 +241,7 @@ def _lookup(
     return _angles.get((id(table),), (positions,), read, source=table)
 
 
-def _check_table(
+def check_table(
     function: str,
     argument: str,
     table: torch.Tensor,

@@ -21,6 +21,8 @@ from vllm_kunlun.ops.emulator.mla_cache import (
 )
 from vllm_kunlun.ops.emulator.moe_experts import fused_moe
 from vllm_kunlun.ops.emulator.moe_routing import moe_active_expert_balance, moe_pre_small
+from vllm_kunlun.ops.emulator.mrope import mrotary_embedding_fwd_v0, rope_vit
+from vllm_kunlun.ops.emulator.rotary import flashinfer_rotary_embedding
 from vllm_kunlun.ops.emulator.rotary import split_norm_rope_gated as split_norm_rope_neox
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "cutlass_scaled_mm",
     "cutlass_scaled_mm_azp",
     "dynamic_scaled_int8_quant",
+    "flashinfer_rotary_embedding",
     "fused_moe",
     "gather_and_maybe_dequant_cache",
     "get_masked_input_and_mask",
@@ -37,6 +40,8 @@ __all__ = [
     "mask_for_I8_mqa_logits",
     "moe_active_expert_balance",
     "moe_pre_small",
+    "mrotary_embedding_fwd_v0",
+    "rope_vit",
     "split_norm_rope_neox",
     "static_scaled_int8_quant",
     "topk_per_row",

@@ -1,14 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Activation layers on the vendor's functions."""
+"""Activation layers on the vendor's functions.
+
+vLLM's other activations (``MulAndSilu``, ``FatreluAndMul``, ``GeluAndMulSparse``,
+``SwigluOAIAndMul``, ``SwigluStepAndMul``, ``ReLUSquaredActivation``) need no class here: on an
+out-of-tree platform they run their own plain torch, and the vendor has no function for them.
+"""
 
 from __future__ import annotations
 
 import torch
-from vllm.model_executor.layers.activation import GeluAndMul, QuickGELU, SiluAndMul
+import torch.nn.functional as F
+from vllm.model_executor.layers.activation import (
+    XIELU,
+    FastGELU,
+    GeluAndMul,
+    NewGELU,
+    QuickGELU,
+    SiluAndMul,
+)
 
 from vllm_kunlun.ops import elementwise
 
-__all__ = ["KunlunGeluAndMul", "KunlunQuickGELU", "KunlunSiluAndMul"]
+__all__ = [
+    "KunlunFastGELU",
+    "KunlunGeluAndMul",
+    "KunlunNewGELU",
+    "KunlunQuickGELU",
+    "KunlunSiluAndMul",
+    "KunlunXIELU",
+]
 
 
 class KunlunSiluAndMul(SiluAndMul):
@@ -33,3 +53,24 @@ class KunlunQuickGELU(QuickGELU):
 
     def forward_oot(self, x: torch.Tensor) -> torch.Tensor:
         return elementwise.quick_gelu(x.contiguous())
+
+
+class KunlunNewGELU(NewGELU):
+    """``x / 2 * (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))`` in one pass, not eight."""
+
+    def forward_oot(self, x: torch.Tensor) -> torch.Tensor:
+        return F.gelu(x, approximate="tanh")
+
+
+class KunlunFastGELU(FastGELU):
+    """The function of :class:`KunlunNewGELU`, written another way in vLLM."""
+
+    def forward_oot(self, x: torch.Tensor) -> torch.Tensor:
+        return F.gelu(x, approximate="tanh")
+
+
+class KunlunXIELU(XIELU):
+    """xIELU in torch. vLLM's would call a CUDA package where one is installed."""
+
+    def forward_oot(self, input: torch.Tensor) -> torch.Tensor:
+        return self._xielu_python(input)

@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Vocabulary-parallel embedding on the vendor's masking function."""
+"""Vocabulary-parallel embedding and output projection, within what the card's kernels can do."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+import torch.nn.functional as F
 from vllm.distributed import tensor_model_parallel_all_reduce
+from vllm.model_executor.layers.quantization.base_config import QuantizeMethodBase
 from vllm.model_executor.layers.vocab_parallel_embedding import (
     ParallelLMHead,
+    UnquantizedEmbeddingMethod,
     VocabParallelEmbedding,
 )
 
@@ -14,12 +19,43 @@ from vllm_kunlun.ops.vocabulary import mask_input
 
 __all__ = ["KunlunParallelLMHead", "KunlunVocabParallelEmbedding"]
 
+MAX_FLOAT16_ROWS = 151_936
+"""Rows of a float16 weight in one product. At 248320 rows the card's kernel is silently wrong,
+and right on parts of the same weight (baidu/vLLM-Kunlun issue 387); where it turns wrong is not
+known. This is the vocabulary of Qwen3, whose serving on one card is published."""
+
+
+class _ProjectionInParts(UnquantizedEmbeddingMethod):
+    """The output projection as products of at most :data:`MAX_FLOAT16_ROWS` rows of the weight."""
+
+    def apply(
+        self, layer: torch.nn.Module, x: torch.Tensor, bias: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """``x W^T + bias``: x ``[T, hidden]``, W ``[rows, hidden]`` -> ``[T, rows]``."""
+        count = -(-layer.weight.shape[0] // MAX_FLOAT16_ROWS)
+        weights = layer.weight.tensor_split(count)
+        biases = [None] * count if bias is None else bias.tensor_split(count)
+        parts = [F.linear(x, *each) for each in zip(weights, biases, strict=True)]
+        return torch.cat(parts, dim=-1)
+
 
 class KunlunVocabParallelEmbedding(VocabParallelEmbedding):
     """Rows of this rank's slice of the vocabulary, zeros for other tokens, summed over ranks.
 
-    With one rank there is nothing to mask and this is a plain look-up.
+    With one rank there is nothing to mask and this is a plain look-up. As an output projection
+    (its own, or of a model that ties the two) it stays within :data:`MAX_FLOAT16_ROWS`.
     """
+
+    quant_method: QuantizeMethodBase
+
+    def __init__(self, *args: Any, **keywords: Any) -> None:
+        super().__init__(*args, **keywords)
+        if (
+            type(self.quant_method) is UnquantizedEmbeddingMethod
+            and self.weight.dtype == torch.float16
+            and self.weight.shape[0] > MAX_FLOAT16_ROWS
+        ):
+            self.quant_method = _ProjectionInParts()
 
     def forward_oot(self, input_: torch.Tensor) -> torch.Tensor:
         if self.tp_size == 1:

@@ -5,15 +5,33 @@ from __future__ import annotations
 
 from vllm.model_executor.custom_op import CustomOp, op_registry_oot
 
-from vllm_kunlun.ops.layers.activation import KunlunGeluAndMul, KunlunQuickGELU, KunlunSiluAndMul
+from vllm_kunlun.ops.layers.activation import (
+    KunlunFastGELU,
+    KunlunGeluAndMul,
+    KunlunNewGELU,
+    KunlunQuickGELU,
+    KunlunSiluAndMul,
+    KunlunXIELU,
+)
 from vllm_kunlun.ops.layers.embedding import KunlunParallelLMHead, KunlunVocabParallelEmbedding
 from vllm_kunlun.ops.layers.moe import KunlunGroupedTopk, KunlunUnquantizedFusedMoEMethod
+from vllm_kunlun.ops.layers.mrope import (
+    KunlunErnie4_5_VLRotaryEmbedding,
+    KunlunMRotaryEmbedding,
+    KunlunXDRotaryEmbedding,
+)
 from vllm_kunlun.ops.layers.norm import (
     KunlunGemmaRMSNorm,
     KunlunRMSNorm,
     KunlunRMSNormGated,
 )
 from vllm_kunlun.ops.layers.rotary import ROTARY_LAYERS
+from vllm_kunlun.ops.layers.rotary_variants import (
+    KunlunApplyRotaryEmb,
+    KunlunDeepseekScalingRotaryEmbedding,
+    KunlunDualChunkRotaryEmbedding,
+    KunlunLlama4VisionRotaryEmbedding,
+)
 from vllm_kunlun.platforms.errors import KunlunError
 
 __all__ = ["LAYERS", "register_layers"]
@@ -25,11 +43,21 @@ LAYERS: dict[str, type] = {
     "SiluAndMul": KunlunSiluAndMul,
     "GeluAndMul": KunlunGeluAndMul,
     "QuickGELU": KunlunQuickGELU,
+    "NewGELU": KunlunNewGELU,
+    "FastGELU": KunlunFastGELU,
+    "XIELU": KunlunXIELU,
     "VocabParallelEmbedding": KunlunVocabParallelEmbedding,
     "ParallelLMHead": KunlunParallelLMHead,
     "UnquantizedFusedMoEMethod": KunlunUnquantizedFusedMoEMethod,
     "GroupedTopk": KunlunGroupedTopk,
     **ROTARY_LAYERS,
+    "ApplyRotaryEmb": KunlunApplyRotaryEmb,
+    "DeepseekScalingRotaryEmbedding": KunlunDeepseekScalingRotaryEmbedding,
+    "DualChunkRotaryEmbedding": KunlunDualChunkRotaryEmbedding,
+    "Ernie4_5_VLRotaryEmbedding": KunlunErnie4_5_VLRotaryEmbedding,
+    "Llama4VisionRotaryEmbedding": KunlunLlama4VisionRotaryEmbedding,
+    "MRotaryEmbedding": KunlunMRotaryEmbedding,
+    "XDRotaryEmbedding": KunlunXDRotaryEmbedding,
 }
 """vLLM's class name -> our class. vLLM looks a layer up by the name of the class it builds."""
 

@@ -13,10 +13,10 @@ from vllm.model_executor.layers.rotary_embedding.base import RotaryEmbedding
 
 from vllm_kunlun.ops import rope
 
-__all__ = ["ROTARY_LAYERS", "KunlunRotaryEmbedding"]
+__all__ = ["ROTARY_LAYERS", "KunlunRotaryEmbedding", "KunlunRotation"]
 
 
-class _KunlunRotation:
+class KunlunRotation:
     """``forward_oot`` of a rotary embedding whose table is ``cos_sin_cache``: cos, then sin."""
 
     cos_sin_cache: torch.Tensor
@@ -33,13 +33,23 @@ class _KunlunRotation:
             # The vendor's function always rotates a key; a layer that reads another layer's cache
             # has none.
             return self.forward_native(positions, query, key)  # type: ignore[attr-defined]
+        return self.rotate(positions.flatten(), query, key, self.table_like(query))
+
+    def table_like(self, query: torch.Tensor) -> torch.Tensor:
+        """The table in the query's dtype, on its device."""
         table = self.cos_sin_cache
         if table.dtype != query.dtype or table.device != query.device:
             table = table.to(query.device, query.dtype)
+        return table
+
+    def rotate(
+        self, rows: torch.Tensor, query: torch.Tensor, key: torch.Tensor, table: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token ``t`` by the angles of ``table[rows[t]]``; in place where the input allows it."""
         query, key = query.contiguous(), key.contiguous()
-        tokens = positions.numel()
+        tokens = rows.numel()
         rope.rotary_embedding_(
-            positions.flatten(),
+            rows,
             query.view(tokens, -1),
             key.view(tokens, -1),
             self.head_size,
@@ -49,7 +59,7 @@ class _KunlunRotation:
         return query, key
 
 
-class KunlunRotaryEmbedding(_KunlunRotation, RotaryEmbedding):
+class KunlunRotaryEmbedding(KunlunRotation, RotaryEmbedding):
     """The plain rotary embedding."""
 
 
@@ -65,7 +75,7 @@ def _with_same_forward() -> dict[str, type]:
         ):
             layers[name] = type(
                 f"Kunlun{name}",
-                (_KunlunRotation, layer),
+                (KunlunRotation, layer),
                 {"__doc__": f"vLLM's {name} on the vendor's function.", "__module__": __name__},
             )
     return layers

@@ -66,6 +66,9 @@ from vllm_kunlun.ops.vendor.quantisation import (
     static_scaled_int8_quant,
 )
 from vllm_kunlun.ops.vendor.rotary import (
+    flashinfer_rotary_embedding,
+    mrotary_embedding_fwd_v0,
+    rope_vit,
     rotary_embedding,
     split_norm_rope_neox,
     split_norm_rope_neox_gated,
@@ -89,6 +92,7 @@ __all__ = [
     "cutlass_scaled_mm",
     "cutlass_scaled_mm_azp",
     "dynamic_scaled_int8_quant",
+    "flashinfer_rotary_embedding",
     "fused_moe",
     "fwd_kvcache_mla",
     "gather_and_maybe_dequant_cache",
@@ -110,6 +114,7 @@ __all__ = [
     "moe_sigmoid_group_topk_norm",
     "moe_softmax_topk",
     "moe_softmax_topk_norm",
+    "mrotary_embedding_fwd_v0",
     "paged_attention",
     "prefill_attention",
     "quant2d",
@@ -117,6 +122,7 @@ __all__ = [
     "reshape_and_cache_flash",
     "rms_norm_gated",
     "rmsnorm",
+    "rope_vit",
     "rotary_embedding",
     "sparse_prefill_fwd_opt",
     "speculative_attention",

@@ -7,7 +7,14 @@ from torch import Tensor
 
 from vllm_kunlun.ops.vendor.library import function
 
-__all__ = ["rotary_embedding", "split_norm_rope_neox", "split_norm_rope_neox_gated"]
+__all__ = [
+    "flashinfer_rotary_embedding",
+    "mrotary_embedding_fwd_v0",
+    "rope_vit",
+    "rotary_embedding",
+    "split_norm_rope_neox",
+    "split_norm_rope_neox_gated",
+]
 
 
 def rotary_embedding(
@@ -37,6 +44,86 @@ def rotary_embedding(
         cos_sin_cache=cos_sin_cache,
         is_neox=is_neox,
     )
+
+
+def flashinfer_rotary_embedding(
+    *,
+    positions: Tensor,
+    rotary_dim: int,
+    head_size: int,
+    cos_sin_cache: Tensor,
+    is_neox_style: bool,
+    query: Tensor,
+    key: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """As :func:`rotary_embedding`, into new tensors, from a table that may be float32.
+
+    ``offsets`` is always None: no caller has ever set it, so its meaning is not known.
+
+    Shapes: positions int64 ``[T]``; query ``[T, H D]`` or ``[T, H, D]``, key alike; cos_sin_cache
+    ``[max_position, rotary_dim]`` in float32 or the query's dtype; results as query and key.
+    Raises: VendorContractError (emulator): an argument that the card would misread.
+    Source: contract section 4.
+    """
+    return function("xspeedgate_ops", "flashinfer_rotary_embedding")(
+        positions=positions,
+        rotary_dim=rotary_dim,
+        head_size=head_size,
+        cos_sin_cache=cos_sin_cache,
+        is_neox_style=is_neox_style,
+        query=query,
+        key=key,
+        offsets=None,
+    )  # type: ignore[no-any-return]
+
+
+def mrotary_embedding_fwd_v0(
+    query: Tensor,
+    key: Tensor,
+    positions: Tensor,
+    cos_sin_cache: Tensor,
+    mrope_interleaved: bool,
+    is_neox: bool,
+    head_size: int,
+    rotary_dim: int,
+    sec0: int,
+    sec1: int,
+    sec2: int,
+) -> tuple[Tensor, Tensor]:
+    """Rotate query and key by angles that each take one of a token's three positions.
+
+    Frequency ``i`` takes time, height or width. Chunked: the first ``sec0`` take time, the next
+    ``sec1`` height, the rest width. Interleaved: height if ``i % 3 == 1`` and ``i < 3 sec1``, width
+    if ``i % 3 == 2`` and ``i < 3 sec2``, else time.
+
+    Shapes: query ``[T, H D]``, key ``[T, KVH D]``; positions int32 ``[3, T]``; cos_sin_cache
+    ``[max_position, rotary_dim]`` in the query's dtype; results as query and key.
+    Raises: VendorContractError (emulator): an argument that the card would misread.
+    Source: contract section 4.
+    """
+    return function("xspeedgate_ops", "mrotary_embedding_fwd_v0")(
+        query,
+        key,
+        positions,
+        cos_sin_cache,
+        mrope_interleaved,
+        is_neox,
+        head_size,
+        rotary_dim,
+        sec0,
+        sec1,
+        sec2,
+    )  # type: ignore[no-any-return]
+
+
+def rope_vit(t: Tensor, freqs: Tensor, *, interleaved: bool = False) -> Tensor:
+    """Rotate ``t`` by a table of cosines and sines, one row for each place of the sequence.
+
+    Shapes: t float32 ``[B, S, H, D]``; freqs float32 ``[S, 2, rot / 2]``; result as t.
+    Raises: VendorContractError (emulator): an argument that the card would misread.
+    Source: contract section 4.
+    """
+    return function("xspeedgate_ops", "rope_vit")(t, freqs, interleaved=interleaved)  # type: ignore[no-any-return]
 
 
 def split_norm_rope_neox(

@@ -2,6 +2,8 @@
 """All cases, one file per area of the contract."""
 
 from vllm_kunlun.ops.conformance.case import Case
+from vllm_kunlun.ops.conformance.cases.activation import ACTIVATION
+from vllm_kunlun.ops.conformance.cases.embedding import EMBEDDING
 from vllm_kunlun.ops.conformance.cases.indexer import INDEXER
 from vllm_kunlun.ops.conformance.cases.int4 import INT4
 from vllm_kunlun.ops.conformance.cases.int8 import INT8
@@ -9,7 +11,21 @@ from vllm_kunlun.ops.conformance.cases.mla_attention import MLA_ATTENTION
 from vllm_kunlun.ops.conformance.cases.mla_cache import MLA_CACHE
 from vllm_kunlun.ops.conformance.cases.moe import MOE
 from vllm_kunlun.ops.conformance.cases.norm import NORM
+from vllm_kunlun.ops.conformance.cases.rotary import ROTARY
+from vllm_kunlun.ops.conformance.cases.sampling import SAMPLING
 
 __all__ = ["CASES"]
 
-CASES: tuple[Case, ...] = (*INDEXER, *INT4, *INT8, *MLA_ATTENTION, *MLA_CACHE, *MOE, *NORM)
+CASES: tuple[Case, ...] = (
+    *ACTIVATION,
+    *EMBEDDING,
+    *INDEXER,
+    *INT4,
+    *INT8,
+    *MLA_ATTENTION,
+    *MLA_CACHE,
+    *MOE,
+    *NORM,
+    *ROTARY,
+    *SAMPLING,
+)
