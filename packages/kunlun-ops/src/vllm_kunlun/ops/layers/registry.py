@@ -7,6 +7,7 @@ from vllm.model_executor.custom_op import CustomOp, op_registry_oot
 
 from vllm_kunlun.ops.layers.activation import KunlunGeluAndMul, KunlunQuickGELU, KunlunSiluAndMul
 from vllm_kunlun.ops.layers.embedding import KunlunParallelLMHead, KunlunVocabParallelEmbedding
+from vllm_kunlun.ops.layers.encoder_attention import KunlunMMEncoderAttention
 from vllm_kunlun.ops.layers.moe import KunlunGroupedTopk, KunlunUnquantizedFusedMoEMethod
 from vllm_kunlun.ops.layers.norm import (
     KunlunGemmaRMSNorm,
@@ -29,6 +30,7 @@ LAYERS: dict[str, type] = {
     "ParallelLMHead": KunlunParallelLMHead,
     "UnquantizedFusedMoEMethod": KunlunUnquantizedFusedMoEMethod,
     "GroupedTopk": KunlunGroupedTopk,
+    "MMEncoderAttention": KunlunMMEncoderAttention,
     **ROTARY_LAYERS,
 }
 """vLLM's class name -> our class. vLLM looks a layer up by the name of the class it builds."""
