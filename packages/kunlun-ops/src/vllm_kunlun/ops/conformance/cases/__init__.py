@@ -2,6 +2,8 @@
 """All cases, one file per area of the contract."""
 
 from vllm_kunlun.ops.conformance.case import Case
+from vllm_kunlun.ops.conformance.cases.cache import CACHE
+from vllm_kunlun.ops.conformance.cases.dense_attention import DENSE_ATTENTION
 from vllm_kunlun.ops.conformance.cases.flash_attn import FLASH_ATTN
 from vllm_kunlun.ops.conformance.cases.indexer import INDEXER
 from vllm_kunlun.ops.conformance.cases.int4 import INT4
@@ -15,6 +17,8 @@ from vllm_kunlun.ops.conformance.cases.norm import NORM
 __all__ = ["CASES"]
 
 CASES: tuple[Case, ...] = (
+    *CACHE,
+    *DENSE_ATTENTION,
     *FLASH_ATTN,
     *INDEXER,
     *INT4,
