@@ -139,6 +139,19 @@ def test_vendor_library_without_a_function(run_json, only):
     assert failed(value)["functions of kunlun_ops"]["detail"] == "lacks rmsnorm"
 
 
+def test_an_optional_library_that_is_not_there_is_a_warning(run_json, only):
+    from vllm_kunlun.ops.vendor.library import use_libraries
+
+    only("vendor functions")
+    with use_libraries(flash_attn=None):
+        code, value = run_json("doctor")
+    assert code == 0
+    (warned,) = [check for check in value["checks"] if check["status"] == "warn"]
+    assert warned["name"] == "functions of flash_attn"
+    assert "lacks flash_attn_func, flash_attn_varlen_func" in warned["detail"]
+    assert "wheel of flash_attn" in warned["fix"]
+
+
 def test_a_card_that_is_asked_for_and_not_there(run_json, only, monkeypatch):
     only("device", "environment")
     monkeypatch.setenv("VLLM_KUNLUN_DEVICE", "xpu")

@@ -29,6 +29,8 @@ SAMPLE_P = "kunlun_ops.top_p_sampling_from_probs"
 SAMPLE_K = "kunlun_ops.top_k_sampling_from_probs"
 SAMPLE_BOTH = "kunlun_ops.top_k_top_p_sampling_from_probs"
 MASK, TOP_K = "xspeedgate_ops.mask_for_I8_mqa_logits", "xspeedgate_ops.topk_per_row"
+ATTENTION, BMM = "kunlun_ops.attention", "kunlun_ops.mla_bmm_I8"
+FLASH, PACKED = "flash_attn.flash_attn_func", "flash_attn.flash_attn_varlen_func"
 
 
 def pair(change: Any, which: int) -> Any:
@@ -192,6 +194,46 @@ VIOLATIONS: list[tuple[str, str | int, Any, str]] = [
     *((function, "top_p", change, "top_p")
       for function in (SAMPLE_P, SAMPLE_BOTH)
       for change in (lambda p: p * 0, lambda p: p * 2, Tensor.double, lambda p: p[:1])),
+    (ATTENTION, "q", lambda x: x.unsqueeze(0), "q"),
+    (ATTENTION, "q", lambda x: x.transpose(0, 1), "q"),
+    (ATTENTION, "out", lambda x: x[..., :-64].contiguous(), "out"),
+    (ATTENTION, "k_cache", Tensor.half, "k_cache"),
+    (ATTENTION, "k_cache", lambda x: x[:, :1].contiguous(), "k_cache"),
+    (ATTENTION, "v_cache", lambda x: x[..., :-64].contiguous(), "v_cache"),
+    (ATTENTION, "is_prefill", lambda _: False, "is_prefill"),
+    (ATTENTION, "prefill_len", lambda _: 4, "prefill_len"),
+    (ATTENTION, "smooth", lambda _: torch.ones(2), "smooth"),
+    (ATTENTION, "slot_mapping_cpu", lambda _: torch.ones(2), "slot_mapping_cpu"),
+    (ATTENTION, "v_trans", lambda _: True, "v_trans"),
+    (ATTENTION, "context_seq_lod_cpu", Tensor.long, "context_seq_lod_cpu"),
+    (ATTENTION, "context_seq_lod_xpu", lambda x: x + 1, "context_seq_lod_xpu"),
+    (ATTENTION, "softmax_lse", lambda _: torch.zeros(61, 3), "softmax_lse"),
+    (ATTENTION, "softmax_lse", lambda _: torch.zeros(3, 61).half(), "softmax_lse"),
+    (BMM, 0, lambda x: x.transpose(0, 1), "x"),
+    (BMM, 1, Tensor.float, "weight_i8"),
+    (BMM, 1, lambda x: x[:-1], "weight_i8"),
+    (BMM, 2, lambda x: x.view(4, 512), "weight_max"),
+    (BMM, 3, Tensor.half, "out"),
+    (BMM, 3, lambda x: x.transpose(0, 1).contiguous(), "out"),
+    (BMM, 4, lambda x: x + 1, "sorted_tokens_num_lod"),
+    (BMM, 4, Tensor.long, "sorted_tokens_num_lod"),
+    (BMM, 5, lambda x: x.flip(0), "sorted_tokens_idx"),
+    (BMM, "trans", lambda _: True, "trans"),
+    (FLASH, 0, lambda x: x[0], "q"),
+    (FLASH, 0, lambda x: x[:, :, :3].contiguous(), "q"),
+    (FLASH, 1, lambda x: x[:1], "k"),
+    (FLASH, 1, Tensor.half, "k"),
+    (FLASH, 2, lambda x: x.transpose(1, 2), "v"),
+    (PACKED, 0, lambda x: x.transpose(0, 1), "q"),
+    (PACKED, 1, lambda x: x[..., :8].contiguous(), "k"),
+    (PACKED, 2, lambda x: x[:-1], "v"),
+    (PACKED, "cu_seqlens_q", Tensor.long, "cu_seqlens_q"),
+    (PACKED, "cu_seqlens_q", lambda x: x.flip(0), "cu_seqlens_q"),
+    (PACKED, "cu_seqlens_k", lambda x: x[:-1], "cu_seqlens_k"),
+    (PACKED, "max_seqlen_q", lambda n: n - 1, "max_seqlen_q"),
+    (PACKED, "max_seqlen_k", lambda n: n - 1, "max_seqlen_k"),
+    (PACKED, "dropout_p", lambda _: 0.1, "dropout_p"),
+    (PACKED, "causal", lambda _: True, "causal"),
 ]  # fmt: skip
 
 

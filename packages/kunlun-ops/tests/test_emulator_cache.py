@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writing the paged cache: against one assignment per token."""
+"""Writing the paged cache: any slots against the cases' loop, by hand, and refusals."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
 import pytest
@@ -11,18 +12,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vllm_kunlun.ops.conformance import Case, run
+from vllm_kunlun.ops.conformance.cases.cache import BLOCK_SIZE, BLOCKS, write
 from vllm_kunlun.ops.emulator.contract import VendorContractError
 from vllm_kunlun.ops.emulator.kunlun_ops import reshape_and_cache_flash
-
-
-def make_caches(
-    blocks: int, heads: int, block_size: int, size: int, dtype: torch.dtype, *, interleaved: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Heads before slots; alternating in memory if ``interleaved``."""
-    shape = (blocks, 2) if interleaved else (2, blocks)
-    memory = torch.randn(*shape, heads, block_size, size).to(dtype)
-    key_cache, value_cache = memory.unbind(1 if interleaved else 0)
-    return key_cache, value_cache
 
 
 def test_by_hand() -> None:
@@ -47,44 +40,30 @@ def test_slots_of_both_dtypes_one_after_the_other() -> None:
 @settings(max_examples=30, deadline=None)
 @given(
     tokens=st.integers(0, 20),
-    heads=st.integers(1, 3),
-    block_size=st.sampled_from([1, 4, 16]),
-    blhd=st.booleans(),
-    interleaved=st.booleans(),
+    heads_first=st.booleans(),
+    alternating=st.booleans(),
     slot_dtype=st.sampled_from([torch.int64, torch.int32]),
     dtype=st.sampled_from([torch.float32, torch.float16, torch.bfloat16]),
-    seed=st.integers(0, 100),
+    random=st.randoms(use_true_random=False),
 )
-def test_against_a_loop(
-    tokens: int, heads: int, block_size: int, blhd: bool, interleaved: bool,
-    slot_dtype: torch.dtype, dtype: torch.dtype, seed: int,
+def test_any_slots(
+    tokens: int, heads_first: bool, alternating: bool, slot_dtype: torch.dtype, dtype: torch.dtype,
+    random: Random,
 ) -> None:  # fmt: skip
-    torch.manual_seed(seed)
-    blocks, size = 24 // block_size + 1, 6
-    page = (block_size, heads) if blhd else (heads, block_size)
-    caches = make_caches(blocks, page[0], page[1], size, dtype, interleaved=interleaved)
-    expected = [cache.clone() for cache in caches]
-    slots = torch.randperm(blocks * block_size)[:tokens]
-    slots[torch.rand(tokens) < 0.2] = -1
-    news = [torch.randn(tokens, heads, size).to(dtype) for _ in range(2)]
-    for cache, new in zip(expected, news, strict=True):
-        for token, slot in enumerate(slots.tolist()):
-            if slot >= 0:
-                block, offset = divmod(slot, block_size)
-                (cache[block, offset] if blhd else cache[block, :, offset]).copy_(new[token])
-    reshape_and_cache_flash(*news, *caches, slots.to(slot_dtype), BLHD_LAYOUT=blhd)
-    for cache, wanted in zip(caches, expected, strict=True):
-        assert torch.equal(cache, wanted)
-
-
-def test_scatters_state_rows() -> None:
-    """One tensor as both caches, pages of one slot: ``pool[index[n]] = state[n]``."""
-    pool = torch.zeros(5, 1, 3, 2)
-    state = torch.randn(2, 3, 2)
-    slots = torch.tensor([4, 1], dtype=torch.int32)
-    reshape_and_cache_flash(state, state, pool, pool, slots, BLHD_LAYOUT=True)
-    assert torch.equal(pool[[4, 1], 0], state)
-    assert not pool[[0, 2, 3]].any()
+    slots = [
+        slot if random.random() > 0.2 else -1
+        for slot in random.sample(range(BLOCKS * BLOCK_SIZE), tokens)
+    ]
+    case = Case(
+        "kunlun_ops.reshape_and_cache_flash",
+        f"slots {slots}",
+        lambda i: write(
+            i, slots, slot_dtype=slot_dtype, heads_first=heads_first, alternating=alternating
+        ),
+        tolerances={dtype: 0.0},
+    )
+    result = run(case, dtype)
+    assert result.passed, result.message
 
 
 def test_slots_changed_in_place_are_seen() -> None:

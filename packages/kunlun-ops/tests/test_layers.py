@@ -79,6 +79,7 @@ def _vllm_classes() -> dict[str, type]:
     found = {}
     for module in (
         "activation",
+        "attention.mm_encoder_attention",
         "layernorm",
         "vocab_parallel_embedding",
         "rotary_embedding",

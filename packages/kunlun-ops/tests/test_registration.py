@@ -11,7 +11,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from vllm_kunlun.ops import custom_op, elementwise, norm, registration, rope, vocabulary
+from vllm_kunlun.ops import (
+    custom_op,
+    elementwise,
+    encoder_attention,
+    norm,
+    registration,
+    rope,
+    vocabulary,
+)
 
 NAMESPACE = "vllm_kunlun_tests"
 _names = (f"op_{number}" for number in itertools.count())
@@ -200,12 +208,18 @@ def _samples(dtype: torch.dtype) -> dict[str, tuple[Any, ...]]:
         "split_norm_rope": (
             random(3, 4 * 32), random(8, 32), random(32), random(32), positions, 2, 1, 32, 32,
         ),
+        "encoder_attention": (
+            random(1, 9, 4, 16), random(1, 9, 2, 16), random(1, 9, 2, 16),
+            torch.tensor([0, 2, 9], dtype=torch.int32), 0.3,
+        ),
         "mask_input": (ids, 0, 16, 4, 20, 24),
     }  # fmt: skip
 
 
 def _registered() -> set[str]:
-    modules = {module.__name__ for module in (elementwise, norm, rope, vocabulary)}
+    modules = {
+        module.__name__ for module in (elementwise, encoder_attention, norm, rope, vocabulary)
+    }
     return {
         qualified.split("::")[1]
         for qualified, implementation in registration._registered.items()

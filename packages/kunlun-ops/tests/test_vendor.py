@@ -12,10 +12,12 @@ import pytest
 import torch
 
 from vllm_kunlun.ops import vendor
-from vllm_kunlun.ops.emulator import kunlun_ops, xspeedgate_ops
+from vllm_kunlun.ops.emulator import flash_attn, kunlun_ops, xspeedgate_ops
 from vllm_kunlun.ops.vendor import library
 from vllm_kunlun.platforms import device
 from vllm_kunlun.platforms.errors import VendorLibraryError
+
+SURFACES = {"flash_attn": flash_attn, "kunlun_ops": kunlun_ops, "xspeedgate_ops": xspeedgate_ops}
 
 
 class Recorder:
@@ -51,6 +53,7 @@ CONTRACT: dict[str, tuple[str, str, str]] = {
         "prefix_output prefix_lse suffix_output suffix_lse output output_lse",
         "",
     ),
+    "flash_attn_func": ("flash_attn.flash_attn_func", "q k v", "softmax_scale"),
     "concat_and_cache_mla": (
         "kunlun_ops.concat_and_cache_mla",
         "kv_c k_pe slot_mapping kv_cache",
@@ -214,9 +217,9 @@ def call_with_names(function: Any, names: list[str]) -> None:
 
 @pytest.fixture
 def recorders() -> Any:
-    kunlun, xspeedgate = Recorder(), Recorder()
-    with library.use_libraries(kunlun_ops=kunlun, xspeedgate_ops=xspeedgate):
-        yield {"kunlun_ops": kunlun, "xspeedgate_ops": xspeedgate}
+    recorders = {name: Recorder() for name in library.Libraries._fields}
+    with library.use_libraries(**recorders):
+        yield recorders
 
 
 @pytest.mark.parametrize("name", CONTRACT)
@@ -226,7 +229,7 @@ def test_arguments(name: str, recorders: dict[str, Recorder]) -> None:
     where, function = target.split(".")
     wanted = (function, tuple(positional.split()), {key: key for key in named.split()})
     assert recorders.pop(where).calls == [wanted]
-    assert not recorders.popitem()[1].calls
+    assert not any(recorder.calls for recorder in recorders.values())
 
 
 @pytest.mark.parametrize("on_cache", [False, True])
@@ -338,8 +341,38 @@ def test_latent_attention_arguments(recorders: dict[str, Recorder]) -> None:
     ]
 
 
+def test_latent_prefill_arguments(recorders: dict[str, Recorder]) -> None:
+    names = ["q", "k_cache", "v_cache", "out", "is_causal", "context_seq_lod_cpu",
+             "context_seq_lod_xpu", "alpha", "softmax_lse"]  # fmt: skip
+    vendor.attention(**{name: name for name in names})
+    product = ["x", "weight_i8", "weight_max", "out", "lod", "idx"]
+    vendor.mla_bmm_I8(*product)
+    absent = ["k_perchannel_scale", "v_perchannel_scale", "smooth", "slot_mapping_cpu",
+              "slot_mapping_xpu"]  # fmt: skip
+    constants = {"is_prefill": True, "prefill_len": 0, "v_trans": False, "v_trans_threshold": 0}
+    assert recorders["kunlun_ops"].calls == [
+        ("attention", (), {name: name for name in names} | constants | dict.fromkeys(absent)),
+        ("mla_bmm_I8", tuple(product), {"trans": False}),
+    ]
+
+
+@pytest.mark.parametrize("scale", [None, 0.2])
+def test_packed_encoder_arguments(scale: float | None, recorders: dict[str, Recorder]) -> None:
+    """No call of the contract passes a scale: it is left out where it is the default."""
+    names = ["cu_seqlens_q", "cu_seqlens_k", "max_seqlen_q", "max_seqlen_k"]
+    vendor.flash_attn_varlen_func(
+        "q", "k", "v", **{name: name for name in names}, softmax_scale=scale
+    )
+    wanted = {name: name for name in names} | {"dropout_p": 0.0, "causal": False}
+    if scale is not None:
+        wanted["softmax_scale"] = scale
+    assert recorders["flash_attn"].calls == [("flash_attn_varlen_func", ("q", "k", "v"), wanted)]
+
+
 SEPARATELY = {
     "flashinfer_rotary_embedding": "xspeedgate_ops",
+    "attention": "kunlun_ops",
+    "flash_attn_varlen_func": "flash_attn",
     "fwd_kvcache_mla": "kunlun_ops",
     "paged_attention": "kunlun_ops",
     "sparse_prefill_fwd_opt": "kunlun_ops",
@@ -350,6 +383,7 @@ SEPARATELY = {
     "matmul": "kunlun_ops",
     "awq_dequantize": "kunlun_ops",
     "gptq_gemm": "xspeedgate_ops",
+    "mla_bmm_I8": "kunlun_ops",
     "moe_fc": "kunlun_ops",
     "moe_pre_small": "xspeedgate_ops",
     "moe_active_expert_balance": "xspeedgate_ops",
@@ -360,8 +394,9 @@ def test_every_adapter_function_is_in_the_tables() -> None:
     assert set(vendor.__all__) == {*CONTRACT, *SEPARATELY}
     adapted = {target for target, _, _ in CONTRACT.values()}
     adapted |= {f"{library}.{name}" for name, library in SEPARATELY.items()}
-    emulated = {f"kunlun_ops.{name}" for name in kunlun_ops.__all__}
-    emulated |= {f"xspeedgate_ops.{name}" for name in xspeedgate_ops.__all__}
+    emulated = {
+        f"{where}.{name}" for where, surface in SURFACES.items() for name in surface.__all__
+    }
     assert adapted == emulated
 
 
@@ -371,10 +406,9 @@ def test_emulator_takes_arguments_the_same_way(name: str) -> None:
     default = ("kunlun_ops.prefill_attention", "", f"{PREFILL} {PREFILL_ON_CACHE}")
     target, positional, named = CONTRACT.get(name, default)
     where, function = target.split(".")
-    surface = {"kunlun_ops": kunlun_ops, "xspeedgate_ops": xspeedgate_ops}[where]
-    signature = inspect.signature(getattr(surface, function))
+    signature = inspect.signature(getattr(SURFACES[where], function))
     signature.bind(*positional.split(), **dict.fromkeys(named.split()))
-    if positional:
+    if positional and where != "flash_attn":
         first, *rest = positional.split()
         with pytest.raises(TypeError):
             signature.bind(*rest, **dict.fromkeys(named.split()), **{first: first})
@@ -403,8 +437,8 @@ def test_missing_function_is_named_at_first_use() -> None:
 def test_without_a_card_the_emulator_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "_libraries", None)
     monkeypatch.setattr(device, "detect", lambda: device.Device("emulated", "for the test"))
-    assert library.libraries() == (kunlun_ops, xspeedgate_ops)
-    assert library.missing_symbols() == {"kunlun_ops": [], "xspeedgate_ops": []}
+    assert library.libraries()._asdict() == SURFACES
+    assert library.missing_symbols() == {name: [] for name in SURFACES}
 
 
 @pytest.fixture
@@ -416,19 +450,32 @@ def card(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 def test_on_a_card_the_wheels_answer(card: pytest.MonkeyPatch) -> None:
     imported: list[str] = []
-    modules = {name: types.ModuleType(name) for name in ("cocopod", "kunlun_ops", "xspeedgate_ops")}
+    names = ["cocopod", "kunlun_ops", "xspeedgate_ops", "flash_attn"]
+    modules = {name: types.ModuleType(name) for name in names}
 
     def import_module(name: str) -> types.ModuleType:
         imported.append(name)
         return modules[name]
 
     card.setattr(library.importlib, "import_module", import_module)
-    kunlun, xspeedgate = library.libraries()
-    assert imported == ["cocopod", "kunlun_ops", "xspeedgate_ops"]
-    assert kunlun is modules["kunlun_ops"]
-    assert xspeedgate is torch.ops.xspeedgate_ops
+    found = library.libraries()
+    assert imported == names
+    assert found.kunlun_ops is modules["kunlun_ops"]
+    assert found.xspeedgate_ops is torch.ops.xspeedgate_ops
+    assert found.flash_attn is modules["flash_attn"]
     library.libraries()
-    assert len(imported) == 3  # chosen once
+    assert len(imported) == len(names)  # chosen once
+
+
+def test_a_card_may_lack_flash_attn(card: pytest.MonkeyPatch) -> None:
+    for name in ("cocopod", "kunlun_ops", "xspeedgate_ops"):
+        card.setitem(sys.modules, name, types.ModuleType(name))
+    card.setitem(sys.modules, "flash_attn", None)
+    assert library.libraries().flash_attn is None
+    assert not library.has("flash_attn", "flash_attn_func")
+    assert library.missing_symbols()["flash_attn"] == flash_attn.__all__
+    with pytest.raises(VendorLibraryError, match=r"flash_attn .*'flash_attn_func'.*doctor"):
+        vendor.flash_attn_func(None, None, None)
 
 
 def test_a_broken_wheel_is_named(card: pytest.MonkeyPatch) -> None:

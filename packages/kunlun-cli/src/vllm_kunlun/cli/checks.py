@@ -196,7 +196,14 @@ def _platform() -> Iterator[Check]:
 def _vendor_symbols() -> Iterator[Check]:
     library = importlib.import_module("vllm_kunlun.ops.vendor.library")
     for name, missing in library.missing_symbols().items():
-        if missing:
+        if missing and name in library.OPTIONAL:
+            yield Check(
+                f"functions of {name}",
+                "warn",
+                f"lacks {', '.join(missing)}; vLLM's own arithmetic stands in, more slowly",
+                f"install the vendor's wheel of {name}",
+            )
+        elif missing:
             yield Check(
                 f"functions of {name}",
                 "fail",

@@ -114,7 +114,7 @@ class Case:
     """One call of one function, for each of ``dtypes``.
 
     Attributes:
-        function: "kunlun_ops.NAME" or "xspeedgate_ops.NAME".
+        function: "kunlun_ops.NAME", "xspeedgate_ops.NAME" or "flash_attn.NAME".
         label: what is special about it, a few words, unique for the function.
         build: makes the call from random inputs; the formula in it uses float64 and plain torch.
         dtypes: of the model's tensors, one run for each.

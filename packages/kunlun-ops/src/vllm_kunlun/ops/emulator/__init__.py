@@ -2,5 +2,5 @@
 """The vendor's functions in PyTorch: same names, arguments, layouts and in-place outputs.
 
 An oracle first (float32 accumulation, the formula in the open), and quick enough to serve models.
-``kunlun_ops`` and ``xspeedgate_ops`` in this package are the two surfaces.
+``kunlun_ops``, ``xspeedgate_ops`` and ``flash_attn`` in this package are the three surfaces.
 """

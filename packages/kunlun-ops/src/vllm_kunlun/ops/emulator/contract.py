@@ -24,6 +24,7 @@ __all__ = [
     "check_shape",
     "check_tensor",
     "check_window",
+    "lod_values",
     "require",
 ]
 
@@ -140,10 +141,16 @@ def check_lod(
 ) -> list[int]:
     """Two equal LODs: first element 0, never falling. Returns the values."""
     check_equal_copies(function, argument, host, device)
-    assert host is not None  # check_equal_copies refuses None
-    values: list[int] = host.tolist()
+    return lod_values(function, f"{argument}_cpu", host)
+
+
+def lod_values(function: str, argument: str, lod: torch.Tensor | None) -> list[int]:
+    """The values of an int32 LOD: first element 0, never falling."""
+    check_tensor(function, argument, lod, (torch.int32,), 1)
+    assert lod is not None  # check_tensor refuses None
+    values: list[int] = lod.tolist()
     ok = bool(values) and values[0] == 0 and all(map(operator.le, values, values[1:]))
-    require(ok, function, f"{argument}_cpu", "cumulative lengths from 0", values)
+    require(ok, function, argument, "cumulative lengths from 0", values)
     return values
 
 

@@ -14,6 +14,7 @@ from vllm_kunlun.ops.emulator.mla_attention import (
     sparse_prefill_fwd_opt,
 )
 from vllm_kunlun.ops.emulator.mla_cache import concat_and_cache_mla
+from vllm_kunlun.ops.emulator.mla_prefill import attention, mla_bmm_I8
 from vllm_kunlun.ops.emulator.moe_experts import moe_fc, moe_post
 from vllm_kunlun.ops.emulator.moe_routing import (
     gen_block_statistic,
@@ -42,6 +43,7 @@ __all__ = [
     "I8_mqa_logits",
     "I8_paged_mqa_logits",
     "add_rmsnorm",
+    "attention",
     "attention_merge_stage",
     "awq_dequantize",
     "awq_gemm",
@@ -53,6 +55,7 @@ __all__ = [
     "gen_block_statistic",
     "l2norm",
     "matmul",
+    "mla_bmm_I8",
     "moe_fc",
     "moe_post",
     "moe_pre_sorted",

@@ -14,6 +14,7 @@ from vllm_kunlun.ops.layers.activation import (
     KunlunXIELU,
 )
 from vllm_kunlun.ops.layers.embedding import KunlunParallelLMHead, KunlunVocabParallelEmbedding
+from vllm_kunlun.ops.layers.encoder_attention import KunlunMMEncoderAttention
 from vllm_kunlun.ops.layers.moe import KunlunGroupedTopk, KunlunUnquantizedFusedMoEMethod
 from vllm_kunlun.ops.layers.mrope import (
     KunlunErnie4_5_VLRotaryEmbedding,
@@ -50,6 +51,7 @@ LAYERS: dict[str, type] = {
     "ParallelLMHead": KunlunParallelLMHead,
     "UnquantizedFusedMoEMethod": KunlunUnquantizedFusedMoEMethod,
     "GroupedTopk": KunlunGroupedTopk,
+    "MMEncoderAttention": KunlunMMEncoderAttention,
     **ROTARY_LAYERS,
     "ApplyRotaryEmb": KunlunApplyRotaryEmb,
     "DeepseekScalingRotaryEmbedding": KunlunDeepseekScalingRotaryEmbedding,

@@ -18,6 +18,10 @@ from vllm_kunlun.ops.vendor.attention import (
 from vllm_kunlun.ops.vendor.embedding import (
     get_masked_input_and_mask,
 )
+from vllm_kunlun.ops.vendor.flash_attn import (
+    flash_attn_func,
+    flash_attn_varlen_func,
+)
 from vllm_kunlun.ops.vendor.indexer import (
     I8_mqa_logits,
     I8_paged_mqa_logits,
@@ -33,6 +37,10 @@ from vllm_kunlun.ops.vendor.mla import (
     gather_and_maybe_dequant_cache,
     paged_attention,
     sparse_prefill_fwd_opt,
+)
+from vllm_kunlun.ops.vendor.mla_prefill import (
+    attention,
+    mla_bmm_I8,
 )
 from vllm_kunlun.ops.vendor.moe import (
     fused_moe,
@@ -83,6 +91,7 @@ __all__ = [
     "I8_mqa_logits",
     "I8_paged_mqa_logits",
     "add_rmsnorm",
+    "attention",
     "attention_merge_stage",
     "awq_dequantize",
     "awq_gemm",
@@ -93,6 +102,8 @@ __all__ = [
     "cutlass_scaled_mm_azp",
     "dynamic_scaled_int8_quant",
     "flashinfer_rotary_embedding",
+    "flash_attn_func",
+    "flash_attn_varlen_func",
     "fused_moe",
     "fwd_kvcache_mla",
     "gather_and_maybe_dequant_cache",
@@ -106,6 +117,7 @@ __all__ = [
     "indexer_k_quant_and_cache",
     "mask_for_I8_mqa_logits",
     "matmul",
+    "mla_bmm_I8",
     "moe_active_expert_balance",
     "moe_fc",
     "moe_post",

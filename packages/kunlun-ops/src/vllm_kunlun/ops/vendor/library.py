@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two vendor libraries, or their emulation: chosen once per process."""
+"""The vendor's libraries, or their emulation: chosen once per process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,18 @@ from typing import Any, NamedTuple
 from vllm_kunlun.platforms import device
 from vllm_kunlun.platforms.errors import VendorLibraryError
 
-__all__ = ["Libraries", "function", "libraries", "missing_symbols", "use_libraries"]
+__all__ = [
+    "OPTIONAL",
+    "Libraries",
+    "function",
+    "has",
+    "libraries",
+    "missing_symbols",
+    "use_libraries",
+]
+
+OPTIONAL = ("flash_attn",)
+"""Libraries that a card may lack: who calls them asks :func:`has` and can do without."""
 
 
 class Libraries(NamedTuple):
@@ -20,6 +31,8 @@ class Libraries(NamedTuple):
 
     kunlun_ops: Any
     xspeedgate_ops: Any
+    flash_attn: Any
+    """None on a card where the package is not installed, or is not one for this card."""
 
 
 _libraries: Libraries | None = None
@@ -50,24 +63,25 @@ def _vendor() -> Libraries:
                 f"the vendor library {name} cannot be imported ({error}). Reinstall the vendor's "
                 "wheel for this Python and torch; `vllm-kunlun doctor` lists the versions."
             ) from error
-    return Libraries(imported[1], torch.ops.xspeedgate_ops)
+    try:
+        flash_attn = importlib.import_module("flash_attn")
+    except (ImportError, OSError):
+        flash_attn = None
+    return Libraries(imported[1], torch.ops.xspeedgate_ops, flash_attn)
 
 
 def _emulated() -> Libraries:
-    from vllm_kunlun.ops.emulator import kunlun_ops, xspeedgate_ops
+    from vllm_kunlun.ops.emulator import flash_attn, kunlun_ops, xspeedgate_ops
 
-    return Libraries(kunlun_ops, xspeedgate_ops)
+    return Libraries(kunlun_ops, xspeedgate_ops, flash_attn)
 
 
 @contextlib.contextmanager
-def use_libraries(*, kunlun_ops: Any = None, xspeedgate_ops: Any = None) -> Iterator[None]:
-    """Run with other objects in place of one library or both, for tests."""
+def use_libraries(**others: Any) -> Iterator[None]:
+    """Run with other objects in place of some libraries, by their names, for tests."""
     global _libraries
     before = libraries()
-    _libraries = Libraries(
-        before.kunlun_ops if kunlun_ops is None else kunlun_ops,
-        before.xspeedgate_ops if xspeedgate_ops is None else xspeedgate_ops,
-    )
+    _libraries = before._replace(**others)
     try:
         yield
     finally:
@@ -75,7 +89,7 @@ def use_libraries(*, kunlun_ops: Any = None, xspeedgate_ops: Any = None) -> Iter
 
 
 def function(library: str, name: str) -> Callable[..., Any]:
-    """One function of ``kunlun_ops`` or ``xspeedgate_ops``.
+    """One function of one of the :class:`Libraries`.
 
     Raises:
         VendorLibraryError: the installed library has no such function.
@@ -88,6 +102,11 @@ def function(library: str, name: str) -> Callable[..., Any]:
             "function that it lacks."
         )
     return found  # type: ignore[no-any-return]
+
+
+def has(library: str, name: str) -> bool:
+    """Whether the library is there and has the function."""
+    return hasattr(getattr(libraries(), library), name)
 
 
 def missing_symbols() -> dict[str, list[str]]:

@@ -3,12 +3,16 @@
 
 from vllm_kunlun.ops.conformance.case import Case
 from vllm_kunlun.ops.conformance.cases.activation import ACTIVATION
+from vllm_kunlun.ops.conformance.cases.cache import CACHE
+from vllm_kunlun.ops.conformance.cases.dense_attention import DENSE_ATTENTION
 from vllm_kunlun.ops.conformance.cases.embedding import EMBEDDING
+from vllm_kunlun.ops.conformance.cases.flash_attn import FLASH_ATTN
 from vllm_kunlun.ops.conformance.cases.indexer import INDEXER
 from vllm_kunlun.ops.conformance.cases.int4 import INT4
 from vllm_kunlun.ops.conformance.cases.int8 import INT8
 from vllm_kunlun.ops.conformance.cases.mla_attention import MLA_ATTENTION
 from vllm_kunlun.ops.conformance.cases.mla_cache import MLA_CACHE
+from vllm_kunlun.ops.conformance.cases.mla_prefill import MLA_PREFILL
 from vllm_kunlun.ops.conformance.cases.moe import MOE
 from vllm_kunlun.ops.conformance.cases.norm import NORM
 from vllm_kunlun.ops.conformance.cases.rotary import ROTARY
@@ -18,12 +22,16 @@ __all__ = ["CASES"]
 
 CASES: tuple[Case, ...] = (
     *ACTIVATION,
+    *CACHE,
+    *DENSE_ATTENTION,
     *EMBEDDING,
+    *FLASH_ATTN,
     *INDEXER,
     *INT4,
     *INT8,
     *MLA_ATTENTION,
     *MLA_CACHE,
+    *MLA_PREFILL,
     *MOE,
     *NORM,
     *ROTARY,

@@ -13,7 +13,7 @@ __all__ = ["Assumption"]
 class Assumption:
     """One point, and how to settle it.
 
-    ``function`` is as in the two libraries; ``statement`` is what the emulator does; ``probe`` is
+    ``function`` is as in the libraries; ``statement`` is what the emulator does; ``probe`` is
     an experiment on a card whose outcome differs if the statement is wrong.
     """
 

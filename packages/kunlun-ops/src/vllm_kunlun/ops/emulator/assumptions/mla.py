@@ -70,4 +70,49 @@ MLA = (
         "I",
         "two equal rows: 2.0",
     ),
+    Assumption(
+        "mla-prefill-two-lods",
+        "kunlun_ops.attention",
+        "with is_causal=False, context_seq_lod_xpu is the LOD of the queries and "
+        "context_seq_lod_cpu that of the keys, and every query sees every key of its request",
+        "I",
+        "queries [0, 1, 3] on keys [0, 2, 5] of equal score: the first row is the mean of values 0 "
+        "and 1, the others that of 2 to 4; if not, the same with the two LODs exchanged",
+    ),
+    Assumption(
+        "mla-prefill-lse",
+        "kunlun_ops.attention",
+        "softmax_lse is float32 [H, T], the natural logarithm of the sum of exp(scaled score)",
+        "I",
+        "equal scores 0, causal: row i is ln(i + 1)",
+    ),
+    Assumption(
+        "mla-prefill-lse-written",
+        "kunlun_ops.attention",
+        "softmax_lse is written everywhere, whatever it held (the contract's caller fills -inf)",
+        "I",
+        "the same call on a buffer of -inf and on one of NaN",
+    ),
+    Assumption(
+        "mla-prefill-no-keys",
+        "kunlun_ops.attention",
+        "with is_causal=False a request may have no keys: its log-sum-exp is -inf, its output 0",
+        "I",
+        "keys [0, 2, 2] for queries [0, 1, 2], out full of NaN and softmax_lse of -inf",
+    ),
+    Assumption(
+        "mla-bmm-activations",
+        "kunlun_ops.mla_bmm_I8",
+        "activations are not quantised inside: out = x (W max / 127) with one rounding",
+        "I",
+        "x = [127, 0.4] and weights [0, 127] with max 127: 0.4 * 127 if x stays as it is, 0 if it "
+        "is rounded to int8",
+    ),
+    Assumption(
+        "mla-bmm-dtypes",
+        "kunlun_ops.mla_bmm_I8",
+        "x and out may be float32 or bfloat16 as well as float16",
+        "I",
+        "the same product in each dtype",
+    ),
 )

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attention of image and sound encoders on the vendor's ``flash_attn``."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from vllm.logger import init_logger
+from vllm.model_executor.layers.attention.mm_encoder_attention import MMEncoderAttention
+
+from vllm_kunlun.ops.encoder_attention import encoder_attention
+from vllm_kunlun.ops.vendor import library
+
+__all__ = ["KunlunMMEncoderAttention"]
+
+logger = init_logger("vllm.kunlun.layers")
+
+
+class KunlunMMEncoderAttention(MMEncoderAttention):
+    """``softmax(q . k * scale) v`` without a cache, over sequences that ``cu_seqlens`` packs.
+
+    The longest sequence is not asked for, so nothing waits for the device. vLLM's own arithmetic
+    (one torch attention for each sequence) stands in where a card has no ``flash_attn``.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._has_kernel = library.has("flash_attn", "flash_attn_varlen_func")
+        if not self._has_kernel:
+            logger.warning_once(
+                "The vendor's flash_attn is missing: encoders use torch's attention, a sequence at "
+                "a time. Install the vendor's wheel; `vllm-kunlun doctor` lists what is missing."
+            )
+        default = self.scale is None or math.isclose(self.scale, self.head_size**-0.5)
+        self._kernel_scale = None if default else self.scale
+
+    def forward_oot(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        cu_seqlens: torch.Tensor | None = None,
+        max_seqlen: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        batch = query.shape[0]
+        if not self._has_kernel or (cu_seqlens is not None and batch != 1):
+            # Several rows that cu_seqlens splits alike: no model of vLLM does this today.
+            return self.forward_native(query, key, value, cu_seqlens)
+        if cu_seqlens is not None:
+            cu_seqlens = cu_seqlens.to(torch.int32)
+        output = encoder_attention(
+            query.reshape(batch, -1, self.num_heads, self.head_size).contiguous(),
+            key.reshape(batch, -1, self.num_kv_heads, self.head_size).contiguous(),
+            value.reshape(batch, -1, self.num_kv_heads, self.head_size).contiguous(),
+            cu_seqlens,
+            self._kernel_scale,
+        )
+        return output.reshape(query.shape)
