@@ -19,6 +19,15 @@ GATHER = "xspeedgate_ops.cp_gather_indexer_k_quant_cache"
 MQA, PAGED = "kunlun_ops.I8_mqa_logits", "kunlun_ops.I8_paged_mqa_logits"
 DENSE, PREFILL = "kunlun_ops.paged_attention", "kunlun_ops.sparse_prefill_fwd_opt"
 DECODE = "kunlun_ops.fwd_kvcache_mla"
+SHRINK, EXPAND = "xspeedgate_ops.sgmv_shrink_sdnn", "xspeedgate_ops.sgmv_expand_sdnn"
+SHRINK_FEW, EXPAND_FEW = (
+    "xspeedgate_ops.sgmv_shrink_cluster",
+    "xspeedgate_ops.sgmv_expand_cluster",
+)
+SHRINK_ROWS, EXPAND_ROWS = (
+    "xspeedgate_ops.bgmv_shrink_cluster",
+    "xspeedgate_ops.bgmv_expand_cluster",
+)
 MASK, TOP_K = "xspeedgate_ops.mask_for_I8_mqa_logits", "xspeedgate_ops.topk_per_row"
 
 
@@ -84,6 +93,37 @@ VIOLATIONS: list[tuple[str, str | int, Any, str]] = [
     (DECODE, "max_seq_kv", lambda n: n + 1, "max_seq_kv"),
     (DECODE, "p_sums", lambda x: x[:, :0], "p_sums"),
     (DECODE, "pe_cache", lambda _: torch.ones(1), "pe_cache"),
+    (SHRINK, 0, lambda x: x[:, :-1].contiguous(), "lora_a"),
+    (SHRINK, 0, lambda x: x.t().contiguous().t(), "inputs"),
+    (SHRINK, 1, lambda a: a.unsqueeze(1), "lora_a"),
+    (SHRINK, 1, Tensor.half, "lora_a"),
+    (SHRINK, 2, Tensor.long, "seq_len"),
+    (SHRINK, 2, lambda x: x + 1, "seq_len"),
+    (SHRINK, 2, lambda x: -x, "seq_len"),
+    (SHRINK, 3, lambda x: x[:-1], "lora_indices"),
+    (SHRINK, 3, lambda x: x + 3, "lora_indices"),
+    (SHRINK, 3, lambda x: x - 2, "lora_indices"),
+    (SHRINK, 3, Tensor.long, "lora_indices"),
+    (SHRINK, 4, lambda y: y + 1, "output"),
+    (SHRINK, 4, lambda y: y[:-1], "output"),
+    (SHRINK, 4, Tensor.half, "output"),
+    (SHRINK_FEW, 3, lambda x: x + 3, "lora_indices"),
+    (SHRINK_FEW, 4, lambda y: y + 1, "output"),
+    (EXPAND, 0, lambda x: x[:, :-1].contiguous(), "lora_b"),
+    (EXPAND, 2, lambda x: x + 1, "seq_len"),
+    (EXPAND, 4, lambda y: y[:-1], "output"),
+    (EXPAND, 4, Tensor.half, "output"),
+    (EXPAND, 4, lambda y: y.t().contiguous().t(), "output"),
+    (EXPAND, 5, lambda n: n + 7, "slice_offset"),
+    (EXPAND, 5, lambda _: -1, "slice_offset"),
+    (EXPAND_FEW, 3, lambda x: x + 3, "lora_indices"),
+    (EXPAND_FEW, 5, lambda n: n + 7, "slice_offset"),
+    (SHRINK_ROWS, 2, Tensor.int, "token_lora_indices"),
+    (SHRINK_ROWS, 2, lambda x: x[:-1], "token_lora_indices"),
+    (SHRINK_ROWS, 2, lambda x: x + 3, "token_lora_indices"),
+    (SHRINK_ROWS, 3, lambda y: y + 1, "output"),
+    (EXPAND_ROWS, 2, lambda x: x - 3, "token_lora_indices"),
+    (EXPAND_ROWS, 4, lambda n: n + 7, "slice_offset"),
 ]
 
 

@@ -15,6 +15,14 @@ from vllm_kunlun.ops.emulator.int8 import (
     dynamic_scaled_int8_quant,
     static_scaled_int8_quant,
 )
+from vllm_kunlun.ops.emulator.lora import (
+    bgmv_expand_cluster,
+    bgmv_shrink_cluster,
+    sgmv_expand_cluster,
+    sgmv_expand_sdnn,
+    sgmv_shrink_cluster,
+    sgmv_shrink_sdnn,
+)
 from vllm_kunlun.ops.emulator.mla_cache import (
     convert_req_index_to_global_index,
     gather_and_maybe_dequant_cache,
@@ -24,6 +32,8 @@ from vllm_kunlun.ops.emulator.moe_routing import moe_active_expert_balance, moe_
 from vllm_kunlun.ops.emulator.rotary import split_norm_rope_gated as split_norm_rope_neox
 
 __all__ = [
+    "bgmv_expand_cluster",
+    "bgmv_shrink_cluster",
     "convert_req_index_to_global_index",
     "cp_gather_indexer_k_quant_cache",
     "cutlass_scaled_mm",
@@ -37,6 +47,10 @@ __all__ = [
     "mask_for_I8_mqa_logits",
     "moe_active_expert_balance",
     "moe_pre_small",
+    "sgmv_expand_cluster",
+    "sgmv_expand_sdnn",
+    "sgmv_shrink_cluster",
+    "sgmv_shrink_sdnn",
     "split_norm_rope_neox",
     "static_scaled_int8_quant",
     "topk_per_row",

@@ -26,6 +26,14 @@ from vllm_kunlun.ops.vendor.indexer import (
     mask_for_I8_mqa_logits,
     topk_per_row,
 )
+from vllm_kunlun.ops.vendor.lora import (
+    bgmv_expand_cluster,
+    bgmv_shrink_cluster,
+    sgmv_expand_cluster,
+    sgmv_expand_sdnn,
+    sgmv_shrink_cluster,
+    sgmv_shrink_sdnn,
+)
 from vllm_kunlun.ops.vendor.mla import (
     concat_and_cache_mla,
     convert_req_index_to_global_index,
@@ -83,6 +91,8 @@ __all__ = [
     "attention_merge_stage",
     "awq_dequantize",
     "awq_gemm",
+    "bgmv_expand_cluster",
+    "bgmv_shrink_cluster",
     "concat_and_cache_mla",
     "convert_req_index_to_global_index",
     "cp_gather_indexer_k_quant_cache",
@@ -118,6 +128,10 @@ __all__ = [
     "rms_norm_gated",
     "rmsnorm",
     "rotary_embedding",
+    "sgmv_expand_cluster",
+    "sgmv_expand_sdnn",
+    "sgmv_shrink_cluster",
+    "sgmv_shrink_sdnn",
     "sparse_prefill_fwd_opt",
     "speculative_attention",
     "split_norm_rope_neox",

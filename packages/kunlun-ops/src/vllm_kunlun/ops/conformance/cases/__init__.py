@@ -5,6 +5,7 @@ from vllm_kunlun.ops.conformance.case import Case
 from vllm_kunlun.ops.conformance.cases.indexer import INDEXER
 from vllm_kunlun.ops.conformance.cases.int4 import INT4
 from vllm_kunlun.ops.conformance.cases.int8 import INT8
+from vllm_kunlun.ops.conformance.cases.lora import LORA
 from vllm_kunlun.ops.conformance.cases.mla_attention import MLA_ATTENTION
 from vllm_kunlun.ops.conformance.cases.mla_cache import MLA_CACHE
 from vllm_kunlun.ops.conformance.cases.moe import MOE
@@ -12,4 +13,4 @@ from vllm_kunlun.ops.conformance.cases.norm import NORM
 
 __all__ = ["CASES"]
 
-CASES: tuple[Case, ...] = (*INDEXER, *INT4, *INT8, *MLA_ATTENTION, *MLA_CACHE, *MOE, *NORM)
+CASES: tuple[Case, ...] = (*INDEXER, *INT4, *INT8, *LORA, *MLA_ATTENTION, *MLA_CACHE, *MOE, *NORM)
