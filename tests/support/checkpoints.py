@@ -134,11 +134,18 @@ MOE_CONFIGURATIONS: dict[str, transformers.PretrainedConfig] = {
     ),
 }
 
+EVEN_CONFIGURATIONS: dict[str, transformers.PretrainedConfig] = {
+    # Heads for two ranks, and adapters on embedding and output projection.
+    "llama-even": transformers.LlamaConfig(
+        **_COMMON, num_attention_heads=4, num_key_value_heads=2, head_dim=32
+    ),
+}
+
 
 def write(name: str, folder: Path, dtype: torch.dtype = torch.float32, seed: int = 0) -> Path:
     """Save a random checkpoint of one of the configurations in ``dtype``; return its folder."""
     torch.manual_seed(seed)
-    configuration = {**CONFIGURATIONS, **MOE_CONFIGURATIONS}[name]
+    configuration = {**CONFIGURATIONS, **MOE_CONFIGURATIONS, **EVEN_CONFIGURATIONS}[name]
     model = transformers.AutoModelForCausalLM.from_config(configuration)
     for key, buffer in model.named_buffers():
         if key.endswith("e_score_correction_bias"):

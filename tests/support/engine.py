@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vllm import LLM, SamplingParams
+from vllm.lora.request import LoRARequest
 
 
 @contextlib.contextmanager
@@ -43,9 +44,12 @@ def greedy(llm: LLM, prompts: Sequence[Sequence[int]], count: int) -> list[list[
 
 
 def greedy_with_logprobs(
-    llm: LLM, prompts: Sequence[Sequence[int]], count: int
+    llm: LLM,
+    prompts: Sequence[Sequence[int]],
+    count: int,
+    adapters: Sequence[LoRARequest | None] | None = None,
 ) -> list[tuple[list[int], list[float]]]:
-    """As :func:`greedy`, with the log-probability of each token chosen."""
+    """As :func:`greedy`, with the log-probability of each token chosen; an adapter a prompt."""
     return [
         (
             list(output.token_ids),
@@ -54,15 +58,24 @@ def greedy_with_logprobs(
                 for token, step in zip(output.token_ids, output.logprobs, strict=True)
             ],
         )
-        for output in _generate(llm, prompts, count, logprobs=0)
+        for output in _generate(llm, prompts, count, adapters, logprobs=0)
     ]
 
 
-def _generate(llm: LLM, prompts: Sequence[Sequence[int]], count: int, **sampling: Any) -> list[Any]:
+def _generate(
+    llm: LLM,
+    prompts: Sequence[Sequence[int]],
+    count: int,
+    adapters: Sequence[LoRARequest | None] | None = None,
+    **sampling: Any,
+) -> list[Any]:
     parameters = SamplingParams(
         temperature=0.0, max_tokens=count, ignore_eos=True, detokenize=False, **sampling
     )
     outputs = llm.generate(
-        [{"prompt_token_ids": list(prompt)} for prompt in prompts], parameters, use_tqdm=False
+        [{"prompt_token_ids": list(prompt)} for prompt in prompts],
+        parameters,
+        use_tqdm=False,
+        lora_request=adapters,
     )
     return [output.outputs[0] for output in outputs]

@@ -28,6 +28,15 @@ VOCABULARY = "xspeedgate_ops.get_masked_input_and_mask"
 SAMPLE_P = "kunlun_ops.top_p_sampling_from_probs"
 SAMPLE_K = "kunlun_ops.top_k_sampling_from_probs"
 SAMPLE_BOTH = "kunlun_ops.top_k_top_p_sampling_from_probs"
+SHRINK, EXPAND = "xspeedgate_ops.sgmv_shrink_sdnn", "xspeedgate_ops.sgmv_expand_sdnn"
+SHRINK_FEW, EXPAND_FEW = (
+    "xspeedgate_ops.sgmv_shrink_cluster",
+    "xspeedgate_ops.sgmv_expand_cluster",
+)
+SHRINK_ROWS, EXPAND_ROWS = (
+    "xspeedgate_ops.bgmv_shrink_cluster",
+    "xspeedgate_ops.bgmv_expand_cluster",
+)
 MASK, TOP_K = "xspeedgate_ops.mask_for_I8_mqa_logits", "xspeedgate_ops.topk_per_row"
 ATTENTION, BMM = "kunlun_ops.attention", "kunlun_ops.mla_bmm_I8"
 FLASH, PACKED = "flash_attn.flash_attn_func", "flash_attn.flash_attn_varlen_func"
@@ -234,6 +243,37 @@ VIOLATIONS: list[tuple[str, str | int, Any, str]] = [
     (PACKED, "max_seqlen_k", lambda n: n - 1, "max_seqlen_k"),
     (PACKED, "dropout_p", lambda _: 0.1, "dropout_p"),
     (PACKED, "causal", lambda _: True, "causal"),
+    (SHRINK, 0, lambda x: x[:, :-1].contiguous(), "lora_a"),
+    (SHRINK, 0, lambda x: x.t().contiguous().t(), "inputs"),
+    (SHRINK, 1, lambda a: a.unsqueeze(1), "lora_a"),
+    (SHRINK, 1, Tensor.half, "lora_a"),
+    (SHRINK, 2, Tensor.long, "seq_len"),
+    (SHRINK, 2, lambda x: x + 1, "seq_len"),
+    (SHRINK, 2, lambda x: -x, "seq_len"),
+    (SHRINK, 3, lambda x: x[:-1], "lora_indices"),
+    (SHRINK, 3, lambda x: x + 3, "lora_indices"),
+    (SHRINK, 3, lambda x: x - 2, "lora_indices"),
+    (SHRINK, 3, Tensor.long, "lora_indices"),
+    (SHRINK, 4, lambda y: y + 1, "output"),
+    (SHRINK, 4, lambda y: y[:-1], "output"),
+    (SHRINK, 4, Tensor.half, "output"),
+    (SHRINK_FEW, 3, lambda x: x + 3, "lora_indices"),
+    (SHRINK_FEW, 4, lambda y: y + 1, "output"),
+    (EXPAND, 0, lambda x: x[:, :-1].contiguous(), "lora_b"),
+    (EXPAND, 2, lambda x: x + 1, "seq_len"),
+    (EXPAND, 4, lambda y: y[:-1], "output"),
+    (EXPAND, 4, Tensor.half, "output"),
+    (EXPAND, 4, lambda y: y.t().contiguous().t(), "output"),
+    (EXPAND, 5, lambda n: n + 7, "slice_offset"),
+    (EXPAND, 5, lambda _: -1, "slice_offset"),
+    (EXPAND_FEW, 3, lambda x: x + 3, "lora_indices"),
+    (EXPAND_FEW, 5, lambda n: n + 7, "slice_offset"),
+    (SHRINK_ROWS, 2, Tensor.int, "token_lora_indices"),
+    (SHRINK_ROWS, 2, lambda x: x[:-1], "token_lora_indices"),
+    (SHRINK_ROWS, 2, lambda x: x + 3, "token_lora_indices"),
+    (SHRINK_ROWS, 3, lambda y: y + 1, "output"),
+    (EXPAND_ROWS, 2, lambda x: x - 3, "token_lora_indices"),
+    (EXPAND_ROWS, 4, lambda n: n + 7, "slice_offset"),
 ]  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from vllm_kunlun.ops import (
     custom_op,
     elementwise,
     encoder_attention,
+    lora,
     norm,
     registration,
     rope,
@@ -22,6 +23,8 @@ from vllm_kunlun.ops import (
 )
 
 NAMESPACE = "vllm_kunlun_tests"
+MODULES = (elementwise, encoder_attention, lora, norm, rope, vocabulary)
+"""Where our ops are registered."""
 _names = (f"op_{number}" for number in itertools.count())
 
 
@@ -189,6 +192,9 @@ def _samples(dtype: torch.dtype) -> dict[str, tuple[Any, ...]]:
 
     ids = torch.tensor([0, 3, 9, 17, 25], dtype=torch.int64)
     positions = torch.tensor([0, 4, 7], dtype=torch.int64)
+    lora_a, lora_b = [random(2, 1, 8, 24)], [random(2, 1, 12, 8)]
+    lengths = torch.tensor([1, 2, 0], dtype=torch.int32)
+    segments = (lengths, torch.tensor([-1, 1, -1], dtype=torch.int32), torch.tensor([True]))
     return {
         "rms_norm": (random(3, 24), random(24), 1e-6),
         "add_rms_norm_": (random(3, 24), random(3, 24), random(24), 1e-6),
@@ -212,14 +218,15 @@ def _samples(dtype: torch.dtype) -> dict[str, tuple[Any, ...]]:
             random(1, 9, 4, 16), random(1, 9, 2, 16), random(1, 9, 2, 16),
             torch.tensor([0, 2, 9], dtype=torch.int32), 0.3,
         ),
+        "lora_linear_": (random(3, 12), random(3, 24), lora_a, lora_b, [12], 0.5, *segments),
+        "lora_shrink_": (torch.zeros(1, 3, 8), random(3, 24), lora_a, 0.5, *segments),
+        "lora_expand_": (random(3, 20), random(1, 3, 8), lora_b, [12], 4, *segments),
         "mask_input": (ids, 0, 16, 4, 20, 24),
     }  # fmt: skip
 
 
 def _registered() -> set[str]:
-    modules = {
-        module.__name__ for module in (elementwise, encoder_attention, norm, rope, vocabulary)
-    }
+    modules = {module.__name__ for module in MODULES}
     return {
         qualified.split("::")[1]
         for qualified, implementation in registration._registered.items()

@@ -198,6 +198,36 @@ CONTRACT: dict[str, tuple[str, str, str]] = {
         "",
     ),
     "awq_gemm": ("kunlun_ops.awq_gemm", "", "x w scale zeros out align_type group_size"),
+    "sgmv_shrink_sdnn": (
+        "xspeedgate_ops.sgmv_shrink_sdnn",
+        "inputs lora_a seq_len lora_indices output scaling",
+        "",
+    ),
+    "sgmv_shrink_cluster": (
+        "xspeedgate_ops.sgmv_shrink_cluster",
+        "inputs lora_a seq_len lora_indices output scaling",
+        "",
+    ),
+    "sgmv_expand_sdnn": (
+        "xspeedgate_ops.sgmv_expand_sdnn",
+        "inputs lora_b seq_len lora_indices output slice_offset",
+        "",
+    ),
+    "sgmv_expand_cluster": (
+        "xspeedgate_ops.sgmv_expand_cluster",
+        "inputs lora_b seq_len lora_indices output slice_offset",
+        "",
+    ),
+    "bgmv_shrink_cluster": (
+        "xspeedgate_ops.bgmv_shrink_cluster",
+        "inputs lora_a token_lora_indices output scaling",
+        "",
+    ),
+    "bgmv_expand_cluster": (
+        "xspeedgate_ops.bgmv_expand_cluster",
+        "inputs lora_b token_lora_indices output slice_offset",
+        "",
+    ),
 }
 
 PREFILL = (

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from vllm.config import CompilationMode, CUDAGraphMode
 from vllm.engine.arg_utils import EngineArgs
 
@@ -84,6 +85,10 @@ def refusal(build: Any, *args: Any, **options: Any) -> str:
             ["context parallelism", "--tensor-parallel-size"],
         ),
         ({"enable_dbo": True}, ["--enable-dbo", "Leave it out"]),
+        (
+            {"enable_lora": True, "lora_dtype": "bfloat16"},
+            ["--lora-dtype torch.bfloat16", "torch.float16", "--lora-dtype auto"],
+        ),
     ],
     ids=lambda item: "-".join(map(str, item)) if isinstance(item, dict) else "",
 )
@@ -103,6 +108,24 @@ def test_sleep_mode_that_got_past_vllm_is_refused(build: Any) -> None:
 def test_a_latent_cache_in_other_pages_is_refused(build: Any) -> None:
     message = refusal(build, _LATENT, block_size=16)
     assert "--block-size 16" in message and "--block-size 64" in message
+
+
+def test_adapters_on_experts_are_refused(build: Any) -> None:
+    experts = {
+        **_DENSE,
+        "architectures": ["Qwen2MoeForCausalLM"],
+        "model_type": "qwen2_moe",
+        "num_experts": 4,
+    }
+    message = refusal(build, experts, enable_lora=True)
+    assert "--enable-lora with a mixture of experts" in message
+    assert "Merge the adapter" in message
+    assert build(experts).lora_config is None
+
+
+@pytest.mark.parametrize("dtype", ["auto", "float16"])
+def test_adapters_in_the_models_dtype_are_allowed(build: Any, dtype: str) -> None:
+    assert build(enable_lora=True, lora_dtype=dtype).lora_config.lora_dtype == torch.float16
 
 
 @pytest.mark.parametrize("method", sorted(configuration._NO_FP8))

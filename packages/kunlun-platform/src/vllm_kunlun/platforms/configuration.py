@@ -68,6 +68,7 @@ def check_and_update(config: VllmConfig, *, on_card: bool) -> None:
         UnsupportedError: naming the option, what came, and the alternative.
     """
     _check_model(config)
+    _check_lora(config)
     _check_cache(config)
     _check_scheduler(config)
     _check_parallel(config, on_card=on_card)
@@ -89,6 +90,23 @@ def _check_model(config: VllmConfig) -> None:
         checkpoint.check_files(folder)
     # Cascade attention is a kernel of another backend; ours has no shared-prefix pass.
     model.disable_cascade_attn = True
+
+
+def _check_lora(config: VllmConfig) -> None:
+    lora, model = config.lora_config, config.model_config
+    if lora is None or model is None:
+        return
+    if model.is_moe:
+        raise UnsupportedError(
+            "--enable-lora with a mixture of experts: vLLM gives every expert layer adapters, and "
+            "the vendor's libraries have no function for them. Merge the adapter into the "
+            "checkpoint, and leave --enable-lora out."
+        )
+    if lora.lora_dtype != model.dtype:
+        raise UnsupportedError(
+            f"--lora-dtype {lora.lora_dtype} with a model in {model.dtype}: the vendor's functions "
+            "take tokens and adapters of one dtype. Use --lora-dtype auto; adapters are converted."
+        )
 
 
 def _check_cache(config: VllmConfig) -> None:

@@ -137,7 +137,7 @@ class KunlunPlatform(Platform):
 
     @classmethod
     def get_punica_wrapper(cls) -> str:
-        return "vllm.lora.punica_wrapper.punica_cpu.PunicaWrapperCPU"
+        return "vllm_kunlun.ops.layers.lora.KunlunPunicaWrapper"
 
     @classmethod
     def get_device_communicator_cls(cls) -> str:

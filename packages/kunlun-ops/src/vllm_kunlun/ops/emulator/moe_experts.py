@@ -14,7 +14,7 @@ from vllm_kunlun.ops.emulator.contract import (
     require,
 )
 
-__all__ = ["fused_moe", "moe_fc", "moe_post"]
+__all__ = ["fused_moe", "grouped_mm", "moe_fc", "moe_post"]
 
 _INT32 = (torch.int32,)
 _FLOAT32 = (torch.float32,)
@@ -167,15 +167,15 @@ def _grouped_product(x: torch.Tensor, weight: torch.Tensor, ends: torch.Tensor) 
         dtype = torch.float32 if x.dtype == torch.int8 else x.dtype
         return x.new_empty((0, weight.shape[1]), dtype=dtype)
     if x.dtype != torch.int8:
-        return _grouped_mm(x, weight, ends)
+        return grouped_mm(x, weight, ends)
     total = torch.zeros(x.shape[0], weight.shape[1], dtype=torch.float64)
     for start in range(0, x.shape[1], _INT8_EXACT_WIDTH):
         part = slice(start, start + _INT8_EXACT_WIDTH)
-        total += _grouped_mm(x[:, part].float(), weight[:, :, part].float(), ends)
+        total += grouped_mm(x[:, part].float(), weight[:, :, part].float(), ends)
     return total.float()
 
 
-def _grouped_mm(x: torch.Tensor, weight: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
+def grouped_mm(x: torch.Tensor, weight: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
     """torch's grouped product wants rows of a multiple of 16 bytes: odd widths get zeros."""
     lanes = 16 // x.element_size()
     missing = -x.shape[1] % lanes

@@ -15,6 +15,14 @@ from vllm_kunlun.ops.emulator.int8 import (
     dynamic_scaled_int8_quant,
     static_scaled_int8_quant,
 )
+from vllm_kunlun.ops.emulator.lora import (
+    bgmv_expand_cluster,
+    bgmv_shrink_cluster,
+    sgmv_expand_cluster,
+    sgmv_expand_sdnn,
+    sgmv_shrink_cluster,
+    sgmv_shrink_sdnn,
+)
 from vllm_kunlun.ops.emulator.mla_cache import (
     convert_req_index_to_global_index,
     gather_and_maybe_dequant_cache,
@@ -26,6 +34,8 @@ from vllm_kunlun.ops.emulator.rotary import flashinfer_rotary_embedding
 from vllm_kunlun.ops.emulator.rotary import split_norm_rope_gated as split_norm_rope_neox
 
 __all__ = [
+    "bgmv_expand_cluster",
+    "bgmv_shrink_cluster",
     "convert_req_index_to_global_index",
     "cp_gather_indexer_k_quant_cache",
     "cutlass_scaled_mm",
@@ -42,6 +52,10 @@ __all__ = [
     "moe_pre_small",
     "mrotary_embedding_fwd_v0",
     "rope_vit",
+    "sgmv_expand_cluster",
+    "sgmv_expand_sdnn",
+    "sgmv_shrink_cluster",
+    "sgmv_shrink_sdnn",
     "split_norm_rope_neox",
     "static_scaled_int8_quant",
     "topk_per_row",

@@ -30,6 +30,14 @@ from vllm_kunlun.ops.vendor.indexer import (
     mask_for_I8_mqa_logits,
     topk_per_row,
 )
+from vllm_kunlun.ops.vendor.lora import (
+    bgmv_expand_cluster,
+    bgmv_shrink_cluster,
+    sgmv_expand_cluster,
+    sgmv_expand_sdnn,
+    sgmv_shrink_cluster,
+    sgmv_shrink_sdnn,
+)
 from vllm_kunlun.ops.vendor.mla import (
     concat_and_cache_mla,
     convert_req_index_to_global_index,
@@ -95,6 +103,8 @@ __all__ = [
     "attention_merge_stage",
     "awq_dequantize",
     "awq_gemm",
+    "bgmv_expand_cluster",
+    "bgmv_shrink_cluster",
     "concat_and_cache_mla",
     "convert_req_index_to_global_index",
     "cp_gather_indexer_k_quant_cache",
@@ -136,6 +146,10 @@ __all__ = [
     "rmsnorm",
     "rope_vit",
     "rotary_embedding",
+    "sgmv_expand_cluster",
+    "sgmv_expand_sdnn",
+    "sgmv_shrink_cluster",
+    "sgmv_shrink_sdnn",
     "sparse_prefill_fwd_opt",
     "speculative_attention",
     "split_norm_rope_neox",

@@ -10,6 +10,7 @@ from vllm_kunlun.ops.conformance.cases.flash_attn import FLASH_ATTN
 from vllm_kunlun.ops.conformance.cases.indexer import INDEXER
 from vllm_kunlun.ops.conformance.cases.int4 import INT4
 from vllm_kunlun.ops.conformance.cases.int8 import INT8
+from vllm_kunlun.ops.conformance.cases.lora import LORA
 from vllm_kunlun.ops.conformance.cases.mla_attention import MLA_ATTENTION
 from vllm_kunlun.ops.conformance.cases.mla_cache import MLA_CACHE
 from vllm_kunlun.ops.conformance.cases.mla_prefill import MLA_PREFILL
@@ -29,6 +30,7 @@ CASES: tuple[Case, ...] = (
     *INDEXER,
     *INT4,
     *INT8,
+    *LORA,
     *MLA_ATTENTION,
     *MLA_CACHE,
     *MLA_PREFILL,
