@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Check the functions of whatever library is there against the cases."""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib import metadata
+from typing import Any
+
+from vllm_kunlun.ops.conformance.contract import VendorFunction
+from vllm_kunlun.ops.conformance.findings import (
+    AssumptionFinding,
+    FunctionFinding,
+    judge_assumptions,
+)
+from vllm_kunlun.ops.conformance.inventory import assumptions_about
+from vllm_kunlun.ops.conformance.worker import TIMEOUT_SECONDS, Worker
+from vllm_kunlun.platforms import device
+
+__all__ = ["Report", "Surroundings", "as_json", "check", "surroundings", "torch_device"]
+
+WHEELS = (
+    "kunlun_ops", "xspeedgate_ops", "cocopod", "torch", "vllm",
+    "kunlun-custom-ops", "kunlun-platform", "kunlun-cli",
+)  # fmt: skip
+"""Whose versions a reader of a report needs to know: the vendor's first."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Where and when something was measured; versions of wheels that are not there are left out."""
+
+    date: str
+    device: str
+    emulated: bool
+    python: str
+    wheels: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a check found, and where."""
+
+    surroundings: Surroundings
+    functions: tuple[FunctionFinding, ...]
+    assumptions: tuple[AssumptionFinding, ...]
+
+    @property
+    def ok(self) -> bool:
+        """No function failed, and none that has cases is missing."""
+        return all(each.status in ("pass", "no cases") for each in self.functions)
+
+    def count(self, status: str) -> int:
+        """Functions of that status."""
+        return sum(each.status == status for each in self.functions)
+
+    def count_verdict(self, verdict: str) -> int:
+        """Assumptions of that verdict."""
+        return sum(each.verdict == verdict for each in self.assumptions)
+
+
+def torch_device() -> str:
+    """Torch's name of the device that the functions run on: a card presents itself as cuda."""
+    return "cuda:0" if device.detect().kind == "xpu" else "cpu"
+
+
+def surroundings() -> Surroundings:
+    """This machine, now."""
+    found = device.detect()
+    emulated = found.kind != "xpu"
+    name = "the emulator, on the host"
+    if not emulated:
+        import torch
+
+        name = torch.cuda.get_device_name(0)
+    wheels = {wheel: version for wheel in WHEELS if (version := _version(wheel)) is not None}
+    date = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return Surroundings(date, name, emulated, platform.python_version(), wheels)
+
+
+def _version(wheel: str) -> str | None:
+    try:
+        return metadata.version(wheel)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def check(
+    functions: Sequence[VendorFunction],
+    *,
+    progress: Callable[[FunctionFinding], object] = lambda finding: None,
+    prepare: Callable[[], object] | None = None,
+    timeout_seconds: float = TIMEOUT_SECONDS,
+) -> Report:
+    """Run the cases of ``functions`` in a process of their own and judge the assumptions.
+
+    Args:
+        functions: as :func:`vllm_kunlun.ops.conformance.contract.select` gives them.
+        progress: called after each function.
+        prepare: called in the process first, for tests.
+        timeout_seconds: for one case, after which the function counts as failed.
+    """
+    findings = []
+    with Worker(torch_device(), prepare, timeout_seconds) as worker:
+        for each in functions:
+            findings.append(worker.check(each.name))
+            progress(findings[-1])
+    subjects = {a.id: a for each in functions for a in assumptions_about(each.name)}
+    return Report(
+        surroundings(), tuple(findings), judge_assumptions(tuple(subjects.values()), findings)
+    )
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """The report as plain data, for ``json.dumps``."""
+    return {
+        "ok": report.ok,
+        "surroundings": vars(report.surroundings),
+        "functions": [_function(each) for each in report.functions],
+        "assumptions": [
+            {
+                "id": each.assumption.id,
+                "functions": each.assumption.function.split(", "),
+                "statement": each.assumption.statement,
+                "verdict": each.verdict,
+                "detail": each.detail,
+                "probe": each.assumption.probe,
+            }
+            for each in report.assumptions
+        ],
+    }
+
+
+def _function(each: FunctionFinding) -> dict[str, Any]:
+    return {
+        "name": each.name,
+        "status": each.status,
+        "not_run": each.not_run,
+        "cases": [
+            {**vars(case), "error": _number(case.error), "passed": case.passed}
+            for case in each.cases
+        ],
+    }
+
+
+def _number(error: float | None) -> float | str | None:
+    """JSON has no infinity."""
+    return error if error is None or math.isfinite(error) else str(error)
