@@ -81,7 +81,8 @@ def _serve(connection: Connection, device: str, prepare: Callable[[], object] | 
             name, index = connection.recv()
         except EOFError:
             return
-        connection.send(run_case(*_runs(name)[index], device))
+        case, dtype = _runs(name)[index]
+        connection.send(run_case(case, dtype, device))
 
 
 class _Dead(Exception):

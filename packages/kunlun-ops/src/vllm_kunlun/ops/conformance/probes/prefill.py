@@ -27,7 +27,9 @@ __all__ = ["PREFILL"]
 Rows = Sequence[float]
 
 
-def _arguments(inputs: Inputs, queries: int, values: Rows, settings: Mapping[str, Any]) -> Any:
+def _arguments(
+    inputs: Inputs, queries: int, values: Rows, settings: dict[str, Any]
+) -> dict[str, Any]:
     """Equal scores: ``queries`` at the end of ``values``, which lie in the cache if there are more
     of them than queries."""
     host, device = inputs.copies([0, queries])

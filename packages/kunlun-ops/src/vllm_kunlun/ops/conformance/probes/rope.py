@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,13 +48,13 @@ def _call(
         outputs = [inputs.empty(1, SIZE) for _ in range(3)]
         arguments = (*outputs, qkv, _table(inputs), weights, weights.clone(), positions,
                      1, 2, 1, 1, SIZE, ROTARY)  # fmt: skip
-        call = {"args": arguments}
+        call = Call(arguments)
         places: tuple[Any, ...] = (0, 1)
     else:
-        call = {"kwargs": _gated_arguments(qkv, weights, positions, _table(inputs))}
+        call = Call(kwargs=_gated_arguments(qkv, weights, positions, _table(inputs)))
         places = ("return.0", "return.1")
-    return Call(
-        **call,
+    return dataclasses.replace(
+        call,
         expected={place: expected.view(1, -1) for place in places},
         otherwise={
             meaning: {place: values.view(1, -1) for place in places}
