@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from vllm_kunlun.ops.conformance.check import Report, as_json, check, surroundings
+from vllm_kunlun.ops.conformance.check import Report, as_json, check
 from vllm_kunlun.ops.conformance.contract import select
 from vllm_kunlun.ops.conformance.findings import (
     AssumptionFinding,
@@ -17,6 +17,7 @@ from vllm_kunlun.ops.conformance.findings import (
     judge_assumptions,
 )
 from vllm_kunlun.ops.emulator.assumptions import ASSUMPTIONS
+from vllm_kunlun.ops.surroundings import surroundings
 
 PLANTED = {
     "rmsnorm": "raise ZeroDivisionError('planted')",

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import typer
 
-from vllm_kunlun.cli.ops import checking, listing
+from vllm_kunlun.cli.ops import benching, checking, listing
 
 __all__ = ["ops"]
 
@@ -17,3 +17,4 @@ ops = typer.Typer(
 )
 ops.command("list")(listing.list_functions)
 ops.command("check")(checking.check)
+ops.command("bench")(benching.bench)

@@ -4,11 +4,8 @@
 from __future__ import annotations
 
 import math
-import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
-from importlib import metadata
 from typing import Any
 
 from vllm_kunlun.ops.conformance.contract import VendorFunction
@@ -19,26 +16,9 @@ from vllm_kunlun.ops.conformance.findings import (
 )
 from vllm_kunlun.ops.conformance.inventory import assumptions_about
 from vllm_kunlun.ops.conformance.worker import TIMEOUT_SECONDS, Worker
-from vllm_kunlun.platforms import device
+from vllm_kunlun.ops.surroundings import Surroundings, surroundings, torch_device
 
-__all__ = ["Report", "Surroundings", "as_json", "check", "surroundings", "torch_device"]
-
-WHEELS = (
-    "kunlun_ops", "xspeedgate_ops", "cocopod", "torch", "vllm",
-    "kunlun-custom-ops", "kunlun-platform", "kunlun-cli",
-)  # fmt: skip
-"""Whose versions a reader of a report needs to know: the vendor's first."""
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """Where and when something was measured; versions of wheels that are not there are left out."""
-
-    date: str
-    device: str
-    emulated: bool
-    python: str
-    wheels: dict[str, str]
+__all__ = ["Report", "as_json", "check"]
 
 
 @dataclass(frozen=True)
@@ -61,32 +41,6 @@ class Report:
     def count_verdict(self, verdict: str) -> int:
         """Assumptions of that verdict."""
         return sum(each.verdict == verdict for each in self.assumptions)
-
-
-def torch_device() -> str:
-    """Torch's name of the device that the functions run on: a card presents itself as cuda."""
-    return "cuda:0" if device.detect().kind == "xpu" else "cpu"
-
-
-def surroundings() -> Surroundings:
-    """This machine, now."""
-    found = device.detect()
-    emulated = found.kind != "xpu"
-    name = "the emulator, on the host"
-    if not emulated:
-        import torch
-
-        name = torch.cuda.get_device_name(0)
-    wheels = {wheel: version for wheel in WHEELS if (version := _version(wheel)) is not None}
-    date = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    return Surroundings(date, name, emulated, platform.python_version(), wheels)
-
-
-def _version(wheel: str) -> str | None:
-    try:
-        return metadata.version(wheel)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def check(
