@@ -9,12 +9,12 @@ from importlib.metadata import entry_points
 
 import pytest
 
-COMMANDS = ("demo", "serve", "doctor", "env", "models")
+COMMANDS = ("demo", "serve", "doctor", "env", "models", "ops list", "ops check", "ops bench")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_says_when_to_use_it_and_every_command_has_json(run, command):
-    result = run(command, "--help")
+    result = run(*command.split(), "--help")
     assert result.exit_code == 0
     assert "Use this" in result.stdout
     assert "--json" in result.stdout

@@ -6,6 +6,6 @@ Nothing here reads the emulator: each case carries its own formula.
 """
 
 from vllm_kunlun.ops.conformance.case import Call, Case, Inputs, Outcome
-from vllm_kunlun.ops.conformance.run import Result, run
+from vllm_kunlun.ops.conformance.run import Result, compare, run
 
-__all__ = ["Call", "Case", "Inputs", "Outcome", "Result", "run"]
+__all__ = ["Call", "Case", "Inputs", "Outcome", "Result", "compare", "run"]

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["FLOATS", "TOLERANCES", "Call", "Case", "Inputs", "Outcome", "wide"]
+__all__ = ["FLOATS", "TOLERANCES", "Call", "Case", "Expectation", "Inputs", "Outcome", "wide"]
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -101,12 +101,20 @@ class Call:
     ``expected`` maps a keyword, a position, "return" or "return.N" to the values expected there
     (float64 for what is floating point). Where values cannot be foretold (sampling) ``judge`` gets
     the outcome and returns the error as a fraction, 0.0 for none.
+
+    A call that settles an assumption may name in ``otherwise`` what else a library might do, each
+    with what would then be expected (or judged): so a failure says which it was.
     """
 
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     expected: Mapping[Any, Tensor] = field(default_factory=dict)
     judge: Callable[[Outcome], float] | None = None
+    otherwise: Mapping[str, Expectation] = field(default_factory=dict)
+
+
+Expectation = Mapping[Any, Tensor] | Callable[[Outcome], float]
+"""As ``expected`` or as ``judge`` of :class:`Call`."""
 
 
 @dataclass(frozen=True)

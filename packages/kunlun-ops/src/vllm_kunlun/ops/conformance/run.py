@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vllm_kunlun.ops.conformance.case import TOLERANCES, Case, Inputs, Outcome
+from vllm_kunlun.ops.conformance.case import TOLERANCES, Case, Expectation, Inputs, Outcome
 from vllm_kunlun.ops.vendor.library import function
 
-__all__ = ["Result", "run"]
+__all__ = ["Result", "compare", "run"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Result:
 
     ``error`` is the worst error as a fraction of the largest expected magnitude, ``inf`` for a
     wrong shape or dtype class; ``tolerance`` what was allowed there; ``message`` says why it
-    failed, empty if it passed.
+    failed, empty if it passed; ``otherwise`` which alternative of the call fits what came instead.
     """
 
     case: Case
@@ -30,6 +30,7 @@ class Result:
     error: float
     tolerance: float
     message: str
+    otherwise: str = ""
 
     @property
     def passed(self) -> bool:
@@ -47,21 +48,37 @@ def run(case: Case, dtype: torch.dtype, device: torch.device | str = "cpu") -> R
     seed = zlib.crc32(f"{case.function} {case.label} {dtype}".encode())
     call = case.build(Inputs(seed, dtype, torch.device(device)))
     outcome = Outcome(call, function(library, name)(*call.args, **call.kwargs))
-    if call.judge is not None:
-        error, tolerance = call.judge(outcome), case.tolerances.get(dtype, TOLERANCES[dtype])
-        message = "" if error <= tolerance else f"error {error:.2e} > {tolerance:.2e}"
-        return Result(case, dtype, error, tolerance, message)
+    error, tolerance, message = compare(case, dtype, outcome, call.judge or call.expected)
+    otherwise = ""
+    if message:
+        for meaning, expectation in call.otherwise.items():
+            if not compare(case, dtype, outcome, expectation)[2]:
+                otherwise = meaning
+                break
+    return Result(case, dtype, error, tolerance, message, otherwise)
+
+
+def compare(
+    case: Case, dtype: torch.dtype, outcome: Outcome, expectation: Expectation
+) -> tuple[float, float, str]:
+    """Worst error, the tolerance there, and why that is not good enough (empty if it is)."""
+    if callable(expectation):
+        error, tolerance = expectation(outcome), case.tolerances.get(dtype, TOLERANCES[dtype])
+        return error, tolerance, "" if error <= tolerance else _too_much(error, tolerance)
     worst, allowed = 0.0, TOLERANCES[dtype]
-    for place, expected in call.expected.items():
+    for place, expected in expectation.items():
         came = outcome[place]
         error = _error(came, expected)
         tolerance = _tolerance(case, came.dtype)
         if not error <= tolerance:
-            message = f"{_name(place)}: error {error:.2e} > {tolerance:.2e}"
-            return Result(case, dtype, error, tolerance, message)
+            return error, tolerance, f"{_name(place)}: {_too_much(error, tolerance)}"
         if error >= worst:
             worst, allowed = error, tolerance
-    return Result(case, dtype, worst, allowed, "")
+    return worst, allowed, ""
+
+
+def _too_much(error: float, tolerance: float) -> str:
+    return f"error {error:.2e} > {tolerance:.2e}"
 
 
 def _tolerance(case: Case, dtype: torch.dtype) -> float:

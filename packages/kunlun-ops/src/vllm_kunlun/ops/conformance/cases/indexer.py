@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -32,7 +34,7 @@ def _write(inputs: Inputs, slots: list[int]) -> Call:
     cache = inputs.integers(0, 255, BLOCKS, BLOCK_SIZE, WIDTH + 4, dtype=torch.uint8)
     before = cache.cpu().clone()
 
-    def judge(outcome: Outcome) -> float:
+    def judge(outcome: Outcome, *, power_of_two: bool = False) -> float:
         after, worst = outcome[1].cpu(), 0.0
         for slot in range(BLOCKS * BLOCK_SIZE):
             block, offset = divmod(slot, BLOCK_SIZE)
@@ -45,6 +47,8 @@ def _write(inputs: Inputs, slots: list[int]) -> Call:
                 continue
             wide = k[slots.index(slot)].double().cpu()
             scale = float(wide.abs().max()) / 127
+            if power_of_two and scale:
+                scale = 2.0 ** math.ceil(math.log2(scale))
             worst = max(worst, abs(float(scales[offset]) - scale) / max(scale, 1e-6))
             # Half a step, and what the rounding of the scale adds.
             error = (values[offset].double() * scale - wide).abs().max()
@@ -52,7 +56,8 @@ def _write(inputs: Inputs, slots: list[int]) -> Call:
         return worst
 
     arguments = (k, cache, inputs.tensor(slots, torch.int64), WIDTH, "ue8m0")
-    return Call(arguments, judge=judge)
+    otherwise = {"the scale is rounded up to a power of two": partial(judge, power_of_two=True)}
+    return Call(arguments, judge=judge, otherwise=otherwise)
 
 
 def _gather(inputs: Inputs, table: list[list[int]], lengths: list[int]) -> Call:
@@ -75,9 +80,9 @@ def _gather(inputs: Inputs, table: list[list[int]], lengths: list[int]) -> Call:
     return Call(kwargs=keywords, expected=expected)
 
 
-def _logits(q: Tensor, k: Tensor, scale: Tensor, weights: Tensor) -> Tensor:
+def _logits(q: Tensor, k: Tensor, scale: Tensor, weights: Tensor, least: float = 0.0) -> Tensor:
     """``[M, H, D], [N, D], [N], [M, H] -> [M, N]`` in float64."""
-    scores = torch.einsum("mhd,nd->mhn", q.double(), k.double()).clamp(min=0)
+    scores = torch.einsum("mhd,nd->mhn", q.double(), k.double()).clamp(min=least)
     return torch.einsum("mh,mhn->mn", weights.double(), scores) * scale.double()
 
 
@@ -98,7 +103,12 @@ def _mqa(inputs: Inputs, rows: int, heads: int, columns: int) -> Call:
         "is_causal": False,
         "use_xfa_boost": False,
     }
-    return Call(kwargs=keywords, expected={"logits": _logits(q, k, scale[:, 0], weights)})
+    expected, signed = (_logits(q, k, scale[:, 0], weights, least) for least in (0.0, -math.inf))
+    return Call(
+        kwargs=keywords,
+        expected={"logits": expected},
+        otherwise={"negative products count": {"logits": signed}},
+    )
 
 
 def _mask(inputs: Inputs) -> Call:
@@ -156,10 +166,10 @@ def _top_k(inputs: Inputs, top_k: int, *, decode: bool) -> Call:
         spans = [(0, 20), (5, 12), (7, 7), (19, 20), (0, 4), (3, 17)]
         starts, ends = ([span[side] for span in spans] for side in (0, 1))
         bounds |= {"rowStarts": inputs.tensor(starts, INT32), "rowEnds": inputs.tensor(ends, INT32)}
-    wanted = []
-    for row, (start, end) in zip(logits.tolist(), spans, strict=True):
-        best = torch.tensor(row[start:end]).argsort(descending=True)[:top_k].tolist()
-        wanted.append(sorted(best + [-1] * (top_k - len(best))))
+    best = [
+        torch.tensor(row[start:end]).argsort(descending=True)[:top_k].tolist()
+        for row, (start, end) in zip(logits.tolist(), spans, strict=True)
+    ]
     keywords = {
         "logits": logits,
         "srcIndices": inputs.empty(6, top_k, dtype=INT32),
@@ -170,11 +180,19 @@ def _top_k(inputs: Inputs, top_k: int, *, decode: bool) -> Call:
         **bounds,
     }
 
-    def judge(outcome: Outcome) -> float:  # in any order
-        came = outcome["srcIndices"].sort(dim=-1).values.tolist()
+    def judge(outcome: Outcome, *, fill: int = -1, absolute: bool = False) -> float:
+        wanted = []
+        for chosen, (start, _) in zip(best, spans, strict=True):
+            positions = [position + start * absolute for position in chosen]
+            wanted.append(sorted(positions + [fill] * (top_k - len(positions))))
+        came = outcome["srcIndices"].sort(dim=-1).values.tolist()  # in any order
         return sum(map(list.__ne__, came, wanted)) / len(wanted)
 
-    return Call(kwargs=keywords, judge=judge)
+    otherwise = {} if decode else {
+        "positions count from the start of the logits": partial(judge, absolute=True),
+        "0 fills what is missing": partial(judge, fill=0),
+    }  # fmt: skip
+    return Call(kwargs=keywords, judge=judge, otherwise=otherwise)
 
 
 _WRITE = "xspeedgate_ops.indexer_k_quant_and_cache"
@@ -197,6 +215,7 @@ INDEXER = (
     Case(_PAGED, "two queries each", lambda i: _paged(i, [5, 17], 2, 3), FLOAT32),
     Case(_TOP_K, "ranges", lambda i: _top_k(i, 5, decode=False), FLOAT32,
          assumption="top-k-relative"),
-    Case(_TOP_K, "more than there are", lambda i: _top_k(i, 32, decode=False), FLOAT32),
+    Case(_TOP_K, "more than there are", lambda i: _top_k(i, 32, decode=False), FLOAT32,
+         assumption="top-k-relative"),
     Case(_TOP_K, "two tokens a request", lambda i: _top_k(i, 6, decode=True), FLOAT32),
 )  # fmt: skip

@@ -119,7 +119,11 @@ def _gptq_offset(inputs: Inputs) -> Call:
     scales = torch.ones(1, 64, dtype=inputs.dtype, device=x.device)
     empty = inputs.tensor([], torch.int32)
     expected = torch.zeros(1, 64, dtype=torch.float64)
-    return Call((x, words, zeros, scales, empty, True, 4), expected={"return": expected})
+    return Call(
+        (x, words, zeros, scales, empty, True, 4),
+        expected={"return": expected},
+        otherwise={"the stored zero is the zero": {"return": expected + 1}},
+    )
 
 
 _DEQUANTISE, _AWQ = "kunlun_ops.awq_dequantize", "kunlun_ops.awq_gemm"

@@ -67,11 +67,20 @@ def _quant2d_rounding(inputs: Inputs) -> Call:
         "y": inputs.empty(2, 6, dtype=torch.int8),
         "max": inputs.empty(2, 1, dtype=torch.float32),
     }
-    expected = {
-        "y": torch.tensor([[127, 0, 2, 2, 0, -2], [0] * 6], dtype=torch.int8),
-        "max": torch.tensor([[127.0], [0.0]]),
-    }
-    return Call(kwargs={"x": x, **outputs, "force_sdnn": False}, expected=expected)
+
+    def results(first: list[int]) -> dict[str, Tensor]:
+        y = torch.tensor([first, [0] * 6], dtype=torch.int8)
+        return {"y": y, "max": torch.tensor([[127.0], [0.0]])}
+
+    return Call(
+        kwargs={"x": x, **outputs, "force_sdnn": False},
+        expected=results([127, 0, 2, 2, 0, -2]),
+        otherwise={
+            "halves go away from zero": results([127, 1, 2, 3, -1, -2]),
+            "halves go up": results([127, 1, 2, 3, 0, -1]),
+            "fractions are cut off": results([127, 0, 1, 2, 0, -1]),
+        },
+    )
 
 
 def _int8(inputs: Inputs, *shape: int) -> Tensor:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -78,7 +80,8 @@ def _sparse_prefill(inputs: Inputs, queries: int, heads: int, top_k: int) -> Cal
         "is_causal": True,
         "use_xfa_boost": False,
     }
-    return Call(kwargs=keywords, expected=expected)
+    binary = {**expected, "lse": expected["lse"] / math.log(2)}
+    return Call(kwargs=keywords, expected=expected, otherwise={"lse has base 2": binary})
 
 
 def _sparse_decode(inputs: Inputs, requests: int, queries: int, heads: int, top_k: int) -> Call:

@@ -70,7 +70,10 @@ def _sigmoid_groups(
         "norm_score": weights / weights.sum(-1, keepdim=True) * 2.5,
         "topk_index": ids,
     }
-    return Call(kwargs=keywords, expected=expected)
+    biased_weights = biased.gather(1, ids.long())
+    biased_weights = biased_weights / biased_weights.sum(-1, keepdim=True) * 2.5
+    otherwise = {"the bias is in the weights": {**expected, "norm_score": biased_weights}}
+    return Call(kwargs=keywords, expected=expected, otherwise=otherwise)
 
 
 def _sorting(ids: Tensor, experts: int) -> tuple[list[int], list[int], list[int]]:

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``vllm-kunlun ops check``."""
+
+from __future__ import annotations
+
+import json as json_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from vllm_kunlun.cli.console import JsonFlag, err, out, own_stdout, print_json, table
+from vllm_kunlun.cli.ops.report import as_html, number
+from vllm_kunlun.cli.ops.wheel import Names, require_ops
+from vllm_kunlun.platforms.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from vllm_kunlun.ops.conformance.check import Report
+    from vllm_kunlun.ops.conformance.contract import VendorFunction
+    from vllm_kunlun.ops.conformance.findings import FunctionFinding
+
+__all__ = ["check"]
+
+_COLOURS = {
+    "pass": "green", "fail": "red", "missing": "red", "no cases": "dim",
+    "as assumed": "green", "otherwise": "red", "undecided": "yellow", "not probed": "dim",
+}  # fmt: skip
+
+ReportFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--report", metavar="FILE", help="Also write the findings to FILE.html or FILE.json."
+    ),
+]
+
+
+def check(names: Names = None, report: ReportFile = None, json: JsonFlag = False) -> None:
+    """Use this on a card, to see whether each function of the vendor computes what it should.
+
+    The same cases run on whatever library is there: the vendor's on a card, the emulator elsewhere.
+    Each function runs in a process that may crash without ending the check. Exit code 1 if one
+    fails.
+    """
+    _refuse_bad_target(report)
+    require_ops()
+    from vllm_kunlun.ops.conformance.check import as_json
+    from vllm_kunlun.ops.conformance.contract import select
+
+    functions = select(names or ())
+    with own_stdout(others=2) as stdout:
+        found = _run(functions)
+        if report is not None:
+            text = (
+                as_html(found)
+                if report.suffix == ".html"
+                else json_module.dumps(as_json(found), indent=2, ensure_ascii=False) + "\n"
+            )
+            report.write_text(text, encoding="utf-8")
+        if json:
+            print_json(as_json(found), stdout)
+    if not json:
+        _print(found, named=bool(names))
+        if report is not None:
+            out.print(f"Written: {report}", markup=False)
+    raise typer.Exit(0 if found.ok else 1)
+
+
+def _refuse_bad_target(report: Path | None) -> None:
+    """Before the check, which takes minutes."""
+    if report is None:
+        return
+    if report.suffix not in (".html", ".json"):
+        raise UnsupportedError(f"--report {report}: name a file that ends in .html or .json.")
+    if not report.absolute().parent.is_dir():
+        raise UnsupportedError(f"--report {report}: there is no folder {report.parent}.")
+
+
+def _run(functions: tuple[VendorFunction, ...]) -> Report:
+    from vllm_kunlun.ops.conformance.check import check as run
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    with Progress(*columns, console=err, transient=True) as progress:
+        task = progress.add_task("starting", total=len(functions))
+
+        def advance(finding: FunctionFinding) -> None:
+            progress.update(task, advance=1, description=finding.name)
+
+        return run(functions, progress=advance)
+
+
+def _print(found: Report, *, named: bool) -> None:
+    grid = table("function", "result", "worst error", "allowed", "cases")
+    for each in found.functions:
+        if each.status == "no cases" and not named:
+            continue
+        worst = each.worst
+        grid.add_row(
+            each.name,
+            _coloured(each.status),
+            number(worst.error if worst else None),
+            number(worst.tolerance if worst else None),
+            str(len(each.cases)),
+        )
+    out.print(grid)
+    out.print()
+    for each in found.functions:
+        _print_failures(each)
+    grid = table("assumption", "found")
+    for finding in found.assumptions:
+        detail = f": {escape(finding.detail)}" if finding.detail else ""
+        grid.add_row(finding.assumption.id, _coloured(finding.verdict) + detail)
+    out.print(grid)
+    out.print()
+    where = found.surroundings
+    out.print(f"{where.device}, {where.date}", markup=False)
+    if where.emulated:
+        out.print("The emulator does as it assumes: only a card can tell otherwise.")
+    counts = [f"{found.count(status)} {status}" for status in ("pass", "fail", "missing")]
+    out.print(f"{', '.join(counts)}; {found.count('no cases')} without cases.")
+
+
+def _print_failures(each: FunctionFinding) -> None:
+    bad = [case for case in each.cases if not case.passed]
+    if not bad:
+        return
+    out.print(each.name)
+    for case in bad:
+        known = f" (known: {case.known_bad})" if case.known_bad else ""
+        out.print(f"  {case.label}, {case.dtype}: {case.message}{known}", markup=False)
+    if each.not_run:
+        out.print(f"  {each.not_run} more cases not run")
+    out.print()
+
+
+def _coloured(word: str) -> str:
+    return f"[{_COLOURS[word]}]{word}[/{_COLOURS[word]}]"

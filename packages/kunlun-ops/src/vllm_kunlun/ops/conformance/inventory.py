@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where each function of the vendor stands here: callers, assumptions, cases."""
+
+from __future__ import annotations
+
+import importlib
+from collections import Counter
+from collections.abc import Iterable
+from importlib.util import find_spec
+from typing import NamedTuple
+
+from vllm_kunlun.ops.conformance.callers import callers
+from vllm_kunlun.ops.conformance.cases import CASES
+from vllm_kunlun.ops.conformance.contract import VendorFunction
+from vllm_kunlun.ops.emulator.assumptions import ASSUMPTIONS, Assumption
+
+__all__ = ["Entry", "assumptions_about", "emulated", "inventory"]
+
+
+class Entry(NamedTuple):
+    """One function and what there is for it.
+
+    Attributes:
+        function: its line of the contract.
+        callers: modules of ours that call it.
+        assumptions: ids of what the emulator takes for granted about it.
+        cases: conformance cases; each runs once for each of its dtypes.
+        emulated: the emulator has it.
+    """
+
+    function: VendorFunction
+    callers: tuple[str, ...]
+    assumptions: tuple[str, ...]
+    cases: int
+    emulated: bool
+
+
+def emulated() -> set[str]:
+    """Full names of the functions that the emulator has."""
+    names = set()
+    for surface in ("kunlun_ops", "xspeedgate_ops", "flash_attn"):
+        module = f"vllm_kunlun.ops.emulator.{surface}"
+        if find_spec(module) is not None:
+            names |= {f"{surface}.{name}" for name in importlib.import_module(module).__all__}
+    return names
+
+
+def assumptions_about(name: str) -> tuple[Assumption, ...]:
+    """What the emulator takes for granted about one function."""
+    return tuple(each for each in ASSUMPTIONS if name in each.function.split(", "))
+
+
+def inventory(functions: Iterable[VendorFunction]) -> tuple[Entry, ...]:
+    """An entry for each of ``functions``."""
+    used, there, counts = callers(), emulated(), Counter(case.function for case in CASES)
+    return tuple(
+        Entry(
+            each,
+            used.get(each.adapter_name, ()),
+            tuple(assumption.id for assumption in assumptions_about(each.name)),
+            counts[each.name],
+            each.name in there,
+        )
+        for each in functions
+    )

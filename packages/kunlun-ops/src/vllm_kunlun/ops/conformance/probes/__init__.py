@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Probes: cases small enough to work by hand, each settling one assumption of the emulator.
+
+Where a library may do otherwise in a way that can be foretold, the probe names it, so that a report
+from a card says what the library does and not only that it differs.
+"""
+
+from vllm_kunlun.ops.conformance.case import Case
+from vllm_kunlun.ops.conformance.probes.decode import DECODE
+from vllm_kunlun.ops.conformance.probes.merge import MERGE
+from vllm_kunlun.ops.conformance.probes.norm import NORM
+from vllm_kunlun.ops.conformance.probes.prefill import PREFILL
+from vllm_kunlun.ops.conformance.probes.rope import ROPE
+from vllm_kunlun.ops.conformance.probes.sampling import SAMPLING
+
+__all__ = ["PROBES"]
+
+PROBES: tuple[Case, ...] = (*DECODE, *MERGE, *NORM, *PREFILL, *ROPE, *SAMPLING)
