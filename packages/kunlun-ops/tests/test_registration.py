@@ -11,7 +11,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from vllm_kunlun.ops import custom_op, elementwise, norm, registration, rope, vocabulary
+from vllm_kunlun.ops import (
+    causal_conv1d,
+    custom_op,
+    elementwise,
+    fla,
+    norm,
+    registration,
+    rope,
+    vocabulary,
+)
 
 NAMESPACE = "vllm_kunlun_tests"
 _names = (f"op_{number}" for number in itertools.count())
@@ -181,7 +190,27 @@ def _samples(dtype: torch.dtype) -> dict[str, tuple[Any, ...]]:
 
     ids = torch.tensor([0, 3, 9, 17, 25], dtype=torch.int64)
     positions = torch.tensor([0, 4, 7], dtype=torch.int64)
+    lod, rows = torch.tensor([0, 3, 70], dtype=torch.int32), torch.tensor([2, 0], dtype=torch.int32)
+    plan = fla.plan_chunks(lod, lod.device)
+    convolved = (random(70, 8), random(8, 4), None, random(3, 3, 8))
+    # q, k, v, g, beta: two sequences, two value heads to a key head
+    packed = (
+        random(1, 70, 1, 16), random(1, 70, 1, 16), random(1, 70, 2, 8),
+        -torch.rand(1, 70, 2), torch.rand(1, 70, 2).to(dtype),
+    )  # fmt: skip
     return {
+        "gdn_gating": (torch.randn(2), random(5, 2), torch.randn(2)),
+        "chunk_gated_delta_rule": (
+            *packed, random(2, 2, 16, 8), lod, plan.indices, plan.offsets, 0.25, True,
+        ),
+        "recurrent_gated_delta_rule_": (
+            *packed, random(3, 2, 8, 16), lod, rows, None, 0.25, True,
+        ),
+        "causal_conv1d_": (
+            *convolved, lod, lod.clone(), rows, rows.clone(),
+            torch.tensor([0, 1], dtype=torch.int32), torch.tensor([0, 1], dtype=torch.int32),
+        ),
+        "causal_conv1d_update_": (random(2, 8), *convolved[1:], rows, rows.clone()),
         "rms_norm": (random(3, 24), random(24), 1e-6),
         "add_rms_norm_": (random(3, 24), random(3, 24), random(24), 1e-6),
         "gemma_rms_norm": (random(3, 24), random(24), 1e-6),
@@ -199,7 +228,9 @@ def _samples(dtype: torch.dtype) -> dict[str, tuple[Any, ...]]:
 
 
 def _registered() -> set[str]:
-    modules = {module.__name__ for module in (elementwise, norm, rope, vocabulary)}
+    modules = {
+        module.__name__ for module in (causal_conv1d, elementwise, fla, norm, rope, vocabulary)
+    }
     return {
         qualified.split("::")[1]
         for qualified, implementation in registration._registered.items()

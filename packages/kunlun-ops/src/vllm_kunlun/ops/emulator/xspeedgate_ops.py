@@ -2,6 +2,14 @@
 """The emulated ``torch.ops.xspeedgate_ops``."""
 
 from vllm_kunlun.ops.emulator.embedding import get_masked_input_and_mask
+from vllm_kunlun.ops.emulator.gdn_chunk import (
+    chunk_fwd_o,
+    chunk_gated_delta_rule_fwd_h,
+    chunk_local_cumsum,
+    chunk_scaled_dot_kkt_fwd,
+    recompute_w_u_fwd,
+    solve_tril_ns,
+)
 from vllm_kunlun.ops.emulator.indexer import (
     cp_gather_indexer_k_quant_cache,
     indexer_k_quant_and_cache,
@@ -24,6 +32,10 @@ from vllm_kunlun.ops.emulator.moe_routing import moe_active_expert_balance, moe_
 from vllm_kunlun.ops.emulator.rotary import split_norm_rope_gated as split_norm_rope_neox
 
 __all__ = [
+    "chunk_fwd_o",
+    "chunk_gated_delta_rule_fwd_h",
+    "chunk_local_cumsum",
+    "chunk_scaled_dot_kkt_fwd",
     "convert_req_index_to_global_index",
     "cp_gather_indexer_k_quant_cache",
     "cutlass_scaled_mm",
@@ -37,6 +49,8 @@ __all__ = [
     "mask_for_I8_mqa_logits",
     "moe_active_expert_balance",
     "moe_pre_small",
+    "recompute_w_u_fwd",
+    "solve_tril_ns",
     "split_norm_rope_neox",
     "static_scaled_int8_quant",
     "topk_per_row",

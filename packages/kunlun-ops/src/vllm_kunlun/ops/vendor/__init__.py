@@ -15,8 +15,22 @@ from vllm_kunlun.ops.vendor.attention import (
     reshape_and_cache_flash,
     speculative_attention,
 )
+from vllm_kunlun.ops.vendor.causal_conv1d import (
+    causal_conv1d_fn,
+    causal_conv1d_update,
+)
 from vllm_kunlun.ops.vendor.embedding import (
     get_masked_input_and_mask,
+)
+from vllm_kunlun.ops.vendor.gdn import (
+    chunk_fwd_o,
+    chunk_gated_delta_rule_fwd_h,
+    chunk_local_cumsum,
+    chunk_scaled_dot_kkt_fwd,
+    fused_gdn_gating,
+    fused_recurrent_gated_delta_rule_fwdv2,
+    recompute_w_u_fwd,
+    solve_tril_ns,
 )
 from vllm_kunlun.ops.vendor.indexer import (
     I8_mqa_logits,
@@ -83,13 +97,21 @@ __all__ = [
     "attention_merge_stage",
     "awq_dequantize",
     "awq_gemm",
+    "causal_conv1d_fn",
+    "causal_conv1d_update",
+    "chunk_fwd_o",
+    "chunk_gated_delta_rule_fwd_h",
+    "chunk_local_cumsum",
+    "chunk_scaled_dot_kkt_fwd",
     "concat_and_cache_mla",
     "convert_req_index_to_global_index",
     "cp_gather_indexer_k_quant_cache",
     "cutlass_scaled_mm",
     "cutlass_scaled_mm_azp",
     "dynamic_scaled_int8_quant",
+    "fused_gdn_gating",
     "fused_moe",
+    "fused_recurrent_gated_delta_rule_fwdv2",
     "fwd_kvcache_mla",
     "gather_and_maybe_dequant_cache",
     "gelu",
@@ -114,10 +136,12 @@ __all__ = [
     "prefill_attention",
     "quant2d",
     "quick_gelu",
+    "recompute_w_u_fwd",
     "reshape_and_cache_flash",
     "rms_norm_gated",
     "rmsnorm",
     "rotary_embedding",
+    "solve_tril_ns",
     "sparse_prefill_fwd_opt",
     "speculative_attention",
     "split_norm_rope_neox",
