@@ -12,20 +12,6 @@ from vllm_kunlun.ops.conformance.contract import VendorFunction, contract, selec
 from vllm_kunlun.ops.conformance.inventory import assumptions_about, emulated, inventory
 from vllm_kunlun.platforms.errors import UnsupportedError
 
-PENDING: set[str] = {
-    "kunlun_ops.causal_conv1d_fn",
-    "kunlun_ops.causal_conv1d_update",
-    "kunlun_ops.fused_gdn_gating",
-    "kunlun_ops.fused_recurrent_gated_delta_rule_fwdv2",
-    "xspeedgate_ops.chunk_fwd_o",
-    "xspeedgate_ops.chunk_gated_delta_rule_fwd_h",
-    "xspeedgate_ops.chunk_local_cumsum",
-    "xspeedgate_ops.chunk_scaled_dot_kkt_fwd",
-    "xspeedgate_ops.recompute_w_u_fwd",
-    "xspeedgate_ops.solve_tril_ns",
-}
-"""Live functions for which something is still missing. One that lacks nothing must leave."""
-
 LIVE = [each for each in contract() if each.live]
 
 
@@ -43,15 +29,7 @@ def lacks(each: VendorFunction) -> list[str]:
 
 @pytest.mark.parametrize("each", LIVE, ids=lambda each: each.name)
 def test_a_live_function_lacks_nothing(each: VendorFunction) -> None:
-    missing = lacks(each)
-    if each.name in PENDING:
-        assert missing, f"{each.name} lacks nothing: take it out of PENDING"
-    else:
-        assert not missing, f"{each.name} lacks {', '.join(missing)}"
-
-
-def test_pending_names_are_live_functions() -> None:
-    assert {each.name for each in LIVE} >= PENDING
+    assert not (missing := lacks(each)), f"{each.name} lacks {', '.join(missing)}"
 
 
 def test_names_are_unique_and_known_here() -> None:

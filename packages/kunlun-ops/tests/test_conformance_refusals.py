@@ -41,6 +41,13 @@ MASK, TOP_K = "xspeedgate_ops.mask_for_I8_mqa_logits", "xspeedgate_ops.topk_per_
 ATTENTION, BMM = "kunlun_ops.attention", "kunlun_ops.mla_bmm_I8"
 FLASH, PACKED = "flash_attn.flash_attn_func", "flash_attn.flash_attn_varlen_func"
 
+GATING = "kunlun_ops.fused_gdn_gating"
+RECURRENT = "kunlun_ops.fused_recurrent_gated_delta_rule_fwdv2"
+CUMSUM, KKT = "xspeedgate_ops.chunk_local_cumsum", "xspeedgate_ops.chunk_scaled_dot_kkt_fwd"
+SOLVE, W_U = "xspeedgate_ops.solve_tril_ns", "xspeedgate_ops.recompute_w_u_fwd"
+STATES, OUTPUTS = "xspeedgate_ops.chunk_gated_delta_rule_fwd_h", "xspeedgate_ops.chunk_fwd_o"
+CONV, CONV_UPDATE = "kunlun_ops.causal_conv1d_fn", "kunlun_ops.causal_conv1d_update"
+
 
 def pair(change: Any, which: int) -> Any:
     """Change one of two tensors that are passed together."""
@@ -274,6 +281,71 @@ VIOLATIONS: list[tuple[str, str | int, Any, str]] = [
     (SHRINK_ROWS, 3, lambda y: y + 1, "output"),
     (EXPAND_ROWS, 2, lambda x: x - 3, "token_lora_indices"),
     (EXPAND_ROWS, 4, lambda n: n + 7, "slice_offset"),
+    (GATING, 0, Tensor.half, "A_log"),
+    (GATING, 1, lambda x: x[:, :-1].contiguous(), "A_log"),
+    (GATING, 2, lambda x: x[:-1], "dt_bias"),
+    (RECURRENT, 0, lambda x: x.transpose(1, 2), "q"),
+    (RECURRENT, 0, lambda x: x[:, :-1].contiguous(), "q"),
+    (RECURRENT, 1, lambda x: x.half(), "v"),
+    (RECURRENT, 2, lambda x: x[:, :, :5].contiguous(), "v"),
+    (RECURRENT, 3, Tensor.half, "g"),
+    (RECURRENT, 4, lambda x: x[..., :-1].contiguous(), "beta"),
+    (RECURRENT, 6, lambda x: x.transpose(-1, -2), "initial_state"),
+    (RECURRENT, 6, lambda x: x.transpose(-1, -2).contiguous(), "initial_state"),
+    (RECURRENT, 6, lambda x: x[:1].expand(9, -1, -1, -1), "initial_state"),
+    (RECURRENT, "inplace_final_state", lambda _: False, "inplace_final_state"),
+    (RECURRENT, "is_h0_transposed", lambda _: False, "is_h0_transposed"),
+    (RECURRENT, "cu_seqlens", Tensor.long, "cu_seqlens"),
+    (RECURRENT, "cu_seqlens", lambda x: x[:-1], "cu_seqlens"),
+    (RECURRENT, "cu_seqlens", lambda x: x.clamp(max=2), "cu_seqlens"),
+    (RECURRENT, "h0_indices", lambda x: x + 5, "h0_indices"),
+    (RECURRENT, "h0_indices", lambda x: x.unsqueeze(1), "h0_indices"),
+    (CUMSUM, 0, lambda x: x.transpose(1, 2), "g"),
+    (CUMSUM, "chunk_size", lambda _: 32, "chunk_size"),
+    (CUMSUM, "reverse", lambda _: True, "reverse"),
+    (CUMSUM, "head_first", lambda _: True, "head_first"),
+    (CUMSUM, "cu_seqlens", lambda x: x + 1, "cu_seqlens"),
+    (CUMSUM, "chunk_indices", lambda x: x.flip(0), "chunk_indices"),
+    (CUMSUM, "chunk_indices", Tensor.long, "chunk_indices"),
+    (KKT, 1, lambda x: x.transpose(1, 2), "beta"),
+    (KKT, 2, Tensor.half, "g"),
+    (KKT, 5, lambda _: 128, "chunk_size"),
+    (SOLVE, 0, lambda x: x[..., :32].contiguous(), "A"),
+    (SOLVE, 2, lambda x: x[:-1], "chunk_indices"),
+    (W_U, "A", lambda x: x[:, :, :1].contiguous(), "A"),
+    (W_U, "v", lambda x: x.half(), "v"),
+    (W_U, "g_cumsum", lambda x: x[:, :-1].contiguous(), "g"),
+    (STATES, 2, lambda x: x[..., :-1].contiguous(), "w"),
+    (STATES, 4, lambda x: x.transpose(-1, -2).contiguous(), "initial_state"),
+    (STATES, 7, lambda x: x + 1, "chunk_offsets"),
+    (STATES, 10, lambda _: False, "save_new_value"),
+    (OUTPUTS, "h", lambda x: x[:, :-1].contiguous(), "h"),
+    (OUTPUTS, "q", lambda x: x[..., :-1].contiguous(), "q"),
+    (OUTPUTS, "g", lambda x: x.transpose(1, 2), "g"),
+    (CONV, 0, lambda x: x.t().contiguous().t(), "x"),
+    (CONV, 1, lambda x: x[:-1], "out"),
+    (CONV, 2, lambda n: n + 1, "dim"),
+    (CONV, 3, lambda n: n + 1, "cu_seqlen"),
+    (CONV, 4, lambda x: x.half(), "weight"),
+    (CONV, 5, lambda n: n + 1, "width"),
+    (CONV, 6, lambda x: x.half(), "conv_states"),
+    (CONV, 6, lambda x: x.transpose(1, 2).contiguous().transpose(1, 2), "conv_states"),
+    (CONV, 7, lambda n: n - 1, "num_cache_lines"),
+    (CONV, 8, lambda n: n + 1, "state_width"),
+    (CONV, 9, lambda x: x + 1, "query_start_loc_xpu"),
+    (CONV, 11, lambda n: n + 1, "batch_size"),
+    (CONV, 12, lambda _: torch.ones(3), "bias"),
+    (CONV, "cache_indices_cpu", lambda x: x + 1, "cache_indices_xpu"),
+    (CONV, "has_initial_state_xpu", Tensor.bool, "has_initial_state_xpu"),
+    (CONV, "act", lambda _: "silu", "act"),
+    (CONV, "state_seq_stride", lambda n: n + 1, "state_seq_stride"),
+    (CONV_UPDATE, 0, lambda x: x.squeeze(1), "x"),
+    (CONV_UPDATE, 0, lambda x: x.repeat(1, 2, 1), "x"),
+    (CONV_UPDATE, 1, lambda x: x.t().contiguous(), "weight"),
+    (CONV_UPDATE, 3, lambda x: x[:, :2].contiguous(), "conv_state"),
+    (CONV_UPDATE, 4, lambda _: torch.ones(3), "cache_seqlens"),
+    (CONV_UPDATE, "conv_state_indices_xpu", lambda x: x + 1, "conv_state_indices_xpu"),
+    (CONV_UPDATE, "is_ncw", lambda _: True, "is_ncw"),
 ]  # fmt: skip
 
 

@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 from vllm_kunlun.ops import (
+    causal_conv1d,
     custom_op,
     elementwise,
     encoder_attention,
+    fla,
     lora,
     norm,
     registration,
@@ -23,7 +25,9 @@ from vllm_kunlun.ops import (
 )
 
 NAMESPACE = "vllm_kunlun_tests"
-MODULES = (elementwise, encoder_attention, lora, norm, rope, vocabulary)
+MODULES = (
+    causal_conv1d, elementwise, encoder_attention, fla, lora, norm, rope, vocabulary,
+)  # fmt: skip
 """Where our ops are registered."""
 _names = (f"op_{number}" for number in itertools.count())
 
@@ -195,7 +199,27 @@ def _samples(dtype: torch.dtype) -> dict[str, tuple[Any, ...]]:
     lora_a, lora_b = [random(2, 1, 8, 24)], [random(2, 1, 12, 8)]
     lengths = torch.tensor([1, 2, 0], dtype=torch.int32)
     segments = (lengths, torch.tensor([-1, 1, -1], dtype=torch.int32), torch.tensor([True]))
+    lod, rows = torch.tensor([0, 3, 70], dtype=torch.int32), torch.tensor([2, 0], dtype=torch.int32)
+    plan = fla.plan_chunks(lod, lod.device)
+    convolved = (random(70, 8), random(8, 4), None, random(3, 3, 8))
+    # q, k, v, g, beta: two sequences, two value heads to a key head
+    packed = (
+        random(1, 70, 1, 16), random(1, 70, 1, 16), random(1, 70, 2, 8),
+        -torch.rand(1, 70, 2), torch.rand(1, 70, 2).to(dtype),
+    )  # fmt: skip
     return {
+        "gdn_gating": (torch.randn(2), random(5, 2), torch.randn(2)),
+        "chunk_gated_delta_rule": (
+            *packed, random(2, 2, 16, 8), lod, plan.indices, plan.offsets, 0.25, True,
+        ),
+        "recurrent_gated_delta_rule_": (
+            *packed, random(3, 2, 8, 16), lod, rows, None, 0.25, True,
+        ),
+        "causal_conv1d_": (
+            *convolved, lod, lod.clone(), rows, rows.clone(),
+            torch.tensor([0, 1], dtype=torch.int32), torch.tensor([0, 1], dtype=torch.int32),
+        ),
+        "causal_conv1d_update_": (random(2, 8), *convolved[1:], rows, rows.clone()),
         "rms_norm": (random(3, 24), random(24), 1e-6),
         "add_rms_norm_": (random(3, 24), random(3, 24), random(24), 1e-6),
         "gemma_rms_norm": (random(3, 24), random(24), 1e-6),

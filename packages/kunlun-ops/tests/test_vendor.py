@@ -98,6 +98,7 @@ CONTRACT: dict[str, tuple[str, str, str]] = {
         "x output z weight eps group_size norm_before_gate is_rms_norm",
         "",
     ),
+    "fused_gdn_gating": ("kunlun_ops.fused_gdn_gating", "A_log a dt_bias", ""),
     "gemma_add_rmsnorm": (
         "kunlun_ops.gemma_add_rmsnorm",
         "x y",
@@ -399,10 +400,72 @@ def test_packed_encoder_arguments(scale: float | None, recorders: dict[str, Reco
     assert recorders["flash_attn"].calls == [("flash_attn_varlen_func", ("q", "k", "v"), wanted)]
 
 
+def test_convolution_arguments(recorders: dict[str, Recorder]) -> None:
+    """Sizes and the stride between states come from the tensors."""
+    x, weight, states = torch.empty(7, 6), torch.empty(6, 4), torch.empty(5, 40)
+    states = states[:, :18].unflatten(1, (3, 6))
+    starts, indices = torch.tensor([0, 3, 7]), torch.tensor([2, 4])
+    names = ("has_initial_state_cpu", "has_initial_state_xpu")
+    cached = {"cache_indices_cpu": indices, "cache_indices_xpu": "indices"}
+    vendor.causal_conv1d_fn(x, "out", weight, "bias", states, "cpu", starts, **cached,
+                            **dict(zip(names, names, strict=True)))  # fmt: skip
+    chosen = {"conv_state_indices_cpu": "cpu", "conv_state_indices_xpu": "xpu"}
+    vendor.causal_conv1d_update("x", weight, "out", states, "bias", **chosen)
+    both = {"act": "SWISH", "state_seq_stride": 40}
+    positional = (x, "out", 6, 7, weight, 4, states, 5, 3, "cpu", starts, 2, "bias")
+    named = {**cached, **dict(zip(names, names, strict=True)), **both}
+    assert recorders["kunlun_ops"].calls == [
+        ("causal_conv1d_fn", positional, named),
+        ("causal_conv1d_update", ("x", weight, "out", states, None, "bias"),
+         {**chosen, **both, "is_ncw": False}),
+    ]  # fmt: skip
+
+
+def test_delta_rule_arguments(recorders: dict[str, Recorder]) -> None:
+    """States are transposed and written in place; chunks are of 64 tokens."""
+    packed = ["q", "k", "v", "g", "beta", "scale", "initial_state"]
+    named = ["cu_seqlens", "h0_indices", "num_accepted_tokens", "use_qk_l2norm_in_kernel"]
+    vendor.fused_recurrent_gated_delta_rule_fwdv2(*packed, **{name: name for name in named})
+    constants = {"inplace_final_state": True, "is_h0_transposed": True}
+    assert recorders["kunlun_ops"].calls == [
+        ("fused_recurrent_gated_delta_rule_fwdv2", tuple(packed),
+         {**{name: name for name in named}, **constants})
+    ]  # fmt: skip
+    chunks = ("cu_seqlens", "chunk_indices")
+    by_name = {name: name for name in chunks}
+    vendor.chunk_local_cumsum("g", **by_name)
+    vendor.chunk_scaled_dot_kkt_fwd("k", "beta", "g", *chunks)
+    vendor.solve_tril_ns("A", *chunks)
+    w_u = {name: name for name in ("k", "v", "beta", "A", "g_cumsum", *chunks)}
+    vendor.recompute_w_u_fwd(**w_u)
+    states = ("k", "u", "w", "g", "initial_state", *chunks, "chunk_offsets")
+    vendor.chunk_gated_delta_rule_fwd_h(*states)
+    output = {name: name for name in ("q", "k", "v", "h", "g", "scale", *chunks)}
+    vendor.chunk_fwd_o(**output)
+    assert recorders["xspeedgate_ops"].calls == [
+        ("chunk_local_cumsum", ("g",),
+         {"chunk_size": 64, "reverse": False, "head_first": False, **by_name}),
+        ("chunk_scaled_dot_kkt_fwd", ("k", "beta", "g", *chunks, 64), {}),
+        ("solve_tril_ns", ("A", *chunks, 64), {}),
+        ("recompute_w_u_fwd", (), {**w_u, "chunk_size": 64}),
+        ("chunk_gated_delta_rule_fwd_h", (*states, 64, True, True), {}),
+        ("chunk_fwd_o", (), {**output, "chunk_size": 64}),
+    ]  # fmt: skip
+
+
 SEPARATELY = {
     "flashinfer_rotary_embedding": "xspeedgate_ops",
     "attention": "kunlun_ops",
     "flash_attn_varlen_func": "flash_attn",
+    "causal_conv1d_fn": "kunlun_ops",
+    "causal_conv1d_update": "kunlun_ops",
+    "chunk_fwd_o": "xspeedgate_ops",
+    "chunk_gated_delta_rule_fwd_h": "xspeedgate_ops",
+    "chunk_local_cumsum": "xspeedgate_ops",
+    "chunk_scaled_dot_kkt_fwd": "xspeedgate_ops",
+    "fused_recurrent_gated_delta_rule_fwdv2": "kunlun_ops",
+    "recompute_w_u_fwd": "xspeedgate_ops",
+    "solve_tril_ns": "xspeedgate_ops",
     "fwd_kvcache_mla": "kunlun_ops",
     "paged_attention": "kunlun_ops",
     "sparse_prefill_fwd_opt": "kunlun_ops",

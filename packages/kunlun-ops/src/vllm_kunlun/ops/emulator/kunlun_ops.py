@@ -3,7 +3,12 @@
 
 from vllm_kunlun.ops.emulator.activation import gelu, quick_gelu, swiglu
 from vllm_kunlun.ops.emulator.cache import reshape_and_cache_flash
+from vllm_kunlun.ops.emulator.causal_conv1d import causal_conv1d_fn, causal_conv1d_update
 from vllm_kunlun.ops.emulator.decode import speculative_attention
+from vllm_kunlun.ops.emulator.gdn import (
+    fused_gdn_gating,
+    fused_recurrent_gated_delta_rule_fwdv2,
+)
 from vllm_kunlun.ops.emulator.indexer import I8_mqa_logits, I8_paged_mqa_logits
 from vllm_kunlun.ops.emulator.int4 import awq_dequantize, awq_gemm
 from vllm_kunlun.ops.emulator.int8 import matmul, quant2d
@@ -47,7 +52,11 @@ __all__ = [
     "attention_merge_stage",
     "awq_dequantize",
     "awq_gemm",
+    "causal_conv1d_fn",
+    "causal_conv1d_update",
     "concat_and_cache_mla",
+    "fused_gdn_gating",
+    "fused_recurrent_gated_delta_rule_fwdv2",
     "fwd_kvcache_mla",
     "gelu",
     "gemma_add_rmsnorm",

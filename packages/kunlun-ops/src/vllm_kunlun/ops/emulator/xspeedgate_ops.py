@@ -2,6 +2,14 @@
 """The emulated ``torch.ops.xspeedgate_ops``."""
 
 from vllm_kunlun.ops.emulator.embedding import get_masked_input_and_mask
+from vllm_kunlun.ops.emulator.gdn_chunk import (
+    chunk_fwd_o,
+    chunk_gated_delta_rule_fwd_h,
+    chunk_local_cumsum,
+    chunk_scaled_dot_kkt_fwd,
+    recompute_w_u_fwd,
+    solve_tril_ns,
+)
 from vllm_kunlun.ops.emulator.indexer import (
     cp_gather_indexer_k_quant_cache,
     indexer_k_quant_and_cache,
@@ -36,6 +44,10 @@ from vllm_kunlun.ops.emulator.rotary import split_norm_rope_gated as split_norm_
 __all__ = [
     "bgmv_expand_cluster",
     "bgmv_shrink_cluster",
+    "chunk_fwd_o",
+    "chunk_gated_delta_rule_fwd_h",
+    "chunk_local_cumsum",
+    "chunk_scaled_dot_kkt_fwd",
     "convert_req_index_to_global_index",
     "cp_gather_indexer_k_quant_cache",
     "cutlass_scaled_mm",
@@ -56,6 +68,8 @@ __all__ = [
     "sgmv_expand_sdnn",
     "sgmv_shrink_cluster",
     "sgmv_shrink_sdnn",
+    "recompute_w_u_fwd",
+    "solve_tril_ns",
     "split_norm_rope_neox",
     "static_scaled_int8_quant",
     "topk_per_row",

@@ -15,12 +15,26 @@ from vllm_kunlun.ops.vendor.attention import (
     reshape_and_cache_flash,
     speculative_attention,
 )
+from vllm_kunlun.ops.vendor.causal_conv1d import (
+    causal_conv1d_fn,
+    causal_conv1d_update,
+)
 from vllm_kunlun.ops.vendor.embedding import (
     get_masked_input_and_mask,
 )
 from vllm_kunlun.ops.vendor.flash_attn import (
     flash_attn_func,
     flash_attn_varlen_func,
+)
+from vllm_kunlun.ops.vendor.gdn import (
+    chunk_fwd_o,
+    chunk_gated_delta_rule_fwd_h,
+    chunk_local_cumsum,
+    chunk_scaled_dot_kkt_fwd,
+    fused_gdn_gating,
+    fused_recurrent_gated_delta_rule_fwdv2,
+    recompute_w_u_fwd,
+    solve_tril_ns,
 )
 from vllm_kunlun.ops.vendor.indexer import (
     I8_mqa_logits,
@@ -105,6 +119,12 @@ __all__ = [
     "awq_gemm",
     "bgmv_expand_cluster",
     "bgmv_shrink_cluster",
+    "causal_conv1d_fn",
+    "causal_conv1d_update",
+    "chunk_fwd_o",
+    "chunk_gated_delta_rule_fwd_h",
+    "chunk_local_cumsum",
+    "chunk_scaled_dot_kkt_fwd",
     "concat_and_cache_mla",
     "convert_req_index_to_global_index",
     "cp_gather_indexer_k_quant_cache",
@@ -114,7 +134,9 @@ __all__ = [
     "flashinfer_rotary_embedding",
     "flash_attn_func",
     "flash_attn_varlen_func",
+    "fused_gdn_gating",
     "fused_moe",
+    "fused_recurrent_gated_delta_rule_fwdv2",
     "fwd_kvcache_mla",
     "gather_and_maybe_dequant_cache",
     "gelu",
@@ -141,6 +163,7 @@ __all__ = [
     "prefill_attention",
     "quant2d",
     "quick_gelu",
+    "recompute_w_u_fwd",
     "reshape_and_cache_flash",
     "rms_norm_gated",
     "rmsnorm",
@@ -150,6 +173,7 @@ __all__ = [
     "sgmv_expand_sdnn",
     "sgmv_shrink_cluster",
     "sgmv_shrink_sdnn",
+    "solve_tril_ns",
     "sparse_prefill_fwd_opt",
     "speculative_attention",
     "split_norm_rope_neox",

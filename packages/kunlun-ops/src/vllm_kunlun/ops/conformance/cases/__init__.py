@@ -4,9 +4,11 @@
 from vllm_kunlun.ops.conformance.case import Case
 from vllm_kunlun.ops.conformance.cases.activation import ACTIVATION
 from vllm_kunlun.ops.conformance.cases.cache import CACHE
+from vllm_kunlun.ops.conformance.cases.causal_conv1d import CAUSAL_CONV1D
 from vllm_kunlun.ops.conformance.cases.dense_attention import DENSE_ATTENTION
 from vllm_kunlun.ops.conformance.cases.embedding import EMBEDDING
 from vllm_kunlun.ops.conformance.cases.flash_attn import FLASH_ATTN
+from vllm_kunlun.ops.conformance.cases.gdn import GDN
 from vllm_kunlun.ops.conformance.cases.indexer import INDEXER
 from vllm_kunlun.ops.conformance.cases.int4 import INT4
 from vllm_kunlun.ops.conformance.cases.int8 import INT8
@@ -24,9 +26,11 @@ __all__ = ["CASES"]
 CASES: tuple[Case, ...] = (
     *ACTIVATION,
     *CACHE,
+    *CAUSAL_CONV1D,
     *DENSE_ATTENTION,
     *EMBEDDING,
     *FLASH_ATTN,
+    *GDN,
     *INDEXER,
     *INT4,
     *INT8,

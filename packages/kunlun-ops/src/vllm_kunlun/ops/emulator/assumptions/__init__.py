@@ -8,6 +8,7 @@ says otherwise, change the emulator, its test and the callers, and drop the entr
 
 from vllm_kunlun.ops.emulator.assumptions.assumption import Assumption
 from vllm_kunlun.ops.emulator.assumptions.dense import DENSE
+from vllm_kunlun.ops.emulator.assumptions.gdn import GDN
 from vllm_kunlun.ops.emulator.assumptions.lora import LORA
 from vllm_kunlun.ops.emulator.assumptions.mla import MLA
 from vllm_kunlun.ops.emulator.assumptions.moe import MOE
@@ -15,4 +16,4 @@ from vllm_kunlun.ops.emulator.assumptions.quantisation import QUANTISATION
 
 __all__ = ["ASSUMPTIONS", "Assumption"]
 
-ASSUMPTIONS: tuple[Assumption, ...] = (*DENSE, *LORA, *MLA, *MOE, *QUANTISATION)
+ASSUMPTIONS: tuple[Assumption, ...] = (*DENSE, *GDN, *LORA, *MLA, *MOE, *QUANTISATION)
