@@ -44,11 +44,11 @@ def _expect(flat: Tensor, size: int, angles: Tensor, is_neox: bool) -> Tensor:
 
 
 def _positions(inputs: Inputs, *shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
-    """Random, the last ones the table's ends."""
+    """Random, with both ends of the table."""
     positions = inputs.integers(0, MAX_POSITION, *shape, dtype=dtype)
     if positions.numel():
-        positions.view(-1)[-1] = MAX_POSITION - 1
         positions.view(-1)[0] = 0
+        positions.view(-1)[-1] = MAX_POSITION - 1
     return positions
 
 
@@ -152,11 +152,11 @@ def _norm_turn(heads: Tensor, weight: Tensor, angles: Tensor) -> Tensor:
     return _turn(rms_norm(wide(heads), weight, EPS), angles, True).flatten(1)
 
 
-def _fused(inputs: Inputs, tokens: int, rotary_dim: int) -> Call:
+def _fused(inputs: Inputs, tokens: int, rotary_dim: int, scale: float = 1.0) -> Call:
     heads, kv_heads, size = 3, 2, 16
     width, kv = heads * size, kv_heads * size
     outputs = [inputs.empty(tokens, each) for each in (width, kv, kv)]
-    qkv = inputs.normal(tokens, width + 2 * kv)
+    qkv = inputs.normal(tokens, width + 2 * kv, scale=scale)
     table, positions = _table(inputs, rotary_dim), _positions(inputs, tokens)
     weights = [inputs.normal(size), inputs.normal(size)]
     query, key, value = wide(qkv).split([width, kv, kv], dim=-1)
@@ -170,10 +170,10 @@ def _fused(inputs: Inputs, tokens: int, rotary_dim: int) -> Call:
     return Call((*outputs, qkv, table, *weights, positions, *counts), expected=expected)
 
 
-def _gated(inputs: Inputs, tokens: int, *, gate: bool) -> Call:
+def _gated(inputs: Inputs, tokens: int, *, gate: bool, scale: float = 1.0) -> Call:
     heads, kv_heads, size, rotary_dim = 3, 2, 16, 8
     kv, width = kv_heads * size, heads * size * (2 if gate else 1)
-    qkv = inputs.normal(tokens, width + 2 * kv)
+    qkv = inputs.normal(tokens, width + 2 * kv, scale=scale)
     weights = [inputs.normal(size), inputs.normal(size)]
     table, positions = _table(inputs, rotary_dim), _positions(inputs, tokens)
     query, key, value = wide(qkv).split([width, kv, kv], dim=-1)
@@ -263,10 +263,14 @@ ROTARY = (
     ),
     Case(_FUSED, "whole heads", lambda i: _fused(i, 5, 16), assumption="fused-rope-plain-weight"),
     Case(_FUSED, "part of a head", lambda i: _fused(i, 5, 8), assumption="fused-rope-table"),
+    Case(_FUSED, "small heads", lambda i: _fused(i, 5, 16, scale=1e-3),
+         assumption="fused-rope-epsilon"),
     Case(_FUSED, "one token", lambda i: _fused(i, 1, 16)),
     Case(_FUSED, "no tokens", lambda i: _fused(i, 0, 16)),
     Case(_GATED, "gate", lambda i: _gated(i, 5, gate=True), assumption="gated-rope-gemma-weight"),
     Case(_GATED, "no gate", lambda i: _gated(i, 5, gate=False),
          assumption="gated-rope-without-gate"),
+    Case(_GATED, "small heads", lambda i: _gated(i, 5, gate=True, scale=1e-3),
+         assumption="fused-rope-epsilon"),
     Case(_GATED, "no tokens", lambda i: _gated(i, 0, gate=True)),
 )  # fmt: skip
