@@ -122,11 +122,22 @@ def test_without_an_adapter_the_answer_is_the_base_models_to_the_bit(name, serve
     assert answers != expected
 
 
-def test_chunks_and_preemption_keep_the_adapter(served, mixed):
+def test_chunks_of_a_prompt_keep_the_adapter(served, mixed):
     model = served("qwen3")
-    few = {"max_num_batched_tokens": 16, "num_gpu_blocks_override": 14, "block_size": 16}
-    with engine(model.folder, **few, max_model_len=128, **LORA) as llm:
+    with engine(model.folder, max_num_batched_tokens=16, **LORA) as llm:
         model.check(llm, *mixed)
+
+
+def test_a_preempted_request_keeps_its_adapter(served, prompts):
+    """Each of the three starts with four blocks and wants a fifth: 15, where there are 13."""
+    model = served("qwen3")
+    options = {"num_gpu_blocks_override": 14, "block_size": 16, "max_model_len": 128}
+    with engine(model.folder, **options, disable_log_stats=False, **LORA) as llm:
+        model.check(llm, [prompts[9]] * 3, [1, 2, 0])
+        preemptions = next(
+            metric.value for metric in llm.get_metrics() if metric.name == "vllm:num_preemptions"
+        )
+    assert preemptions > 0
 
 
 def test_more_adapters_than_slots_take_turns(served, prompts):
