@@ -161,6 +161,15 @@ def test_all_well_is_exit_code_0(run, report, monkeypatch):
     assert run("ops", "check").exit_code == 0
 
 
+def test_an_optional_library_may_be_missing(run, report, monkeypatch):
+    optional = FunctionFinding("flash_attn.flash_attn_func", missing=True)
+    without = dataclasses.replace(report, functions=(*report.functions[:2], optional))
+    monkeypatch.setattr(checking, "_run", lambda functions: without)
+    result = run("ops", "check")
+    assert result.exit_code == 0
+    assert "1 missing" in result.stdout
+
+
 def test_report_files(run, planted, tmp_path):
     assert run("ops", "check", "--report", tmp_path / "r.json").exit_code == 1
     assert json.loads((tmp_path / "r.json").read_text())["ok"] is False

@@ -91,19 +91,15 @@ def _run(functions: tuple[VendorFunction, ...]) -> Report:
 
 
 def _print(found: Report, *, named: bool) -> None:
-    grid = table("function", "result", "worst error", "allowed", "cases")
-    for each in found.functions:
-        if each.status == "no cases" and not named:
-            continue
+    shown = [each for each in found.functions if named or each.status != "no cases"]
+    width = max((len(each.name) for each in shown), default=0)
+    out.print(f"{'function':{width}}  result    error    allowed  runs", style="bold")
+    for each in shown:
         worst = each.worst
-        grid.add_row(
-            each.name,
-            _coloured(each.status),
-            number(worst.error if worst else None),
-            number(worst.tolerance if worst else None),
-            str(len(each.cases)),
-        )
-    out.print(grid)
+        error = number(worst.error if worst else None)
+        allowed = number(worst.tolerance if worst else None)
+        result = f"{_coloured(each.status)}{'':{8 - len(each.status)}}"
+        out.print(f"{each.name:{width}}  {result}  {error:7}  {allowed:7}  {len(each.cases):4}")
     out.print()
     for each in found.functions:
         _print_failures(each)

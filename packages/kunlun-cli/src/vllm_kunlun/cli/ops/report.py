@@ -35,5 +35,5 @@ def as_html(found: Report) -> str:
         found=found,
         checked=[each for each in found.functions if each.status != "no cases"],
         unchecked=[each for each in found.functions if each.status == "no cases"],
-        failed=[each for each in found.functions if each.status in ("fail", "missing")],
+        failed=[each for each in found.functions if each.fails],
     )

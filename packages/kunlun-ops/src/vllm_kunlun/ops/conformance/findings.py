@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vllm_kunlun.ops.emulator.assumptions import Assumption
+from vllm_kunlun.ops.vendor.library import OPTIONAL
 
 __all__ = ["AssumptionFinding", "CaseFinding", "FunctionFinding", "judge_assumptions"]
 
@@ -61,6 +62,12 @@ class FunctionFinding:
         if self.not_run or any(case.fails for case in self.cases):
             return "fail"
         return "pass" if self.cases else "no cases"
+
+    @property
+    def fails(self) -> bool:
+        """Whether it counts against the library: a card can do without an optional one."""
+        optional = self.name.split(".", 1)[0] in OPTIONAL
+        return self.status == "fail" or (self.status == "missing" and not optional)
 
     @property
     def worst(self) -> CaseFinding | None:

@@ -6,13 +6,13 @@ from __future__ import annotations
 import importlib
 from collections import Counter
 from collections.abc import Iterable
-from importlib.util import find_spec
 from typing import NamedTuple
 
 from vllm_kunlun.ops.conformance.callers import callers
 from vllm_kunlun.ops.conformance.cases import CASES
 from vllm_kunlun.ops.conformance.contract import VendorFunction
 from vllm_kunlun.ops.emulator.assumptions import ASSUMPTIONS, Assumption
+from vllm_kunlun.ops.vendor.library import Libraries
 
 __all__ = ["Entry", "assumptions_about", "emulated", "inventory"]
 
@@ -37,12 +37,11 @@ class Entry(NamedTuple):
 
 def emulated() -> set[str]:
     """Full names of the functions that the emulator has."""
-    names = set()
-    for surface in ("kunlun_ops", "xspeedgate_ops", "flash_attn"):
-        module = f"vllm_kunlun.ops.emulator.{surface}"
-        if find_spec(module) is not None:
-            names |= {f"{surface}.{name}" for name in importlib.import_module(module).__all__}
-    return names
+    return {
+        f"{surface}.{name}"
+        for surface in Libraries._fields
+        for name in importlib.import_module(f"vllm_kunlun.ops.emulator.{surface}").__all__
+    }
 
 
 def assumptions_about(name: str) -> tuple[Assumption, ...]:
