@@ -8,7 +8,6 @@ import types
 from typing import Any
 
 import pytest
-import torch
 
 from vllm_kunlun.ops.conformance import Case, Inputs, Outcome, compare, run
 from vllm_kunlun.ops.conformance.cases import CASES
@@ -44,7 +43,7 @@ def test_what_is_assumed_fits_no_alternative(case: Case) -> None:
     """Else the case could not tell them apart."""
     surface, called = case.function.split(".")
     for dtype in case.dtypes:
-        call = case.build(Inputs(0, dtype, torch.device("cpu")))
+        call = case.build(Inputs(0, dtype))
         outcome = Outcome(call, function(surface, called)(*call.args, **call.kwargs))
         for meaning, expectation in call.otherwise.items():
             assert compare(case, dtype, outcome, expectation)[2], meaning
@@ -54,7 +53,7 @@ def alternatives() -> list[Any]:
     """Those whose values are known; the others are judged."""
     found = []
     for case in SETTLING:
-        call = case.build(Inputs(0, case.dtypes[0], torch.device("cpu")))
+        call = case.build(Inputs(0, case.dtypes[0]))
         for meaning, expectation in call.otherwise.items():
             if not callable(expectation):
                 found.append(pytest.param(case, meaning, id=f"{name(case)}-{meaning}"))

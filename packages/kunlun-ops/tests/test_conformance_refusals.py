@@ -356,7 +356,7 @@ VIOLATIONS: list[tuple[str, str | int, Any, str]] = [
 )
 def test_refuses(target: str, place: str | int, change: Any, argument: str) -> None:
     case = next(case for case in CASES if case.function == target)
-    call = case.build(Inputs(0, torch.float32, torch.device("cpu")))
+    call = case.build(Inputs(0, torch.float32))
     args: list[Any] = list(call.args)
     kwargs: dict[str, Any] = dict(call.kwargs)
     if isinstance(place, int):

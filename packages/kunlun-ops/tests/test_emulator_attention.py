@@ -38,7 +38,7 @@ def check(function: str, build: Callable[[Inputs], Call], dtype: torch.dtype, se
 
 def made(build: Callable[..., Call], *args: Any, **options: Any) -> dict[str, Any]:
     """Keyword arguments of a call in float32."""
-    return dict(build(Inputs(0, torch.float32, torch.device("cpu")), *args, **options).kwargs)
+    return dict(build(Inputs(0, torch.float32), *args, **options).kwargs)
 
 
 def small_decode(lengths: list[int], *, alternating: bool = False) -> dict[str, Any]:
@@ -171,7 +171,7 @@ def test_long_query_against_torch() -> None:
 
 
 def merge_call(tokens: int) -> list[Tensor]:
-    return list(merge(Inputs(0, torch.float32, torch.device("cpu")), tokens).args)
+    return list(merge(Inputs(0, torch.float32), tokens).args)
 
 
 def test_merge_undoes_a_split_of_the_keys() -> None:

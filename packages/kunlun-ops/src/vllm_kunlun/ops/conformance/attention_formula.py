@@ -28,14 +28,14 @@ def attend(
     The last query stands at the last key. ``left`` keys are seen up to the query's own, which
     counts, and ``right`` after it; a query that sees no key gives zeros.
     """
-    q, k, v = (each.cpu().double() for each in (q, k, v))
+    q, k, v = (each.double() for each in (q, k, v))
     queries, heads, _ = q.shape
     keys, kv_heads, _ = k.shape
     k, v = (each.repeat_interleave(heads // kv_heads, dim=1) for each in (k, v))
     distance = (torch.arange(queries) + keys - queries).unsqueeze(1) - torch.arange(keys)
     scores = torch.einsum("qhd,khd->hqk", q, k) * scale
     if alibi is not None:
-        scores = scores - alibi.cpu().double().view(-1, 1, 1) * distance
+        scores = scores - alibi.double().view(-1, 1, 1) * distance
     if causal:
         scores = scores.masked_fill(distance < 0, -torch.inf)
     if left >= 0:
@@ -44,7 +44,7 @@ def attend(
         scores = scores.masked_fill(-distance > right, -torch.inf)
     terms = scores
     if sink is not None:
-        column = sink.cpu().double().view(-1, 1, 1).expand(-1, queries, 1)
+        column = sink.double().view(-1, 1, 1).expand(-1, queries, 1)
         terms = torch.cat([scores, column], dim=-1)
     lse = terms.logsumexp(-1)
     weights = (scores - lse.unsqueeze(-1)).exp().nan_to_num(nan=0.0)
@@ -83,14 +83,13 @@ def paged(
         filler, dtype=inputs.dtype,
     )  # fmt: skip
     axis = 1 if alternating else 0
-    order = (inputs.permutation(blocks - 1).cpu() + 1).tolist()
+    order = (inputs.permutation(blocks - 1) + 1).tolist()
     table = torch.full((len(contents), columns), unused, dtype=torch.int32)
     for request, (content, count) in enumerate(zip(contents, counts, strict=True)):
         for column in range(count):
             block = table[request, column] = order.pop()
-            tokens = content[:, column * block_size : (column + 1) * block_size].cpu()
+            tokens = content[:, column * block_size : (column + 1) * block_size]
             for cache, part in zip(memory.unbind(axis), tokens, strict=True):
                 cache[block, :, : part.shape[0]] = part.transpose(0, 1)
-    memory = memory.to(inputs.device)
     keys, values = memory.unbind(axis)
-    return keys, values, (table * 2 if alternating else table).to(inputs.device)
+    return keys, values, (table * 2 if alternating else table)

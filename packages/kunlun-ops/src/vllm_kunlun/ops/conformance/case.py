@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["FLOATS", "TOLERANCES", "Call", "Case", "Expectation", "Inputs", "Outcome", "wide"]
+__all__ = ["FLOATS", "TOLERANCES", "Call", "Case", "Expectation", "Inputs", "Outcome"]
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -26,54 +26,56 @@ Integers and booleans are compared exactly.
 """
 
 
-def wide(values: Tensor) -> Tensor:
-    """In float64, on the host: the card has no such type."""
-    return values.cpu().double()
-
-
 class Inputs:
-    """Random inputs of one case: seeded, made on the host, handed over on the device."""
+    """Random inputs of one case, seeded.
 
-    def __init__(self, seed: int, dtype: torch.dtype, device: torch.device) -> None:
+    They are made on the host, where its formula reads them: a card has no float64. What the
+    function is called with is moved to the device afterwards, but for the host's half of
+    :meth:`copies`.
+    """
+
+    def __init__(self, seed: int, dtype: torch.dtype) -> None:
         self.dtype = dtype
-        self.device = device
+        self.host: list[Tensor] = []
+        """What stays on the host."""
         self._generator = torch.Generator().manual_seed(seed)
 
     def normal(self, *shape: int, dtype: torch.dtype | None = None, scale: float = 1.0) -> Tensor:
         """Normally distributed, of the case's dtype unless told otherwise."""
         values = torch.randn(shape, generator=self._generator) * scale
-        return values.to(dtype or self.dtype).to(self.device)
+        return values.to(dtype or self.dtype)
 
     def uniform(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
         """Uniform in [0, 1)."""
         values = torch.rand(shape, generator=self._generator)
-        return values.to(dtype or self.dtype).to(self.device)
+        return values.to(dtype or self.dtype)
 
     def integers(
         self, low: int, high: int, *shape: int, dtype: torch.dtype = torch.int32
     ) -> Tensor:
         """Uniform in [low, high)."""
         values = torch.randint(low, high, shape, generator=self._generator)
-        return values.to(dtype).to(self.device)
+        return values.to(dtype)
 
     def permutation(self, count: int, dtype: torch.dtype = torch.int32) -> Tensor:
         """The numbers below ``count`` in random order."""
-        return torch.randperm(count, generator=self._generator).to(dtype).to(self.device)
+        return torch.randperm(count, generator=self._generator).to(dtype)
 
     def empty(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
         """An output, filled with a value that no case expects, so that unwritten parts show."""
         dtype = dtype or self.dtype
         poison = float("nan") if dtype.is_floating_point else torch.iinfo(dtype).max
-        return torch.full(shape, poison, dtype=dtype, device=self.device)
+        return torch.full(shape, poison, dtype=dtype)
 
     def tensor(self, values: Any, dtype: torch.dtype) -> Tensor:
-        """A tensor of given values on the device."""
-        return torch.tensor(values, dtype=dtype, device=self.device)
+        """A tensor of given values."""
+        return torch.tensor(values, dtype=dtype)
 
     def copies(self, values: Any, dtype: torch.dtype = torch.int32) -> tuple[Tensor, Tensor]:
         """Host copy and device copy, for ``*_cpu`` and ``*_xpu`` arguments."""
         host = torch.as_tensor(values, dtype=dtype)
-        return host, host.to(self.device, copy=True)
+        self.host.append(host)
+        return host, host.clone()
 
 
 @dataclass(frozen=True)
@@ -84,14 +86,19 @@ class Outcome:
     returned: Any
 
     def __getitem__(self, name: str | int) -> Tensor:
-        """An argument by keyword, or by position from 0; "return" or "return.N" for results."""
+        """An argument by keyword, or by position from 0; "return" or "return.N" for results.
+
+        On the host, wherever the call has left it.
+        """
         if isinstance(name, int):
-            return self.call.args[name]
-        if name == "return":
-            return self.returned
-        if name.startswith("return."):
-            return self.returned[int(name.removeprefix("return."))]
-        return self.call.kwargs[name]
+            found = self.call.args[name]
+        elif name == "return":
+            found = self.returned
+        elif name.startswith("return."):
+            found = self.returned[int(name.removeprefix("return."))]
+        else:
+            found = self.call.kwargs[name]
+        return found.detach().cpu()  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)

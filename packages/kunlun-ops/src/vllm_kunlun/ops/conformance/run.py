@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vllm_kunlun.ops.conformance.case import TOLERANCES, Case, Expectation, Inputs, Outcome
+from vllm_kunlun.ops.conformance.transfer import on_device
 from vllm_kunlun.ops.vendor.library import function
 
 __all__ = ["Result", "compare", "run"]
@@ -46,7 +47,8 @@ def run(case: Case, dtype: torch.dtype, device: torch.device | str = "cpu") -> R
     """
     library, name = case.function.split(".", 1)
     seed = zlib.crc32(f"{case.function} {case.label} {dtype}".encode())
-    call = case.build(Inputs(seed, dtype, torch.device(device)))
+    inputs = Inputs(seed, dtype)
+    call = on_device(case.build(inputs), device, stay=inputs.host)
     outcome = Outcome(call, function(library, name)(*call.args, **call.kwargs))
     error, tolerance, message = compare(case, dtype, outcome, call.judge or call.expected)
     otherwise = ""
@@ -96,7 +98,6 @@ def _error(came: Tensor, expected: Tensor) -> float:
         return math.inf
     if expected.numel() == 0:
         return 0.0
-    came, expected = came.detach().cpu(), expected.detach().cpu()
     if not came.dtype.is_floating_point:
         return float((came.to(expected.dtype) != expected).double().mean())
     came, expected = came.double(), expected.double()

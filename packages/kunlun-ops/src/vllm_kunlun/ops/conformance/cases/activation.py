@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from vllm_kunlun.ops.conformance.case import Call, Case, Inputs, wide
+from vllm_kunlun.ops.conformance.case import Call, Case, Inputs
 
 __all__ = ["ACTIVATION"]
 
@@ -23,16 +23,16 @@ def _sigmoid(x: Tensor) -> Tensor:
 
 
 def _gated(x: Tensor) -> Tensor:
-    gate, up = wide(x).chunk(2, dim=-1)
+    gate, up = x.double().chunk(2, dim=-1)
     return gate * _sigmoid(gate) * up
 
 
 def _gelu(x: Tensor) -> Tensor:
-    return wide(x) * 0.5 * (1 + torch.erf(wide(x) / math.sqrt(2)))
+    return x.double() * 0.5 * (1 + torch.erf(x.double() / math.sqrt(2)))
 
 
 def _quick_gelu(x: Tensor) -> Tensor:
-    return wide(x) * _sigmoid(1.702 * wide(x))
+    return x.double() * _sigmoid(1.702 * x.double())
 
 
 def _swiglu(inputs: Inputs, x: Tensor) -> Call:

@@ -23,9 +23,9 @@ def _pool(inputs: Inputs, state_len: int, apart: int) -> Tensor:
 
 def _output(window: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """``window [width, dim]``, float64."""
-    total = (window * weight.double().cpu().T).sum(0)
+    total = (window * weight.double().T).sum(0)
     if bias is not None:
-        total = total + bias.double().cpu()
+        total = total + bias.double()
     return total / (1 + (-total).exp())
 
 
@@ -44,12 +44,12 @@ def _prefill(
     x, weight = inputs.normal(tokens, DIM), inputs.normal(DIM, width)
     bias = inputs.normal(DIM) if with_bias else None
     states, out = _pool(inputs, state_len, apart), inputs.empty(tokens, DIM)
-    after, expected = states.double().cpu(), out.double().cpu()
+    after, expected = states.double(), out.double()
     begin = 0
     for length, index, has in zip(lengths, indices, known, strict=True):
         if index >= 0:
-            history = states[index, :past].double().cpu() * has
-            everything = torch.cat((history, x[begin : begin + length].double().cpu()))
+            history = states[index, :past].double() * has
+            everything = torch.cat((history, x[begin : begin + length].double()))
             for t in range(length):
                 expected[begin + t] = _output(everything[t : t + width], weight, bias)
             after[index, :past] = everything[length:]
@@ -82,10 +82,10 @@ def _decode(
     x, weight = inputs.normal(len(indices), 1, DIM), inputs.normal(DIM, width)
     bias = inputs.normal(DIM) if with_bias else None
     states, out = _pool(inputs, state_len, apart), inputs.empty(len(indices), 1, DIM)
-    after, expected = states.double().cpu(), out.double().cpu()
+    after, expected = states.double(), out.double()
     for b, index in enumerate(indices):
         if index >= 0:
-            window = torch.cat((states[index, : width - 1], x[b])).double().cpu()
+            window = torch.cat((states[index, : width - 1], x[b])).double()
             expected[b, 0] = _output(window, weight, bias)
             after[index, : width - 1] = window[1:]
     cache = inputs.copies(indices)

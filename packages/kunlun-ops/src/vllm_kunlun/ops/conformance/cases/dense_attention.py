@@ -163,10 +163,10 @@ def merge(inputs: Inputs, tokens: int, empty: dict[str, list[int]] | None = None
     output = torch.zeros(tokens, heads, size, dtype=torch.float64)
     total = torch.zeros(tokens, heads, 1, dtype=torch.float64)
     for side, part in parts.items():
-        weight = lses[side].cpu().double().exp().T.unsqueeze(-1).clone()
+        weight = lses[side].double().exp().T.unsqueeze(-1).clone()
         nothing = (empty or {}).get(side, [])
         weight[nothing] = 0.0
-        output += weight * part.cpu().double()
+        output += weight * part.double()
         total += weight
         part[nothing] = math.nan
         lses[side][0, nothing], lses[side][1:, nothing] = -math.inf, math.inf

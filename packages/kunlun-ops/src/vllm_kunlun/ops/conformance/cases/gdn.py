@@ -94,12 +94,12 @@ def _gating(inputs: Inputs, tokens: int, heads: int) -> Call:
 def _step(state: Tensor, batch: _Batch, t: int, head: int, normalise: bool) -> Tensor:
     """One token of one value head: ``state [V, K]`` changed in place, output returned."""
     query, key = batch.q[0, t, head // batch.group], batch.k[0, t, head // batch.group]
-    query, key = query.double().cpu(), key.double().cpu()
+    query, key = query.double(), key.double()
     if normalise:
         query, key = (x / (x.square().sum() + 1e-6).sqrt() for x in (query, key))
-    state *= batch.g[0, t, head].double().cpu().exp()
-    delta = batch.v[0, t, head].double().cpu() - state @ key
-    state += torch.outer(delta * batch.beta[0, t, head].double().cpu(), key)
+    state *= batch.g[0, t, head].double().exp()
+    delta = batch.v[0, t, head].double() - state @ key
+    state += torch.outer(delta * batch.beta[0, t, head].double(), key)
     return state @ (query * SCALE)
 
 
@@ -118,13 +118,13 @@ def _recurrent(
     row = value_heads * value_size * key_size
     memory = inputs.normal(9, row + apart, scale=0.3)
     pool = memory[:, :row].unflatten(1, (value_heads, value_size, key_size))
-    after, output = pool.double().cpu(), torch.zeros(batch.v.shape, dtype=torch.float64)
+    after, output = pool.double(), torch.zeros(batch.v.shape, dtype=torch.float64)
     for n, (begin, length) in enumerate(zip(_sums(lengths), lengths, strict=False)):
         rows = indices[n] if accepted is not None else [*indices[n]] * length
         start = indices[n][0] if accepted is None else rows[accepted[n] - 1]
         if start < 0:
             continue
-        state = pool[start].double().cpu()
+        state = pool[start].double()
         for t in range(length):
             for head in range(value_heads):
                 output[0, begin + t, head] = _step(state[head], batch, begin + t, head, normalise)
@@ -148,7 +148,7 @@ def _cumsum(inputs: Inputs, lengths: Sequence[int]) -> Call:
     expected = torch.empty(batch.g.shape, dtype=torch.float64)
     for _, _, tokens in batch.chunks():
         for t in range(tokens.start, tokens.stop):
-            expected[0, t] = batch.g[0, tokens.start : t + 1].double().cpu().sum(0)
+            expected[0, t] = batch.g[0, tokens.start : t + 1].double().sum(0)
     keywords = {
         "chunk_size": CHUNK,
         "reverse": False,
@@ -171,10 +171,10 @@ def _kkt(inputs: Inputs, lengths: Sequence[int]) -> Call:
     for _, _, tokens in batch.chunks():
         length = tokens.stop - tokens.start
         for head in range(batch.g.shape[2]):
-            key = batch.k[0, tokens, head // batch.group].double().cpu()
-            rate = batch.beta[0, tokens, head].double().cpu()
+            key = batch.k[0, tokens, head // batch.group].double()
+            rate = batch.beta[0, tokens, head].double()
             matrix = (key * rate.unsqueeze(1)) @ key.T
-            matrix *= _decay(summed[0, tokens, head].double().cpu())
+            matrix *= _decay(summed[0, tokens, head].double())
             expected[0, tokens, head, :length] = matrix.tril(-1)
     arguments = (batch.k, batch.beta, summed, batch.cu_seqlens, batch.chunk_indices, CHUNK)
     return Call(arguments, expected={"return": expected})
@@ -187,11 +187,11 @@ def _solve(inputs: Inputs, lengths: Sequence[int], value_heads: int = 3) -> Call
     for _, _, tokens in batch.chunks():
         length = tokens.stop - tokens.start
         for head in range(value_heads):
-            matrix = inputs.normal(length, length, dtype=A.dtype, scale=0.1).cpu().tril(-1)
+            matrix = inputs.normal(length, length, dtype=A.dtype, scale=0.1).tril(-1)
             A[0, tokens, head, :length] = matrix
             inverse = torch.linalg.inv(torch.eye(length, dtype=torch.float64) + matrix.double())
             expected[0, tokens, head, :length] = inverse
-    A = A.to(inputs.dtype).to(inputs.device)
+    A = A.to(inputs.dtype)
     arguments = (A, batch.cu_seqlens, batch.chunk_indices, CHUNK)
     return Call(arguments, expected={0: expected})
 
@@ -206,18 +206,18 @@ def _w_u(inputs: Inputs, lengths: Sequence[int]) -> Call:
     for _, _, tokens in batch.chunks():
         length = tokens.stop - tokens.start
         for head in range(value_heads):
-            matrix = inputs.normal(length, length, dtype=A.dtype, scale=0.1).cpu().tril()
+            matrix = inputs.normal(length, length, dtype=A.dtype, scale=0.1).tril()
             A[0, tokens, head, :length] = matrix
-            rate = batch.beta[0, tokens, head].double().cpu().unsqueeze(1)
-            growth = summed[0, tokens, head].double().cpu().exp().unsqueeze(1)
-            key = batch.k[0, tokens, head // batch.group].double().cpu()
+            rate = batch.beta[0, tokens, head].double().unsqueeze(1)
+            growth = summed[0, tokens, head].double().exp().unsqueeze(1)
+            key = batch.k[0, tokens, head // batch.group].double()
             w[0, tokens, head] = matrix.double() @ (rate * growth * key)
-            u[0, tokens, head] = matrix.double() @ (rate * batch.v[0, tokens, head].double().cpu())
+            u[0, tokens, head] = matrix.double() @ (rate * batch.v[0, tokens, head].double())
     keywords = {
         "k": batch.k,
         "v": batch.v,
         "beta": batch.beta,
-        "A": A.to(inputs.device),
+        "A": A,
         "g_cumsum": summed,
         "cu_seqlens": batch.cu_seqlens,
         "chunk_indices": batch.chunk_indices,
@@ -233,25 +233,25 @@ def _states(inputs: Inputs, lengths: Sequence[int]) -> Call:
     key_size = batch.k.shape[3]
     w = inputs.normal(1, tokens_in_all, value_heads, key_size, scale=0.1)
     initial = inputs.normal(len(lengths), value_heads, key_size, value_size)
-    final = initial.double().cpu()
+    final = initial.double()
     h = torch.empty(1, len(batch.chunk_indices), *final.shape[1:], dtype=torch.float64)
     v_new = torch.empty(batch.v.shape, dtype=torch.float64)
     for n, number, tokens in batch.chunks():
         for head in range(value_heads):
             state = final[n, head]
             h[0, number, head] = state
-            value = batch.v[0, tokens, head].double().cpu()
-            value = value - w[0, tokens, head].double().cpu() @ state
+            value = batch.v[0, tokens, head].double()
+            value = value - w[0, tokens, head].double() @ state
             v_new[0, tokens, head] = value
-            decay = summed[0, tokens, head].double().cpu()
+            decay = summed[0, tokens, head].double()
             left = (decay[-1] - decay).exp().unsqueeze(1)
-            key = batch.k[0, tokens, head // batch.group].double().cpu()
+            key = batch.k[0, tokens, head // batch.group].double()
             final[n, head] = state * decay[-1].exp() + key.T @ (value * left)
     arguments = (
         batch.k, batch.v, w, summed, initial, batch.cu_seqlens, batch.chunk_indices,
         batch.chunk_offsets, CHUNK, True, True,
     )  # fmt: skip
-    untouched = initial.double().cpu()
+    untouched = initial.double()
     return Call(
         arguments, expected={"return.0": h, "return.1": v_new, "return.2": final, 4: untouched}
     )
@@ -265,12 +265,12 @@ def _outputs(inputs: Inputs, lengths: Sequence[int]) -> Call:
     expected = torch.empty(batch.v.shape, dtype=torch.float64)
     for _, number, tokens in batch.chunks():
         for head in range(value_heads):
-            query = batch.q[0, tokens, head // batch.group].double().cpu()
-            key = batch.k[0, tokens, head // batch.group].double().cpu()
-            decay = summed[0, tokens, head].double().cpu()
+            query = batch.q[0, tokens, head // batch.group].double()
+            key = batch.k[0, tokens, head // batch.group].double()
+            decay = summed[0, tokens, head].double()
             weights = ((query @ key.T) * _decay(decay)).tril()
-            across = (query @ h[0, number, head].double().cpu()) * decay.exp().unsqueeze(1)
-            inside = weights @ batch.v[0, tokens, head].double().cpu()
+            across = (query @ h[0, number, head].double()) * decay.exp().unsqueeze(1)
+            inside = weights @ batch.v[0, tokens, head].double()
             expected[0, tokens, head] = SCALE * (across + inside)
     keywords = {
         "q": batch.q,

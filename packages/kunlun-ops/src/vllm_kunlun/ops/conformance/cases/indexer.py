@@ -32,10 +32,10 @@ def _write(inputs: Inputs, slots: list[int]) -> Call:
     if slots:
         k[0] = 0
     cache = inputs.integers(0, 255, BLOCKS, BLOCK_SIZE, WIDTH + 4, dtype=torch.uint8)
-    before = cache.cpu().clone()
+    before = cache.clone()
 
     def judge(outcome: Outcome, *, power_of_two: bool = False) -> float:
-        after, worst = outcome[1].cpu(), 0.0
+        after, worst = outcome[1], 0.0
         for slot in range(BLOCKS * BLOCK_SIZE):
             block, offset = divmod(slot, BLOCK_SIZE)
             values, scales = _split(after[block])
@@ -45,7 +45,7 @@ def _write(inputs: Inputs, slots: list[int]) -> Call:
                 bits = scales[offset].view(INT32) == old_scales[offset].view(INT32)
                 worst = max(worst, float(not (same and bits)))
                 continue
-            wide = k[slots.index(slot)].double().cpu()
+            wide = k[slots.index(slot)].double()
             scale = float(wide.abs().max()) / 127
             if power_of_two and scale:
                 scale = 2.0 ** math.ceil(math.log2(scale))
@@ -65,7 +65,7 @@ def _gather(inputs: Inputs, table: list[list[int]], lengths: list[int]) -> Call:
     keys, scales = [], []
     for blocks, length in zip(table, lengths, strict=True):
         for position in range(length):
-            block_values, block_scales = _split(cache[blocks[position // BLOCK_SIZE]].cpu())
+            block_values, block_scales = _split(cache[blocks[position // BLOCK_SIZE]])
             keys.append(block_values[position % BLOCK_SIZE])
             scales.append(block_scales[position % BLOCK_SIZE].view(1).view(torch.uint8))
     total = sum(lengths)
@@ -138,8 +138,8 @@ def _paged(inputs: Inputs, lengths: list[int], queries: int, heads: int) -> Call
     weights = inputs.normal(requests, queries, heads)
     expected = torch.full((requests, queries, reach), -torch.inf, dtype=torch.float64)
     for b, length in enumerate(lengths):
-        keys = torch.cat([pages[block, :, 0] for block in table[b].tolist()]).cpu()
-        values = _logits(q[b].cpu(), keys, scale[b].cpu(), weights[b].cpu())
+        keys = torch.cat([pages[block, :, 0] for block in table[b].tolist()])
+        values = _logits(q[b], keys, scale[b], weights[b])
         expected[b, :, :length] = values[:, :length]
     keywords = {
         "q": q,

@@ -55,11 +55,11 @@ def _awq_parts(
     inputs: Inputs, inner: int, columns: int, group: int, align: int
 ) -> tuple[dict[str, Tensor], Tensor]:
     pack = pack_fast if align else pack_normal
-    q = inputs.integers(0, 16, inner, columns).cpu()
-    z = inputs.integers(0, 16, inner // group, columns).cpu()
-    s = inputs.uniform(inner // group, columns, dtype=torch.float16).cpu() * 0.1
+    q = inputs.integers(0, 16, inner, columns)
+    z = inputs.integers(0, 16, inner // group, columns)
+    s = inputs.uniform(inner // group, columns, dtype=torch.float16) * 0.1
     parts = {"weight": pack(q), "zeros": pack(z), "scales": s}
-    return {n: v.to(inputs.device) for n, v in parts.items()}, _weight(q, z, s, group)
+    return parts, _weight(q, z, s, group)
 
 
 def _dequantise(inputs: Inputs, inner: int, columns: int, group: int, align: int) -> Call:
@@ -88,7 +88,7 @@ def _awq(inputs: Inputs, rows: int, inner: int, columns: int, group: int, align:
         "align_type": align,
         "group_size": group,
     }
-    return Call(kwargs=keywords, expected={"out": x.double().cpu() @ weight})
+    return Call(kwargs=keywords, expected={"out": x.double() @ weight})
 
 
 def _gptq(
@@ -96,9 +96,9 @@ def _gptq(
     *, ordered: bool = False,
 ) -> Call:  # fmt: skip
     top = 1 << bits
-    q = inputs.integers(0, top, inner, columns).cpu()
-    z = inputs.integers(0, top - 1, inner // group, columns).cpu()
-    s = inputs.uniform(inner // group, columns).cpu() * 0.1
+    q = inputs.integers(0, top, inner, columns)
+    z = inputs.integers(0, top - 1, inner // group, columns)
+    s = inputs.uniform(inner // group, columns) * 0.1
     x = inputs.normal(rows, inner)
     order = inputs.permutation(inner) if ordered else inputs.tensor([], torch.int32)
     weight = _weight(q, z + 1, s, group)
@@ -107,16 +107,16 @@ def _gptq(
         by_input[channel] = weight[row]
     packed_zeros = pack_fast(z) if bits == 4 else pack_sequential(z, 8)
     packed = pack_sequential(q.T, bits).T.contiguous()
-    args = (x, packed.to(x.device), packed_zeros.to(x.device), s.to(x.device), order, True, bits)
-    return Call(args, expected={"return": x.double().cpu() @ by_input})
+    args = (x, packed, packed_zeros, s, order, True, bits)
+    return Call(args, expected={"return": x.double() @ by_input})
 
 
 def _gptq_offset(inputs: Inputs) -> Call:
     """One input, q = 1, z = 0, s = 1: nothing is left."""
     x = inputs.tensor([[1.0] + [0.0] * 7], inputs.dtype)
-    words = torch.ones(1, 64, dtype=torch.int32, device=x.device)
-    zeros = torch.zeros(1, 8, dtype=torch.int32, device=x.device)
-    scales = torch.ones(1, 64, dtype=inputs.dtype, device=x.device)
+    words = torch.ones(1, 64, dtype=torch.int32)
+    zeros = torch.zeros(1, 8, dtype=torch.int32)
+    scales = torch.ones(1, 64, dtype=inputs.dtype)
     empty = inputs.tensor([], torch.int32)
     expected = torch.zeros(1, 64, dtype=torch.float64)
     return Call(

@@ -27,7 +27,7 @@ def _near(place: str | int, expected: Tensor) -> Callable[[Outcome], float]:
     """Judge int8 values: one step off is allowed where rounding of the scale decides."""
 
     def judge(outcome: Outcome) -> float:
-        came = outcome[place].cpu()
+        came = outcome[place]
         if came.shape != expected.shape or came.dtype != torch.int8:
             return float("inf")
         if came.numel() == 0:
@@ -40,7 +40,7 @@ def _near(place: str | int, expected: Tensor) -> Callable[[Outcome], float]:
 
 def _quant2d(inputs: Inputs, *shape: int) -> Call:
     x = inputs.normal(*shape)
-    wide = x.double().cpu()
+    wide = x.double()
     largest = wide.abs().amax(-1, keepdim=True)
     expected = _saturated(wide * 127 / largest)
     outputs = {
@@ -92,10 +92,10 @@ def _matmul_int8(inputs: Inputs, rows: int, inner: int, columns: int, *, bias: b
     x_max = inputs.uniform(rows, 1, dtype=torch.float32)
     w_max = inputs.uniform(columns, 1, dtype=torch.float32)
     addend = inputs.normal(columns, dtype=torch.float32) if bias else None
-    exact = (x.cpu().long() @ w.cpu().long().T).double()
-    expected = exact * (x_max.cpu().double() / 127) * (w_max.cpu().double().T / 127)
+    exact = (x.long() @ w.long().T).double()
+    expected = exact * (x_max.double() / 127) * (w_max.double().T / 127)
     if addend is not None:
-        expected += addend.cpu().double()
+        expected += addend.double()
     keywords = {
         **_matmul_keywords(x, w, inputs.empty(rows, columns), addend),
         "x_pc_max": x_max,
@@ -124,7 +124,7 @@ def _matmul_keywords(
 def _static(inputs: Inputs, rows: int, columns: int, azp: int | None) -> Call:
     x, scale = inputs.normal(rows, columns), inputs.tensor([0.0234375], torch.float32)
     zero = None if azp is None else inputs.tensor([azp], torch.int32)
-    steps = (x.double().cpu() / 0.0234375).flatten().tolist()
+    steps = (x.double() / 0.0234375).flatten().tolist()
     expected = _saturated(torch.tensor([halves_to_even(v) + (azp or 0.0) for v in steps]))
     out = inputs.empty(rows, columns, dtype=torch.int8)
     return Call((out, x, scale, zero), expected={0: expected.view(rows, columns)})
@@ -140,9 +140,9 @@ def _dynamic(inputs: Inputs, rows: int, columns: int) -> Call:
     )
 
     def judge(outcome: Outcome) -> float:
-        q, scale, azp = (outcome[i].cpu().double() for i in (0, 2, 3))
+        q, scale, azp = (outcome[i].double() for i in (0, 2, 3))
         back = (q - azp) * scale
-        off = (back - x.cpu().double()).abs() / scale
+        off = (back - x.double()).abs() / scale
         return 0.0 if rows == 0 or float(off.max()) <= 1.001 else float("inf")
 
     return Call((outputs[0], x, *outputs[1:]), judge=judge)
@@ -171,18 +171,18 @@ def _scaled_mm(
     scale_a = inputs.uniform(rows if per_row else 1, 1, dtype=torch.float32) * 0.01
     scale_b = inputs.uniform(1, columns if per_row else 1, dtype=torch.float32) * 0.01
     bias = inputs.normal(columns, dtype=torch.float32)
-    exact = a.cpu().long() @ b.cpu().long()
+    exact = a.long() @ b.long()
     extra: tuple[Tensor | None, ...] = ()
     if azp:
         zero = inputs.integers(-128, 128, rows, 1)
-        column_sums = b.cpu().long().sum(0, keepdim=True)
+        column_sums = b.long().sum(0, keepdim=True)
         if azp == "folded":
             zero = zero[:1].expand(rows, 1)
-        exact = exact - zero.cpu().long() * column_sums
+        exact = exact - zero.long() * column_sums
         adjustment = column_sums * (int(zero[0]) if azp == "folded" else 1)
-        extra = (adjustment.int().to(inputs.device), None if azp == "folded" else zero)
-    scales = scale_a.cpu().double() * scale_b.cpu().double()
-    expected = exact.double() * scales + bias.cpu().double()
+        extra = (adjustment.int(), None if azp == "folded" else zero)
+    scales = scale_a.double() * scale_b.double()
+    expected = exact.double() * scales + bias.double()
     out = inputs.empty(rows, columns)
     return Call((out, a, b, scale_a, scale_b, *extra, bias), expected={0: expected})
 

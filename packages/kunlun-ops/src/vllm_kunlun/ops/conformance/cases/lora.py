@@ -43,7 +43,7 @@ def _shrink(inputs: Inputs, function: str, segments: Segments, rest: int) -> Cal
     expected = torch.zeros(len(adapters), RANK, dtype=torch.float64)
     for token, adapter in enumerate(adapters):
         if adapter >= 0:
-            expected[token] = SCALING * lora_a[adapter].double().cpu() @ x[token].double().cpu()
+            expected[token] = SCALING * lora_a[adapter].double() @ x[token].double()
     which = _which(inputs, function, segments, rest)
     return Call((x, lora_a, *which, output, SCALING), expected={2 + len(which): expected})
 
@@ -59,10 +59,10 @@ def _expand_arguments(
     adapters = _adapter_of_each(segments, rest)
     x, lora_b = inputs.normal(len(adapters), RANK), inputs.normal(ADAPTERS, COLUMNS, RANK)
     output = inputs.normal(len(adapters), COLUMNS + ROOM)
-    expected = output.double().cpu()
+    expected = output.double()
     for token, adapter in enumerate(adapters):
         if adapter >= 0:
-            delta = lora_b[adapter].double().cpu() @ x[token].double().cpu()
+            delta = lora_b[adapter].double() @ x[token].double()
             expected[token, offset : offset + COLUMNS] += delta
     which = _which(inputs, function, segments, rest)
     return (x, lora_b, *which, output, offset), expected

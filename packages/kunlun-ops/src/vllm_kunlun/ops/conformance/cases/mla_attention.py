@@ -37,7 +37,7 @@ def _paged(inputs: Inputs, lengths: list[int], heads: int, width: int = LATENT +
     expected = torch.empty(out.shape, dtype=torch.float64)
     for b, length in enumerate(lengths):
         keys = torch.cat([cache[block, 0] for block in table[b].tolist()])[:length]
-        expected[b, 0] = _attend(q[b, 0].cpu(), keys.cpu())[0]
+        expected[b, 0] = _attend(q[b, 0], keys)[0]
     host, device = inputs.copies(lengths)
     rope = width - LATENT
     arguments = (out, q, cache, None, table, host, device, False, True, -1, LATENT, rope, SCALE)
@@ -46,20 +46,20 @@ def _paged(inputs: Inputs, lengths: list[int], heads: int, width: int = LATENT +
 
 def _choice(inputs: Inputs, queries: int, slots: int, top_k: int) -> Tensor:
     """Slots at random, some of them no row, and for the last query none at all."""
-    indices = torch.stack([inputs.permutation(slots)[:top_k].cpu() for _ in range(queries)])
+    indices = torch.stack([inputs.permutation(slots)[:top_k] for _ in range(queries)])
     indices[:, ::5], indices[:, 3::7] = -1, slots
     indices[-1] = -1
-    return indices.to(INT32).to(inputs.device)
+    return indices.to(INT32)
 
 
 def _rows(kv: Tensor, indices: Tensor) -> Tensor:
-    return kv[[slot for slot in indices.tolist() if 0 <= slot < len(kv)]].cpu()
+    return kv[[slot for slot in indices.tolist() if 0 <= slot < len(kv)]]
 
 
 def _sparse_prefill(inputs: Inputs, queries: int, heads: int, top_k: int) -> Call:
     q, kv = inputs.normal(queries, heads, LATENT + ROPE), inputs.normal(96, LATENT + ROPE)
     indices = _choice(inputs, queries, 96, top_k)
-    results = [_attend(q[i].cpu(), _rows(kv, indices[i])) for i in range(queries)]
+    results = [_attend(q[i], _rows(kv, indices[i])) for i in range(queries)]
     expected = dict(
         zip(("out", "max_logits", "lse"), map(torch.stack, zip(*results, strict=True)), strict=True)
     )
@@ -89,7 +89,7 @@ def _sparse_decode(inputs: Inputs, requests: int, queries: int, heads: int, top_
     kv = inputs.normal(96, LATENT + ROPE)
     indices = _choice(inputs, requests * queries, 96, top_k)
     results = [
-        _attend(each.cpu(), _rows(kv, chosen))
+        _attend(each, _rows(kv, chosen))
         for each, chosen in zip(q.flatten(0, 1), indices, strict=True)
     ]
     out, largest, lse = map(torch.stack, zip(*results, strict=True))

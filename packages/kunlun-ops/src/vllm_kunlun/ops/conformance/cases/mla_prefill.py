@@ -68,8 +68,8 @@ def _product(inputs: Inputs, tokens: int, heads: int, inner: int, outer: int) ->
     x = inputs.normal(tokens, heads, inner)
     weight = inputs.integers(-127, 128, heads, outer, inner, dtype=torch.int8)
     largest = inputs.uniform(heads * outer, 1, dtype=torch.float32) + 0.1
-    scale = largest.cpu().double().view(heads, outer, 1) / 127
-    expected = torch.einsum("bnk,nok->bno", x.cpu().double(), weight.cpu().double() * scale)
+    scale = largest.double().view(heads, outer, 1) / 127
+    expected = torch.einsum("bnk,nok->bno", x.double(), weight.double() * scale)
     lod = inputs.tensor([n * tokens for n in range(heads + 1)], torch.int32)
     order = inputs.tensor(list(range(heads * tokens)), torch.int32)
     arguments = (x, weight, largest, inputs.empty(tokens, heads, outer), lod, order)

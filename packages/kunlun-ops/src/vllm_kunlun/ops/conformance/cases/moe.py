@@ -8,7 +8,7 @@ import itertools
 import torch
 from torch import Tensor
 
-from vllm_kunlun.ops.conformance.case import Call, Case, Inputs
+from vllm_kunlun.ops.conformance.case import Call, Case, Inputs, Outcome
 
 __all__ = ["MOE"]
 
@@ -32,7 +32,7 @@ def _softmax(inputs: Inputs, tokens: int, experts: int, top_k: int, *, norm: boo
         inputs.empty(tokens, top_k, dtype=torch.float32),
         inputs.empty(tokens, top_k, dtype=INT32),
     )
-    scores = x.double().cpu().softmax(-1)
+    scores = x.double().softmax(-1)
     weights, ids = choose(scores, scores, top_k)
     if norm:
         weights = weights / weights.sum(-1, keepdim=True)
@@ -44,8 +44,8 @@ def _sigmoid_groups(
     inputs: Inputs, tokens: int, experts: int, top_k: int, groups: int, top_groups: int
 ) -> Call:
     x, bias = inputs.normal(tokens, experts), inputs.normal(experts)
-    scores = x.double().cpu().sigmoid()
-    biased = scores + bias.double().cpu()
+    scores = x.double().sigmoid()
+    biased = scores + bias.double()
     allowed = torch.full_like(biased, -torch.inf)
     size = experts // groups
     for t in range(tokens):
@@ -101,13 +101,13 @@ def _statistic(inputs: Inputs, tokens: int, experts: int, top_k: int) -> Call:
     counts = torch.tensor(_sorting(ids, experts)[1])
     return Call(
         (ids, statistic),
-        judge=lambda outcome: float((outcome[1].sum(0).cpu() != counts).double().mean()),
+        judge=lambda outcome: float((outcome[1].sum(0) != counts).double().mean()),
     )
 
 
 def _pre_sorted(inputs: Inputs, tokens: int, experts: int, top_k: int, *, cluster: int = 0) -> Call:
     x, ids = inputs.normal(tokens, 24), inputs.integers(0, experts, tokens, top_k)
-    position, counts, lod = _sorting(ids.cpu(), experts)
+    position, counts, lod = _sorting(ids, experts)
     statistic = torch.zeros(CLUSTERS, experts, dtype=INT32)
     statistic[cluster] = torch.tensor(counts)
     pairs = tokens * top_k
@@ -123,12 +123,12 @@ def _pre_sorted(inputs: Inputs, tokens: int, experts: int, top_k: int, *, cluste
         5: torch.tensor(counts, dtype=INT32),
         6: torch.tensor(lod, dtype=INT32),
     }
-    return Call((x, ids, statistic.to(inputs.device), *outputs), expected=expected)
+    return Call((x, ids, statistic, *outputs), expected=expected)
 
 
 def _pre_small(inputs: Inputs, tokens: int, experts: int, top_k: int) -> Call:
     x, ids = inputs.normal(tokens, 24), inputs.integers(0, experts, tokens, top_k)
-    position, _, lod = _sorting(ids.cpu(), experts)
+    position, _, lod = _sorting(ids, experts)
     expected = {
         "return.0": torch.tensor(position, dtype=INT32),
         "return.1": torch.tensor(lod, dtype=INT32),
@@ -160,7 +160,7 @@ def _fc(
 ) -> Call:  # fmt: skip
     pairs = tokens * top_k
     ids = inputs.integers(0, experts, tokens, top_k)
-    position, _, lod = _sorting(ids.cpu(), experts)
+    position, _, lod = _sorting(ids, experts)
     lod = [min(end, pairs - missing) for end in lod]
     scales = {}
     if int8:
@@ -175,16 +175,16 @@ def _fc(
             inputs.normal(pairs, width),
             inputs.normal(experts, out, width, scale=width**-0.5),
         )
-    result = _product(x.cpu(), weight.cpu(), lod)
+    result = _product(x, weight, lod)
     if int8:
         expert = [next(e for e in range(experts) if r < lod[e + 1]) for r in range(pairs)]
-        result *= scales["x_perchannel_max"].cpu().double() / 127
-        result *= scales["w_perchannel_max"].cpu().double()[expert, :, 0] / 127
+        result *= scales["x_perchannel_max"].double() / 127
+        result *= scales["w_perchannel_max"].double()[expert, :, 0] / 127
     y = inputs.tensor(3.0, inputs.dtype).expand(tokens, top_k, out).contiguous()
     result[pairs - missing :] = 3.0
 
-    def judge_half(outcome: object) -> float:
-        came = y.view(pairs, out)[:, : out // 2].double().cpu()
+    def judge_half(outcome: Outcome) -> float:
+        came = outcome["y"].view(pairs, out)[:, : out // 2].double()
         expected = _silu_up(result)
         return float((came - expected).abs().max() / expected.abs().max())
 
@@ -208,7 +208,7 @@ def _post(inputs: Inputs, tokens: int, top_k: int, width: int) -> Call:
     index = inputs.permutation(tokens * top_k).view(tokens, top_k)
     scale, dequant = (inputs.uniform(tokens, top_k, dtype=torch.float32) for _ in range(2))
     rows = x.double().view(-1, width)
-    expected = torch.zeros(tokens, width, dtype=torch.float64, device=x.device)
+    expected = torch.zeros(tokens, width, dtype=torch.float64)
     for t in range(tokens):
         for j in range(top_k):
             expected[t] += scale[t, j].double() * dequant[t, j].double() * rows[index[t, j]]
@@ -221,7 +221,7 @@ def _fused(inputs: Inputs, tokens: int, experts: int, top_k: int) -> Call:
     w13 = inputs.normal(experts, 2 * inner, width, scale=width**-0.5)
     w2 = inputs.normal(experts, width, inner, scale=inner**-0.5)
     ids = inputs.integers(0, experts, tokens, top_k)
-    position, _, lod = _sorting(ids.cpu(), experts)
+    position, _, lod = _sorting(ids, experts)
     expected = torch.zeros(tokens, top_k, width, dtype=torch.float64)
     for t in range(tokens):
         for j in range(top_k):

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from vllm_kunlun.ops.conformance.case import Call, Case, Inputs, wide
+from vllm_kunlun.ops.conformance.case import Call, Case, Inputs
 from vllm_kunlun.ops.conformance.cases.norm import rms_norm
 
 __all__ = ["ROTARY"]
@@ -23,14 +23,14 @@ def _table(inputs: Inputs, rotary_dim: int, dtype: torch.dtype | None = None) ->
     frequencies = 100.0 ** (-torch.arange(0, rotary_dim, 2).double() / rotary_dim)
     angles = torch.arange(MAX_POSITION).double().unsqueeze(1) * frequencies
     table = torch.cat([angles.cos(), angles.sin()], dim=-1)
-    return table.to(dtype or inputs.dtype).to(inputs.device)
+    return table.to(dtype or inputs.dtype)
 
 
 def _turn(heads: Tensor, angles: Tensor, is_neox: bool) -> Tensor:
     """``heads [T, H, D]`` with the angles ``[T, rot]``: cosines, then sines."""
     rotary_dim = angles.shape[-1]
-    turn = torch.complex(*wide(angles).unsqueeze(1).chunk(2, dim=-1))
-    part, rest = wide(heads).split([rotary_dim, heads.shape[-1] - rotary_dim], dim=-1)
+    turn = torch.complex(*angles.double().unsqueeze(1).chunk(2, dim=-1))
+    part, rest = heads.double().split([rotary_dim, heads.shape[-1] - rotary_dim], dim=-1)
     pairs = part.unflatten(-1, (2, -1) if is_neox else (-1, 2))
     axis = -2 if is_neox else -1
     turned = torch.complex(*pairs.unbind(axis)) * turn
@@ -98,8 +98,8 @@ def _flashinfer(
     expected = {
         "return.0": _expect(query, size, angles, is_neox),
         "return.1": _expect(key, size, angles, is_neox),
-        "query": wide(query),
-        "key": wide(key),
+        "query": query.double(),
+        "key": key.double(),
     }
     return Call((), keywords, expected)
 
@@ -128,13 +128,13 @@ def _sections(
     for frequency in range(half):
         row = positions[_axis(frequency, sections, interleaved)].long()
         for column in (frequency, half + frequency):
-            angles[:, column] = wide(table[row, column])
+            angles[:, column] = table[row, column].double()
     arguments = (query, key, positions, table, interleaved, is_neox, size, 2 * half, *sections)
     expected = {
         "return.0": _expect(query, size, angles, is_neox),
         "return.1": _expect(key, size, angles, is_neox),
-        0: wide(query),
-        1: wide(key),
+        0: query.double(),
+        1: key.double(),
     }
     return Call(arguments, expected=expected)
 
@@ -145,11 +145,11 @@ def _vit(inputs: Inputs, batch: int, length: int, rotary_dim: int, *, interleave
     freqs = torch.stack([angles.cos(), angles.sin()], dim=1)
     table = freqs.flatten(1).repeat(batch, 1)
     expected = _turn(t.flatten(0, 1), table, not interleaved).view(t.shape)
-    return Call((t, freqs), {"interleaved": interleaved}, {"return": expected, 0: wide(t)})
+    return Call((t, freqs), {"interleaved": interleaved}, {"return": expected, 0: t.double()})
 
 
 def _norm_turn(heads: Tensor, weight: Tensor, angles: Tensor) -> Tensor:
-    return _turn(rms_norm(wide(heads), weight, EPS), angles, True).flatten(1)
+    return _turn(rms_norm(heads.double(), weight, EPS), angles, True).flatten(1)
 
 
 def _fused(inputs: Inputs, tokens: int, rotary_dim: int, scale: float = 1.0) -> Call:
@@ -159,11 +159,11 @@ def _fused(inputs: Inputs, tokens: int, rotary_dim: int, scale: float = 1.0) -> 
     qkv = inputs.normal(tokens, width + 2 * kv, scale=scale)
     table, positions = _table(inputs, rotary_dim), _positions(inputs, tokens)
     weights = [inputs.normal(size), inputs.normal(size)]
-    query, key, value = wide(qkv).split([width, kv, kv], dim=-1)
+    query, key, value = qkv.double().split([width, kv, kv], dim=-1)
     angles = table[positions]
     expected = {
-        0: _norm_turn(query.view(tokens, heads, size), wide(weights[0]), angles),
-        1: _norm_turn(key.view(tokens, kv_heads, size), wide(weights[1]), angles),
+        0: _norm_turn(query.view(tokens, heads, size), weights[0].double(), angles),
+        1: _norm_turn(key.view(tokens, kv_heads, size), weights[1].double(), angles),
         2: value,
     }
     counts = (tokens, MAX_POSITION, heads, kv_heads, size, rotary_dim)
@@ -176,7 +176,7 @@ def _gated(inputs: Inputs, tokens: int, *, gate: bool, scale: float = 1.0) -> Ca
     qkv = inputs.normal(tokens, width + 2 * kv, scale=scale)
     weights = [inputs.normal(size), inputs.normal(size)]
     table, positions = _table(inputs, rotary_dim), _positions(inputs, tokens)
-    query, key, value = wide(qkv).split([width, kv, kv], dim=-1)
+    query, key, value = qkv.double().split([width, kv, kv], dim=-1)
     query = query.view(tokens, heads, width // heads)
     angles = table[positions]
     keywords = {
@@ -194,8 +194,8 @@ def _gated(inputs: Inputs, tokens: int, *, gate: bool, scale: float = 1.0) -> Ca
         "attn_output_gate": gate,
     }
     expected = {
-        "return.0": _norm_turn(query[..., :size], wide(weights[0]) + 1, angles),
-        "return.1": _norm_turn(key.view(tokens, kv_heads, size), wide(weights[1]) + 1, angles),
+        "return.0": _norm_turn(query[..., :size], weights[0].double() + 1, angles),
+        "return.1": _norm_turn(key.view(tokens, kv_heads, size), weights[1].double() + 1, angles),
         "return.2": value,
         "return.3": query[..., size:].flatten(1) if gate else torch.empty(0),
     }

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vllm_kunlun.ops.conformance.case import Call, Case, Inputs, Outcome, wide
+from vllm_kunlun.ops.conformance.case import Call, Case, Inputs, Outcome
 
 __all__ = ["SAMPLING"]
 
@@ -28,7 +28,7 @@ _BOTH = "kunlun_ops.top_k_top_p_sampling_from_probs"
 
 def _filtered(probs: Tensor, k: int | None, p: float | None) -> Tensor:
     """One row with what may not be drawn set to 0, renormalised: k first, p of what is left."""
-    left = wide(probs).clone()
+    left = probs.double().clone()
     ranking = left.argsort(descending=True).tolist()
     if k is not None:
         left[ranking[k:]] = 0.0
@@ -69,7 +69,7 @@ def _call(
         keywords["top_p"] = inputs.tensor(p, torch.float32)
 
     def check(outcome: Outcome) -> float:
-        ids = outcome["return"].cpu()
+        ids = outcome["return"]
         if ids.shape != probs.shape[:1] or ids.dtype != torch.int32:
             return 1.0
         return judge(ids.long())
@@ -146,7 +146,7 @@ def _only(
 def _greedy(inputs: Inputs, k: int | None, p: float | None) -> Call:
     """One candidate remains: the most probable."""
     probs = inputs.normal(5, 300).softmax(dim=-1)
-    best = probs.cpu().argmax(dim=-1)
+    best = probs.argmax(dim=-1)
 
     def judge(ids: Tensor) -> float:
         return float((ids != best).double().mean())

@@ -24,7 +24,7 @@ def _rounding(inputs: Inputs, weight: float) -> Call:
     """
     more = torch.zeros(1, WIDTH, dtype=torch.float64)
     more[:, ::4] = 1.0
-    x, y = (part.to(inputs.dtype).to(inputs.device) for part in (torch.full_like(more, 2048), more))
+    x, y = (part.to(inputs.dtype) for part in (torch.full_like(more, 2048), more))
     keywords = {
         "weight": inputs.tensor([weight] * WIDTH, inputs.dtype),
         "eps": 1e-6,
@@ -34,7 +34,7 @@ def _rounding(inputs: Inputs, weight: float) -> Call:
 
     def rises(wanted: bool) -> Callable[[Outcome], float]:
         def judge(outcome: Outcome) -> float:
-            row = outcome["output"][0].double().cpu()
+            row = outcome["output"][0].double()
             flat = bool((row == row[0]).all())
             high = bool((row[::4] > row[1]).all())
             return 0.0 if (high if wanted else flat) else 1.0

@@ -24,11 +24,11 @@ def constant(rows: Sequence[float], heads: int = HEADS) -> Tensor:
 
 def packed(inputs: Inputs, rows: Sequence[float], heads: int = KV_HEADS) -> Tensor:
     """``[rows, heads, SIZE]`` on the device, each row of one number."""
-    return constant(rows, heads).to(inputs.dtype).to(inputs.device).contiguous()
+    return constant(rows, heads).to(inputs.dtype).contiguous()
 
 
 def pages(inputs: Inputs, rows: Sequence[float], rest: float = 0.0) -> Tensor:
     """A cache of two pages with ``rows`` at the start of page 1, and ``rest`` everywhere else."""
     cache = torch.full((2, KV_HEADS, BLOCK_SIZE, SIZE), rest, dtype=torch.float64)
     cache[1, :, : len(rows)] = constant(rows, KV_HEADS).transpose(0, 1)
-    return cache.to(inputs.dtype).to(inputs.device)
+    return cache.to(inputs.dtype)

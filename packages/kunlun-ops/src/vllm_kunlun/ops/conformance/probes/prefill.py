@@ -111,8 +111,8 @@ def _default_alpha(inputs: Inputs) -> Call:
     keywords = _arguments(inputs, 3, values, {"is_causal": False})
     del keywords["alpha"]
     keywords["q"], keywords["k"] = inputs.normal(3, HEADS, SIZE), inputs.normal(3, KV_HEADS, SIZE)
-    query = keywords["q"].double().cpu()
-    key = keywords["k"].double().cpu().repeat_interleave(HEADS // KV_HEADS, dim=1)
+    query = keywords["q"].double()
+    key = keywords["k"].double().repeat_interleave(HEADS // KV_HEADS, dim=1)
     scores = torch.einsum("ihd,jhd->hij", query, key)
 
     def out(scale: float) -> dict[str, Tensor]:
@@ -142,7 +142,7 @@ def _slots(inputs: Inputs, dtype: torch.dtype, slots: list[int]) -> Call:
             cache = torch.zeros(2, KV_HEADS, BLOCK_SIZE, SIZE, dtype=torch.float64)
             for token, slot in enumerate(places):
                 if slot >= 0:
-                    cache[slot // BLOCK_SIZE, :, slot % BLOCK_SIZE] = source[token].double().cpu()
+                    cache[slot // BLOCK_SIZE, :, slot % BLOCK_SIZE] = source[token].double()
             result[place] = cache
         return result
 

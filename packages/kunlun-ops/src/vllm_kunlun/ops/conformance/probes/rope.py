@@ -41,7 +41,7 @@ def _call(
     otherwise: Mapping[str, Tensor],
 ) -> Call:
     """One token, one query head and one key head, both ``head``."""
-    qkv = torch.cat([head] * 3).view(1, -1).to(inputs.dtype).to(inputs.device)
+    qkv = torch.cat([head] * 3).view(1, -1).to(inputs.dtype)
     weights = inputs.tensor([weight] * SIZE, inputs.dtype)
     positions = inputs.tensor([position], torch.int64)
     if function == PLAIN:
