@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -124,8 +125,9 @@ def test_the_layer_reads_no_value_from_the_device() -> None:
     assert layer(query, key, value, bounds, torch.zeros([], device="meta")).shape == query.shape
 
 
-def test_without_the_vendors_package_vllms_arithmetic_stands_in() -> None:
-    with library.use_libraries(flash_attn=None):
+@pytest.mark.parametrize("present", [None, SimpleNamespace(flash_attn_varlen_func=None)], ids=str)
+def test_without_the_vendors_package_vllms_arithmetic_stands_in(present: Any) -> None:
+    with library.use_libraries(flash_attn=present):
         layer = MMEncoderAttention(4, 72, num_kv_heads=2)
         query, key, value = tensors(1, 20, 4, 2, 72, torch.float32)
         bounds = torch.tensor([0, 7, 20], dtype=torch.int32)
