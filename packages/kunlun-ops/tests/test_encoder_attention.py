@@ -4,14 +4,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLVisionConfig
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
+    Qwen2_5_VisionTransformerPretrainedModel,
+)
 from vllm.config import VllmConfig, set_current_vllm_config
+from vllm.distributed.parallel_state import (
+    destroy_distributed_environment,
+    destroy_model_parallel,
+    init_distributed_environment,
+    initialize_model_parallel,
+)
 from vllm.model_executor.layers.attention.mm_encoder_attention import MMEncoderAttention
+from vllm.model_executor.models.qwen2_5_vl import Qwen2_5_VisionTransformer
 
 from vllm_kunlun.ops.layers import LAYERS, register_layers
 from vllm_kunlun.ops.vendor import library
@@ -112,8 +125,9 @@ def test_the_layer_reads_no_value_from_the_device() -> None:
     assert layer(query, key, value, bounds, torch.zeros([], device="meta")).shape == query.shape
 
 
-def test_without_the_vendors_package_vllms_arithmetic_stands_in() -> None:
-    with library.use_libraries(flash_attn=None):
+@pytest.mark.parametrize("present", [None, SimpleNamespace(flash_attn_varlen_func=None)], ids=str)
+def test_without_the_vendors_package_vllms_arithmetic_stands_in(present: Any) -> None:
+    with library.use_libraries(flash_attn=present):
         layer = MMEncoderAttention(4, 72, num_kv_heads=2)
         query, key, value = tensors(1, 20, 4, 2, 72, torch.float32)
         bounds = torch.tensor([0, 7, 20], dtype=torch.int32)
@@ -145,3 +159,33 @@ def test_the_packages_functions_are_called() -> None:
     assert kind == "packed"
     assert named["max_seqlen_q"] == named["max_seqlen_k"] == 20
     assert "softmax_scale" not in named
+
+
+@pytest.fixture
+def one_rank(tmp_path: Path) -> Iterator[None]:
+    init_distributed_environment(1, 0, f"file://{tmp_path}/meeting", 0, "gloo")
+    initialize_model_parallel()
+    yield
+    destroy_model_parallel()
+    destroy_distributed_environment()
+
+
+@pytest.mark.usefixtures("one_rank")
+def test_a_vision_tower_is_that_of_transformers() -> None:
+    """Qwen2.5-VL's: windows of several sizes, then whole images; heads of 20."""
+    config = Qwen2_5_VLVisionConfig(
+        depth=3, hidden_size=80, intermediate_size=96, num_heads=4, out_hidden_size=48,
+        patch_size=14, window_size=112, fullatt_block_indexes=[1], initializer_range=0.15,
+    )  # fmt: skip
+    config._attn_implementation = "eager"
+    torch.manual_seed(0)
+    theirs = Qwen2_5_VisionTransformerPretrainedModel(config).eval()
+    ours = Qwen2_5_VisionTransformer(config, theirs.blocks[0].norm1.variance_epsilon)
+    ours.load_weights(theirs.named_parameters())
+    layers = [module for module in ours.modules() if isinstance(module, MMEncoderAttention)]
+    assert {type(layer) for layer in layers} == {LAYERS["MMEncoderAttention"]}
+    grid = [[1, 14, 22], [1, 8, 10]]
+    pixels = torch.randn(sum(t * h * w for t, h, w in grid), 3 * 2 * 14 * 14)
+    with torch.no_grad():
+        expected = theirs(pixels, torch.tensor(grid))
+        close(ours(pixels, grid), getattr(expected, "pooler_output", expected))

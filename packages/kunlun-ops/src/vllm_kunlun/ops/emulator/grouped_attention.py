@@ -63,7 +63,7 @@ class Group(NamedTuple):
         return len(self.contexts), self.query_len
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=32)  # a step has one for each chunk of the context
 def plan(query_lod: tuple[int, ...], kv_lod: tuple[int, ...]) -> tuple[Group, ...]:
     """One group per length class in queries and keys.
 

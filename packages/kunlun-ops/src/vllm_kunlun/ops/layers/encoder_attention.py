@@ -27,7 +27,8 @@ class KunlunMMEncoderAttention(MMEncoderAttention):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._has_kernel = library.has("flash_attn", "flash_attn_varlen_func")
+        names = ("flash_attn_func", "flash_attn_varlen_func")
+        self._has_kernel = all(library.has("flash_attn", name) for name in names)
         if not self._has_kernel:
             logger.warning_once(
                 "The vendor's flash_attn is missing: encoders use torch's attention, a sequence at "
@@ -46,14 +47,14 @@ class KunlunMMEncoderAttention(MMEncoderAttention):
     ) -> torch.Tensor:
         batch = query.shape[0]
         if not self._has_kernel or (cu_seqlens is not None and batch != 1):
-            # Several rows that cu_seqlens splits alike: no model of vLLM does this today.
+            # Several rows that cu_seqlens splits alike: the kernel packs one row only.
             return self.forward_native(query, key, value, cu_seqlens)
         if cu_seqlens is not None:
             cu_seqlens = cu_seqlens.to(torch.int32)
         output = encoder_attention(
-            query.reshape(batch, -1, self.num_heads, self.head_size).contiguous(),
-            key.reshape(batch, -1, self.num_kv_heads, self.head_size).contiguous(),
-            value.reshape(batch, -1, self.num_kv_heads, self.head_size).contiguous(),
+            query.reshape(batch, query.shape[1], self.num_heads, self.head_size).contiguous(),
+            key.reshape(batch, key.shape[1], self.num_kv_heads, self.head_size).contiguous(),
+            value.reshape(batch, value.shape[1], self.num_kv_heads, self.head_size).contiguous(),
             cu_seqlens,
             self._kernel_scale,
         )
