@@ -40,8 +40,8 @@ def check(names: Names = None, report: ReportFile = None, json: JsonFlag = False
     """Use this on a card, to see whether each function of the vendor computes what it should.
 
     The same cases run on whatever library is there: the vendor's on a card, the emulator elsewhere.
-    Each function runs in a process that may crash without ending the check. Exit code 1 if one
-    fails.
+    They run in a process of their own: a function that crashes or hangs is reported, and the rest
+    go on. Exit code 1 if a function fails.
     """
     _refuse_bad_target(report)
     require_ops()
