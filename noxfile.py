@@ -29,13 +29,13 @@ nox.options.stop_on_first_error = False
 nox.options.sessions = ["lint", "types", "layers", "unit", "engine", "wheels"]
 
 
-def pytest(session: nox.Session, *args: str) -> None:
-    """Run pytest as the tests expect it: no hub, two threads, quiet vLLM."""
+def pytest(session: nox.Session, *args: str, threads: int = 2) -> None:
+    """Run pytest as the tests expect it: no hub, few threads, quiet vLLM."""
     env = {
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "VLLM_NO_USAGE_STATS": "1",
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1))),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(min(threads, os.cpu_count() or 1))),
     }
     session.run("python", "-m", "pytest", *args, *session.posargs, env=env)
 
@@ -73,7 +73,9 @@ def unit(session: nox.Session, wheel: str) -> None:
 @nox.session
 def engine(session: nox.Session) -> None:
     """vLLM's engine and HTTP server on the emulated device, against HF transformers (minutes)."""
-    pytest(session, "tests", "--ignore=tests/wheels")
+    # Two engines side by side, each with one thread: tiny models wait for Python, not for sums.
+    workers = ("-n", "2", "--dist", "loadfile")
+    pytest(session, "tests", "--ignore=tests/wheels", *workers, threads=1)
 
 
 @nox.session
