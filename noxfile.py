@@ -35,7 +35,9 @@ def pytest(session: nox.Session, *args: str, threads: int = 2) -> None:
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "VLLM_NO_USAGE_STATS": "1",
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(min(threads, os.cpu_count() or 1))),
+        "OMP_NUM_THREADS": os.environ.get(
+            "OMP_NUM_THREADS", str(min(threads, os.cpu_count() or 1))
+        ),
     }
     session.run("python", "-m", "pytest", *args, *session.posargs, env=env)
 

@@ -141,11 +141,52 @@ EVEN_CONFIGURATIONS: dict[str, transformers.PretrainedConfig] = {
     ),
 }
 
+_LINEAR = {
+    **_EXPERTS,
+    "num_hidden_layers": 5,
+    "layer_types": ["linear_attention", "full_attention", *["linear_attention"] * 3],
+    "linear_conv_kernel_dim": 4,
+    "linear_key_head_dim": 24,
+    "linear_value_head_dim": 16,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 6,
+    "moe_intermediate_size": 40,
+    "shared_expert_intermediate_size": 64,
+    "num_experts": 12,
+    "num_experts_per_tok": 3,
+    "partial_rotary_factor": 0.5,
+}
+
+HYBRID_CONFIGURATIONS: dict[str, transformers.PretrainedConfig] = {
+    "qwen3-next": transformers.Qwen3NextConfig(**_LINEAR),
+    # States so large that a block of attention is several of its pages; a key head for each value.
+    "qwen3-next-long-blocks": transformers.Qwen3NextConfig(
+        **{
+            **_LINEAR,
+            "num_hidden_layers": 3,
+            "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+            "linear_conv_kernel_dim": 2,
+            "linear_key_head_dim": 64,
+            "linear_value_head_dim": 64,
+            "linear_num_key_heads": 8,
+            "linear_num_value_heads": 8,
+            "mlp_only_layers": [1],
+            # All of them, so that half precision cannot choose another one at a near tie.
+            "num_experts": 3,
+        }
+    ),
+}
+
 
 def write(name: str, folder: Path, dtype: torch.dtype = torch.float32, seed: int = 0) -> Path:
     """Save a random checkpoint of one of the configurations in ``dtype``; return its folder."""
     torch.manual_seed(seed)
-    configuration = {**CONFIGURATIONS, **MOE_CONFIGURATIONS, **EVEN_CONFIGURATIONS}[name]
+    configuration = {
+        **CONFIGURATIONS,
+        **MOE_CONFIGURATIONS,
+        **EVEN_CONFIGURATIONS,
+        **HYBRID_CONFIGURATIONS,
+    }[name]
     model = transformers.AutoModelForCausalLM.from_config(configuration)
     for key, buffer in model.named_buffers():
         if key.endswith("e_score_correction_bias"):

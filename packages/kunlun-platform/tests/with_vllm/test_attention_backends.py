@@ -36,6 +36,7 @@ def select(selected: Any = None, **changes: Any) -> str:
         {"kv_cache_dtype": "bfloat16"},
         {"block_size": None},
         {"block_size": 128},
+        {"block_size": 320},  # a hybrid model's, cut into pages of 64
         {"has_sink": True},
         {"attn_type": AttentionType.ENCODER_ONLY},
         {"head_size": 80},

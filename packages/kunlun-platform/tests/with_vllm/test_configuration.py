@@ -40,6 +40,20 @@ _LATENT = {
     "n_routed_experts": None,
 }
 
+# 4 heads of states 32 x 32 and the convolution's: 9.5 KiB in float16, as 76 tokens of attention.
+_HYBRID = {
+    **_DENSE,
+    "architectures": ["Qwen3NextForCausalLM"],
+    "model_type": "qwen3_next",
+    "head_dim": 32,
+    "layer_types": ["linear_attention", "full_attention"],
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 32,
+    "linear_value_head_dim": 32,
+    "num_experts": 4,
+}
+
 
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,6 +184,17 @@ def test_eager_is_honoured(build: Any) -> None:
 
 def test_a_latent_cache_gets_pages_of_64(build: Any) -> None:
     assert build(_LATENT).cache_config.block_size == configuration.MLA_BLOCK_SIZE == 64
+
+
+@pytest.mark.parametrize(("asked", "given"), [(None, 128), (64, 128), (192, 192), (200, 256)])
+def test_a_hybrid_models_blocks_are_whole_pages(build: Any, asked: Any, given: int) -> None:
+    """As long as a recurrent state is large, and a multiple of a page of attention."""
+    cache = build(_HYBRID, block_size=asked).cache_config
+    assert cache.block_size == given
+    token_bytes = 2 * 32 * 2  # a key and a value of one head in float16
+    assert cache.mamba_page_size_padded == given * token_bytes
+    state_bytes = 2 * (4 * 32 * 32 + 3 * (2 * 64 + 128))
+    assert state_bytes <= cache.mamba_page_size_padded
 
 
 def test_what_the_user_set_stays(build: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -119,6 +119,9 @@ def _check_cache(config: VllmConfig) -> None:
             "read the cache in the model's dtype. Use --kv-cache-dtype auto."
         )
     use_mla = model is not None and model.use_mla
+    if model is not None and model.is_hybrid and not use_mla:
+        _fit_hybrid_pages(config)
+        return
     if cache.block_size is None:
         cache.block_size = MLA_BLOCK_SIZE if use_mla else DEFAULT_BLOCK_SIZE
     if use_mla and cache.block_size != MLA_BLOCK_SIZE:
@@ -132,6 +135,28 @@ def _check_cache(config: VllmConfig) -> None:
             f"--block-size {cache.block_size} is not a page size of the vendor's attention "
             f"functions. Use one of {sizes}."
         )
+
+
+def _fit_hybrid_pages(config: VllmConfig) -> None:
+    """Round the block of a hybrid model up to whole pages of the attention functions.
+
+    vLLM has made it as long as a recurrent state is large, a multiple of 16 tokens. The runner cuts
+    it into the longest pages that fit, and attention reads long ones faster.
+    """
+    from vllm.utils.torch_utils import get_kv_cache_torch_dtype
+    from vllm.v1.kv_cache_interface import FullAttentionSpec
+
+    cache, model = config.cache_config, config.model_config
+    cache.block_size = -(-cache.block_size // DEFAULT_BLOCK_SIZE) * DEFAULT_BLOCK_SIZE
+    # Attention and recurrent layers share one pool of blocks, so their pages are equally large.
+    cache.mamba_page_size_padded = FullAttentionSpec(
+        block_size=cache.block_size,
+        num_kv_heads=model.get_num_kv_heads(config.parallel_config),
+        head_size=model.get_head_size(),
+        dtype=get_kv_cache_torch_dtype(cache.cache_dtype, model.dtype),
+    ).page_size_bytes
+    if cache.mamba_cache_mode == "align":
+        cache.mamba_block_size = cache.block_size
 
 
 def _check_scheduler(config: VllmConfig) -> None:

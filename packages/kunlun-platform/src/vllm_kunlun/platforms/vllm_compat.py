@@ -10,7 +10,17 @@ import torch
 if TYPE_CHECKING:
     from vllm.v1.attention.backend import CommonAttentionMetadata
 
-__all__ = ["host_seq_lens"]
+__all__ = ["host_block_table", "host_seq_lens"]
+
+
+def host_block_table(step: CommonAttentionMetadata) -> torch.Tensor:
+    """Block table of the step on the host, int32 ``[B, max_blocks]``.
+
+    A patch of the ledger hangs it on the device's copy. A caller with a table of its own pays one
+    copy.
+    """
+    host: torch.Tensor | None = getattr(step.block_table_tensor, "host_copy", None)
+    return step.block_table_tensor.cpu() if host is None else host
 
 
 def host_seq_lens(step: CommonAttentionMetadata) -> torch.Tensor:

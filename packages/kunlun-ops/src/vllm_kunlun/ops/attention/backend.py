@@ -53,6 +53,12 @@ class KunlunAttentionBackend(AttentionBackend):
         return [16, 32, 64, 128]
 
     @classmethod
+    def supports_block_size(cls, block_size: int | None) -> bool:
+        """Any whole number of pages: the runner cuts a hybrid model's long blocks into them."""
+        sizes = cls.get_supported_kernel_block_sizes()
+        return block_size is None or any(block_size % size == 0 for size in sizes)
+
+    @classmethod
     def get_supported_head_sizes(cls) -> list[int]:
         return SUPPORTED_HEAD_SIZES
 

@@ -39,8 +39,11 @@ def family() -> ModelFamily:
         architectures={
             "Qwen2ForCausalLM": None,
             "Qwen3ForCausalLM": "vllm_kunlun.models.qwen.qwen3:KunlunQwen3ForCausalLM",
+            "Qwen3NextForCausalLM": (
+                "vllm_kunlun.models.qwen.qwen3_next:KunlunQwen3NextForCausalLM"
+            ),
         },
         preset=_PRESET,
         status="emulated: tested against HF transformers; card: untested",
-        notes="Qwen2.5 checkpoints name Qwen2ForCausalLM. Dense models only.",
+        notes="Qwen2.5 checkpoints name Qwen2ForCausalLM. Of mixtures only Qwen3-Next.",
     )
