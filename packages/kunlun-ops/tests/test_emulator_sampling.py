@@ -165,6 +165,12 @@ ARGUMENTS = {
 }
 
 
+def test_both_refuses_k_of_int64() -> None:
+    probs, p = torch.rand(3, 20).softmax(-1), torch.full((3,), 0.8)
+    with pytest.raises(VendorContractError, match=r"'top_k'.*int32"):
+        top_k_top_p_sampling_from_probs(probs, top_k=torch.full((3,), 5), top_p=p)
+
+
 @pytest.mark.parametrize(
     ("function", "case"),
     [
