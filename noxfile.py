@@ -72,6 +72,23 @@ def unit(session: nox.Session, wheel: str) -> None:
         pytest(session, beside_vllm, "-n", "2")
 
 
+@nox.session(venv_backend="uv", python="3.10")
+def torch25(session: nox.Session) -> None:
+    """Op registration, adapter, emulator on the vendor's Python 3.10 and torch 2.5.1 (5 GB)."""
+    session.install(
+        "--no-config",  # the tree's pins name another torch
+        *("torch==2.5.1", "numpy<2.3", "numba==0.61.2", "pytest", "pytest-timeout", "hypothesis"),
+        *("-e", "packages/kunlun-platform", "-e", "packages/kunlun-ops"),
+        *("-e", "examples/my-kunlun-op"),
+    )
+    areas = ("registration", "op_declaration", "vendor", "emulator_norm", "emulator_rotary")
+    session.run(
+        *("python", "-m", "pytest", "-q"),
+        *(f"packages/kunlun-ops/tests/test_{area}.py" for area in areas),
+        "examples/my-kunlun-op/tests",
+    )
+
+
 @nox.session
 def engine(session: nox.Session) -> None:
     """vLLM's engine and HTTP server on the emulated device, against HF transformers (minutes)."""

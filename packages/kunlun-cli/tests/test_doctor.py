@@ -152,6 +152,40 @@ def test_an_optional_library_that_is_not_there_is_a_warning(run_json, only):
     assert "wheel of flash_attn" in warned["fix"]
 
 
+def vendor_checks(value):
+    return {c["name"]: (c["status"], c["detail"]) for c in value["checks"]}
+
+
+def test_vendor_wheels_are_not_used_without_a_card(run_json, only, monkeypatch):
+    only("vendor wheels")
+    real = metadata.version
+    monkeypatch.setattr(
+        metadata, "version", lambda name: "1.1.0" if name == "cocopod" else real(name)
+    )
+    code, value = run_json("doctor")
+    assert code == 0
+    found = vendor_checks(value)
+    assert found["vendor wheel cocopod"] == ("ok", "1.1.0, unused; the emulator stands in")
+    assert found["vendor wheel kunlun_ops"][1] == "not installed; the emulator stands in"
+
+
+def test_modules_that_answer_in_place_of_vendor_wheels(run_json, only, monkeypatch, tmp_path):
+    only("vendor wheels")
+    monkeypatch.setenv("VLLM_KUNLUN_VENDOR", "wheels")
+    for module in ("kunlun_ops", "xspeedgate_ops"):
+        (tmp_path / f"{module}.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    code, value = run_json("doctor")
+    assert (code, list(failed(value))) == (1, ["vendor wheel cocopod"])
+    found = vendor_checks(value)
+    status, detail = found["vendor wheel kunlun_ops"]
+    assert status == "warn"
+    assert str(tmp_path / "kunlun_ops.py") in detail
+    status, detail = found["vendor wheels off the card"]
+    assert status == "warn"
+    assert "VLLM_KUNLUN_VENDOR=wheels" in detail
+
+
 def test_a_card_that_is_asked_for_and_not_there(run_json, only, monkeypatch):
     only("device", "environment")
     monkeypatch.setenv("VLLM_KUNLUN_DEVICE", "xpu")

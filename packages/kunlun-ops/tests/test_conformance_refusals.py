@@ -207,6 +207,7 @@ VIOLATIONS: list[tuple[str, str | int, Any, str]] = [
     *((function, "top_k", change, "top_k")
       for function in (SAMPLE_K, SAMPLE_BOTH)
       for change in (lambda k: k * 0, lambda k: k + 100, Tensor.float, lambda k: k[:1])),
+    (SAMPLE_BOTH, "top_k", Tensor.long, "top_k"),
     *((function, "top_p", change, "top_p")
       for function in (SAMPLE_P, SAMPLE_BOTH)
       for change in (lambda p: p * 0, lambda p: p * 2, Tensor.double, lambda p: p[:1])),

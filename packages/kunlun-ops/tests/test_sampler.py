@@ -103,6 +103,17 @@ def test_seeded_rows_leave_the_others_random(logits: torch.Tensor) -> None:
         assert (len({each[row] for each in drawn}) == 1) == (row == 3)
 
 
+@pytest.mark.parametrize("p", [None, 0.8])
+def test_k_of_int64_goes_to_the_vendor_as_int32(p: float | None, logits: torch.Tensor) -> None:
+    """vLLM's own warm-up of the sampler passes int64."""
+    limit = None if p is None else torch.full((8,), p)
+    outcomes = []
+    for dtype in (torch.int64, torch.int32):
+        torch.manual_seed(4)
+        outcomes.append(ours._draw(logits, torch.full((8,), 5, dtype=dtype), limit).tolist())
+    assert outcomes[0] == outcomes[1]
+
+
 # -------------------------------------------------------------------------- distribution
 
 

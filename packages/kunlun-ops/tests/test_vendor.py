@@ -571,6 +571,17 @@ def test_a_card_may_lack_flash_attn(card: pytest.MonkeyPatch) -> None:
         vendor.flash_attn_func(None, None, None)
 
 
+def test_wheels_answer_without_a_card_if_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    modules = {name: types.ModuleType(name) for name in ("cocopod", "kunlun_ops", "xspeedgate_ops")}
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(library, "_libraries", None)
+    monkeypatch.setenv("VLLM_KUNLUN_DEVICE", "emulated")
+    monkeypatch.setenv("VLLM_KUNLUN_VENDOR", "wheels")
+    assert library.libraries() == (modules["kunlun_ops"], torch.ops.xspeedgate_ops)
+    assert device.detect().kind == "emulated"
+
+
 def test_a_broken_wheel_is_named(card: pytest.MonkeyPatch) -> None:
     card.setitem(sys.modules, "cocopod", types.ModuleType("cocopod"))
     card.setitem(sys.modules, "kunlun_ops", None)

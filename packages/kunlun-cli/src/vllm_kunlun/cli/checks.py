@@ -7,6 +7,7 @@ import importlib
 import logging
 from collections.abc import Callable, Iterator
 from importlib import metadata
+from importlib.util import find_spec
 from typing import Literal, NamedTuple
 
 from packaging.requirements import Requirement
@@ -134,20 +135,35 @@ def _fit(wheels: list[str]) -> Iterator[Check]:
 
 
 def _vendor_wheels() -> Iterator[Check]:
-    on_card = device.detect().kind == "xpu"
+    answer = device.vendor_wheels_answer()
     for module in VENDOR_WHEELS:
-        found = _version(module)
-        if found is not None:
-            yield Check(f"vendor wheel {module}", "ok", found)
-        elif on_card:
+        name, found, spec = f"vendor wheel {module}", _version(module), find_spec(module)
+        if not answer:
+            state = f"{found}, unused" if found else "not installed"
+            yield Check(name, "ok", f"{state}; the emulator stands in")
+        elif spec is None:
             yield Check(
-                f"vendor wheel {module}",
+                name,
                 "fail",
-                "not installed, and the card needs it",
+                "not installed, and its functions are asked for",
                 "install the vendor's wheel for this Python and torch",
             )
+        elif found is None:
+            yield Check(
+                name,
+                "warn",
+                f"{spec.origin} answers, which no installed wheel brought",
+                "take its folder off PYTHONPATH unless it is a test's fake",
+            )
         else:
-            yield Check(f"vendor wheel {module}", "ok", "not installed; the emulator stands in")
+            yield Check(name, "ok", found)
+    if answer and device.detect().kind != "xpu":
+        yield Check(
+            "vendor wheels off the card",
+            "warn",
+            "VLLM_KUNLUN_VENDOR=wheels: they answer, and not the emulator, though no card is used",
+            "unset VLLM_KUNLUN_VENDOR unless a test set it",
+        )
 
 
 def _libraries() -> Iterator[Check]:

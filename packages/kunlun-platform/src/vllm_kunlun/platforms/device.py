@@ -12,7 +12,7 @@ from typing import Literal
 from vllm_kunlun.platforms import envs
 from vllm_kunlun.platforms.errors import DeviceUnavailableError, UnsupportedError
 
-__all__ = ["VENDOR_MODULES", "Device", "detect"]
+__all__ = ["VENDOR_MODULES", "Device", "detect", "vendor_wheels_answer"]
 
 VENDOR_MODULES = ("kunlun_ops", "xspeedgate_ops")
 """The vendor's libraries without which a card cannot be used."""
@@ -80,6 +80,11 @@ def detect(requested: str | None = None, dev_root: Path = Path("/dev")) -> Devic
                 "set VLLM_KUNLUN_DEVICE=emulated to run on the host all the same.",
             )
     return Device("emulated", f"no accelerator under {dev_root}: the emulator stands in.")
+
+
+def vendor_wheels_answer() -> bool:
+    """Whether calls of the vendor's functions go to its wheels; else they go to the emulator."""
+    return envs.VLLM_KUNLUN_VENDOR == "wheels" or detect().kind == "xpu"
 
 
 def _explicit_card(cards: list[str], missing: list[str], dev_root: Path) -> Device:

@@ -115,6 +115,15 @@ TABLE: dict[str, EnvVar] = {
             choices=("auto", "xpu", "emulated"),
         ),
         _ours(
+            "VLLM_KUNLUN_VENDOR",
+            "str",
+            "auto",
+            "what answers calls of the vendor's functions; auto: its wheels on a card, the "
+            "emulator elsewhere; wheels: the modules of that name that can be imported, on any "
+            "device (tests put a recording fake there)",
+            choices=("auto", "wheels"),
+        ),
+        _ours(
             "VLLM_KUNLUN_EMULATED_MEMORY_GIB",
             "float",
             None,

@@ -40,7 +40,11 @@ class KunlunPlatform(Platform):
     device_control_env_var: str = "XPU_VISIBLE_DEVICES"
     dist_backend: str = "nccl" if _ON_CARD else "gloo"
     simple_compile_backend: str = "eager"
-    additional_env_vars: list[str] = ["XPU_VISIBLE_DEVICES", "VLLM_KUNLUN_DEVICE"]
+    additional_env_vars: list[str] = [
+        "XPU_VISIBLE_DEVICES",
+        "VLLM_KUNLUN_DEVICE",
+        "VLLM_KUNLUN_VENDOR",
+    ]
 
     @property
     def supported_dtypes(self) -> list[torch.dtype]:

@@ -63,6 +63,7 @@ def top_k_top_p_sampling_from_probs(
     name = "top_k_top_p_sampling_from_probs"
     _check_probs(name, probs)
     _check_top_p(name, top_p, probs.shape[0])
+    check_tensor(name, "top_k", top_k, (torch.int32,))
     widest = _check_top_k(name, top_k, *probs.shape)
     ranked, ids = probs.topk(widest, dim=-1)
     mass = ranked.cumsum(-1, dtype=torch.float64)

@@ -11,7 +11,8 @@ from __future__ import annotations
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Generic, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 
@@ -22,7 +23,8 @@ Plan = TypeVar("Plan")
 CAPACITY = 8
 
 
-class _Entry(NamedTuple, Generic[Plan]):
+@dataclass
+class _Entry(Generic[Plan]):
     tensors: tuple[torch.Tensor, ...]
     source: weakref.ref[torch.Tensor] | None
     plan: Plan

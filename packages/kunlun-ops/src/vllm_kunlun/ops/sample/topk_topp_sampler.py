@@ -60,6 +60,7 @@ def _draw(logits: torch.Tensor, k: torch.Tensor | None, p: torch.Tensor | None) 
     probs = logits.softmax(dim=-1, dtype=torch.float32)
     if k is None:
         return vendor.top_p_sampling_from_probs(probs, top_p=p, deterministic=True).view(-1)
+    k = k.to(torch.int32)  # vLLM's warm-up passes int64, which the vendor's functions would misread
     if p is None:
         return vendor.top_k_sampling_from_probs(probs, top_k=k, deterministic=True).view(-1)
     return vendor.top_k_top_p_sampling_from_probs(probs, top_k=k, top_p=p, deterministic=True).view(

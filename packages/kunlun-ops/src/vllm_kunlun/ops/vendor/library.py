@@ -39,14 +39,14 @@ _libraries: Libraries | None = None
 
 
 def libraries() -> Libraries:
-    """The vendor's libraries on a card, the emulator's elsewhere.
+    """The vendor's libraries on a card (or with ``VLLM_KUNLUN_VENDOR=wheels``), else the emulator.
 
     Raises:
         VendorLibraryError: a vendor wheel is there but cannot be imported.
     """
     global _libraries
     if _libraries is None:
-        _libraries = _vendor() if device.detect().kind == "xpu" else _emulated()
+        _libraries = _vendor() if device.vendor_wheels_answer() else _emulated()
     return _libraries
 
 

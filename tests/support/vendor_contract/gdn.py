@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Contract section 8: gated delta rule and its convolution."""
+
+from __future__ import annotations
+
+from .signature import (
+    ANY_FLOAT,
+    FLOAT32,
+    HALF,
+    INT32,
+    MODEL,
+    SLOTS,
+    Nothing,
+    Scalar,
+    Signature,
+    Tensor,
+)
+
+_LODS = (Tensor("cu_seqlens", SLOTS, "N+1"), Tensor("chunk_indices", SLOTS, "NT 2"))
+_CHUNK = Scalar("chunk_size", "int", values=(64,))
+_Q = Tensor("q", HALF, "1 T H K")
+_K = Tensor("k", HALF, "1 T H K")
+
+SIGNATURES = (
+    Signature(
+        "kunlun_ops.fused_gdn_gating",
+        "8",
+        positional=(
+            Tensor("A_log", FLOAT32, "HV"),
+            Tensor("a", ANY_FLOAT, "T HV"),
+            Tensor("dt_bias", FLOAT32, "HV"),
+        ),
+        returns=("Tensor",),
+    ),
+    Signature(
+        "kunlun_ops.fused_recurrent_gated_delta_rule_fwdv2",
+        "8",
+        positional=(
+            Tensor("q", MODEL, "1 T H K"),
+            Tensor("k", MODEL, "1 T H K"),
+            Tensor("v", MODEL, "1 T HV V"),
+            Tensor("g", ANY_FLOAT, "1 T HV"),
+            Tensor("beta", ANY_FLOAT, "1 T HV"),
+            Scalar("scale", "float"),
+            # The pool of states may share its pages with the convolution's.
+            Tensor("initial_state", ANY_FLOAT, "NB HV V K", write="inout", layout="stride(0)"),
+        ),
+        named=(
+            Scalar("inplace_final_state", "bool"),
+            Tensor("cu_seqlens", INT32, "N+1"),
+            Tensor("h0_indices", INT32, "N | N S1"),
+            Tensor("num_accepted_tokens", INT32, "N", or_none=True),
+            Scalar("use_qk_l2norm_in_kernel", "bool"),
+            Scalar("is_h0_transposed", "bool", values=(True,)),
+        ),
+        returns=("Tensor", "Tensor"),
+    ),
+    Signature(
+        "xspeedgate_ops.chunk_local_cumsum",
+        "8",
+        positional=(Tensor("g", ANY_FLOAT, "1 T HV"),),
+        named=(
+            Scalar("chunk_size", "int", values=(64,), default=64),
+            Scalar("reverse", "bool", values=(False,), default=False),
+            *_LODS,
+            Scalar("head_first", "bool", values=(False,), default=False),
+        ),
+        returns=("Tensor",),
+    ),
+    Signature(
+        "xspeedgate_ops.chunk_scaled_dot_kkt_fwd",
+        "8",
+        positional=(
+            _K,
+            Tensor("beta", ANY_FLOAT, "1 T HV"),
+            Tensor("g", ANY_FLOAT, "1 T HV"),
+            *_LODS,
+            _CHUNK,
+        ),
+        returns=("Tensor",),
+    ),
+    Signature(
+        "xspeedgate_ops.solve_tril_ns",
+        "8",
+        positional=(Tensor("A", ANY_FLOAT, "1 T HV 64", write="inout"), *_LODS, _CHUNK),
+    ),
+    Signature(
+        "xspeedgate_ops.recompute_w_u_fwd",
+        "8",
+        named=(
+            _K,
+            Tensor("v", HALF, "1 T HV V"),
+            Tensor("beta", ANY_FLOAT, "1 T HV"),
+            Tensor("A", ANY_FLOAT, "1 T HV 64"),
+            Tensor("g_cumsum", ANY_FLOAT, "1 T HV"),
+            *_LODS,
+            _CHUNK,
+        ),
+        returns=("Tensor", "Tensor"),
+    ),
+    Signature(
+        "xspeedgate_ops.chunk_gated_delta_rule_fwd_h",
+        "8",
+        positional=(
+            _K,
+            Tensor("u", HALF, "1 T HV V"),
+            Tensor("w", HALF, "1 T HV K"),
+            Tensor("g", ANY_FLOAT, "1 T HV"),
+            Tensor("initial_state", ANY_FLOAT, "N HV K V", or_none=True),
+            *_LODS,
+            Tensor("chunk_offsets", INT32, "N+1"),
+            _CHUNK,
+            Scalar("output_final_state", "bool"),
+            Scalar("save_new_value", "bool", values=(True,)),
+        ),
+        returns=("Tensor", "Tensor", "Tensor?"),
+    ),
+    Signature(
+        "xspeedgate_ops.chunk_fwd_o",
+        "8",
+        named=(
+            _Q,
+            _K,
+            Tensor("v", HALF, "1 T HV V"),
+            Tensor("h", ANY_FLOAT, "1 NT HV K V"),
+            Tensor("g", ANY_FLOAT, "1 T HV"),
+            Scalar("scale", "float"),
+            *_LODS,
+            _CHUNK,
+        ),
+        returns=("Tensor",),
+    ),
+    Signature(
+        "kunlun_ops.causal_conv1d_fn",
+        "8",
+        positional=(
+            Tensor("x", MODEL, "T C"),
+            Tensor("out", MODEL, "T C", write="out"),
+            Scalar("dim", "int", size="C"),
+            Scalar("cu_seqlen", "int", size="T"),
+            Tensor("weight", MODEL, "C W"),
+            Scalar("width", "int", size="W"),
+            Tensor("conv_states", MODEL, "NB SW C", write="inout", layout="stride(0)",
+                   stride_from="state_seq_stride"),
+            Scalar("num_cache_lines", "int", size="NB"),
+            Scalar("state_width", "int", size="SW"),
+            Tensor("query_start_loc_cpu", INT32, "B+1", host_copy_of="query_start_loc"),
+            Tensor("query_start_loc", INT32, "B+1"),
+            Scalar("batch_size", "int", size="B"),
+            Tensor("bias", MODEL, "C", or_none=True),
+        ),
+        named=(
+            Tensor("cache_indices_cpu", INT32, "B", host_copy_of="cache_indices_xpu"),
+            Tensor("cache_indices_xpu", INT32, "B"),
+            Tensor("has_initial_state_cpu", INT32, "B", host_copy_of="has_initial_state_xpu"),
+            Tensor("has_initial_state_xpu", INT32, "B"),
+            Scalar("act", "str", values=("SWISH",)),
+            Scalar("state_seq_stride", "int"),
+        ),
+    ),
+    Signature(
+        "kunlun_ops.causal_conv1d_update",
+        "8",
+        positional=(
+            Tensor("x", MODEL, "B 1 C"),
+            Tensor("weight", MODEL, "C W"),
+            Tensor("out", MODEL, "B 1 C", write="out"),
+            Tensor("conv_state", MODEL, "NB SW C", write="inout", layout="stride(0)",
+                   stride_from="state_seq_stride"),
+            Nothing("cache_seqlens"),
+            Tensor("bias", MODEL, "C", or_none=True),
+        ),
+        named=(
+            Tensor("conv_state_indices_cpu", INT32, "B", host_copy_of="conv_state_indices_xpu"),
+            Tensor("conv_state_indices_xpu", INT32, "B"),
+            Scalar("act", "str", values=("SWISH",)),
+            Scalar("state_seq_stride", "int"),
+            Scalar("is_ncw", "bool", values=(False,)),
+        ),
+    ),
+)  # fmt: skip

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the whole engine sends to the vendor's libraries, call by call, against the contract.
+
+A recording fake takes the place of the vendor's wheels in the engine's process; the emulator
+answers, so the tokens can be held against HF transformers as well.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from support import fake_vendor, vendor_calls
+from support.engine import engine, greedy
+from support.reference import Reference
+from vllm import LLM, SamplingParams
+
+NEW_TOKENS = 6
+
+ATTENTION = {
+    "kunlun_ops.reshape_and_cache_flash",
+    "kunlun_ops.prefill_attention on packed keys",
+    "kunlun_ops.prefill_attention on the cache",
+    "kunlun_ops.speculative_attention",
+}
+
+SAMPLING = {
+    "kunlun_ops.top_k_sampling_from_probs",
+    "kunlun_ops.top_p_sampling_from_probs",
+    "kunlun_ops.top_k_top_p_sampling_from_probs",
+}
+
+DENSE = {
+    *ATTENTION,
+    *SAMPLING,
+    "kunlun_ops.rmsnorm",
+    "kunlun_ops.add_rmsnorm",
+    "kunlun_ops.swiglu",
+}
+
+QWEN3 = DENSE | {"kunlun_ops.split_norm_rope_neox"}
+
+EXPERTS = {
+    "kunlun_ops.moe_softmax_topk_norm",
+    # few, some and many tokens
+    "xspeedgate_ops.moe_active_expert_balance",
+    "xspeedgate_ops.fused_moe",
+    "xspeedgate_ops.moe_pre_small",
+    "kunlun_ops.gen_block_statistic",
+    "kunlun_ops.moe_pre_sorted",
+    "kunlun_ops.moe_fc",
+    "kunlun_ops.moe_post",
+}
+
+
+@dataclass
+class Run:
+    """One engine under the fake: a tiny model, vLLM's options, and exactly what it must call.
+
+    ``say`` has the engine answer; HF transformers is asked too if it is plain greedy decoding in
+    float32.
+    """
+
+    checkpoint: str
+    calls: set[str]
+    options: dict[str, Any] = field(default_factory=dict)
+    dtype: torch.dtype = torch.float32
+    say: Callable[[LLM, Sequence[Sequence[int]], int], list[list[int]]] = greedy
+
+
+RUNS = {
+    "qwen3": Run("qwen3", QWEN3),
+    "compiled": Run("qwen3", QWEN3, {"enforce_eager": False}),
+    "float16": Run("qwen3", QWEN3, dtype=torch.float16),
+    "two-ranks": Run(
+        "qwen2",
+        DENSE | {"kunlun_ops.rotary_embedding", "xspeedgate_ops.get_masked_input_and_mask"},
+        {"tensor_parallel_size": 2},
+    ),
+    # Prompts of 229 tokens in steps of 160: 1280, then 552 pairs of token and expert.
+    "qwen3-moe": Run(
+        "qwen3-moe",
+        (QWEN3 | EXPERTS | {"kunlun_ops.rotary_embedding"}) - {"kunlun_ops.split_norm_rope_neox"},
+        {"max_num_batched_tokens": 160},
+    ),
+}
+
+
+@pytest.fixture
+def records(tmp_path, monkeypatch):
+    """The folder to which an engine started in this test records its calls."""
+    folder = tmp_path / "records"
+    for name, value in fake_vendor.environment(folder).items():
+        monkeypatch.setenv(name, value)
+    # A process of its own: in this one the emulator may have been chosen already.
+    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
+    path = fake_vendor.import_path()
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([*path, os.environ.get("PYTHONPATH", "")]))
+    for entry in reversed(path):
+        monkeypatch.syspath_prepend(entry)
+    return folder
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_every_call_is_within_the_contract(name, checkpoint, prompts, records):
+    run = RUNS[name]
+    folder = checkpoint(run.checkpoint, run.dtype)
+    options = {
+        "dtype": str(run.dtype).removeprefix("torch."),
+        "block_size": 16,
+        "enable_prefix_caching": True,
+        "max_num_batched_tokens": 48,  # longer prompts come in chunks
+        **run.options,
+    }
+    with engine(folder, **options) as llm:
+        answers = run.say(llm, prompts, NEW_TOKENS)
+        again = run.say(llm, prompts, NEW_TOKENS)  # now from the prefix cache
+        _sample(llm, prompts)
+    if run.say is greedy and run.dtype is torch.float32:
+        reference = Reference(folder)
+        assert answers == [reference.greedy(prompt, NEW_TOKENS) for prompt in prompts] == again
+    calls = list(vendor_calls.read(records))
+    fake_vendor.assert_within_contract(calls)
+    assert {_called(call) for call in calls} == run.calls
+
+
+def _called(call):
+    """The function, and which of its two uses where it has two."""
+    name = call["function"]
+    if name != "kunlun_ops.prefill_attention":
+        return name
+    return f"{name} on {'the cache' if 'is_prefix_cache' in call['kwargs'] else 'packed keys'}"
+
+
+def _sample(llm, prompts):
+    parameters = [
+        SamplingParams(temperature=1.0, max_tokens=2, ignore_eos=True, detokenize=False, **limits)
+        for limits in ({"top_k": 7}, {"top_p": 0.8}, {"top_k": 7, "top_p": 0.8})
+    ]
+    for each in parameters:
+        llm.generate({"prompt_token_ids": prompts[3]}, each, use_tqdm=False)
