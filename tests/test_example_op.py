@@ -66,5 +66,5 @@ def test_the_page_shows_the_code_that_is_tested():
     code = "".join(file.read_text() for file in EXAMPLE.rglob("*.py"))
     blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     assert len(blocks) == 4
-    for block in blocks:
-        assert block in code
+    for block in blocks:  # the formatter shifts code on a page to the left
+        assert "".join(block.split()) in "".join(code.split())

@@ -387,11 +387,21 @@ import torch
 from vllm_kunlun.ops.conformance import run
 from vllm_kunlun.ops.conformance.cases import CASES
 
-# The contract gives these in bfloat16 only; their cases go beyond it.
-SPARSE = {"kunlun_ops.sparse_prefill_fwd_opt", "kunlun_ops.fwd_kvcache_mla"}
+# What cases ask beyond the contract, each for an assumption: dtypes that it does not name,
+BFLOAT16, FLOAT16 = {torch.bfloat16}, {torch.float16}
+DTYPES = {
+    "kunlun_ops.sparse_prefill_fwd_opt": BFLOAT16,
+    "kunlun_ops.fwd_kvcache_mla": BFLOAT16,
+    "kunlun_ops.mla_bmm_I8": FLOAT16,
+    **{f"xspeedgate_ops.{name}": BFLOAT16 | FLOAT16
+       for name in ("chunk_scaled_dot_kkt_fwd", "recompute_w_u_fwd", "chunk_gated_delta_rule_fwd_h",
+                    "chunk_fwd_o")},
+}
+# and arguments that it has not, or has in every call.
+ARGUMENTS = {"prefill-default-alpha", "flash-attn-packed-scale"}
 for case in CASES:
     for dtype in case.dtypes:
-        if dtype is torch.bfloat16 or case.function not in SPARSE:
+        if dtype in DTYPES.get(case.function, {dtype}) and case.assumption not in ARGUMENTS:
             result = run(case, dtype)
             assert result.passed, (case.function, case.label, dtype, result.message)
 """

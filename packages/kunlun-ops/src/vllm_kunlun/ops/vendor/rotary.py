@@ -116,14 +116,14 @@ def mrotary_embedding_fwd_v0(
     )  # type: ignore[no-any-return]
 
 
-def rope_vit(t: Tensor, freqs: Tensor, *, interleaved: bool = False) -> Tensor:
+def rope_vit(t: Tensor, freqs: Tensor, interleaved: bool = False) -> Tensor:
     """Rotate ``t`` by a table of cosines and sines, one row for each place of the sequence.
 
     Shapes: t float32 ``[B, S, H, D]``; freqs float32 ``[S, 2, rot / 2]``; result as t.
     Raises: VendorContractError (emulator): an argument that the card would misread.
     Source: contract section 4.
     """
-    return function("xspeedgate_ops", "rope_vit")(t, freqs, interleaved=interleaved)  # type: ignore[no-any-return]
+    return function("xspeedgate_ops", "rope_vit")(t, freqs, interleaved)  # type: ignore[no-any-return]
 
 
 def split_norm_rope_neox(

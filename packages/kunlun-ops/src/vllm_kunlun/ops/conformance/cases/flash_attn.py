@@ -17,11 +17,12 @@ def _batch(
     inputs: Inputs, batch: int, queries: int, keys: int, heads: int, kv_heads: int, size: int,
     scale: float | None,
 ) -> Call:  # fmt: skip
+    scale = scale or size**-0.5
     q = inputs.normal(batch, queries, heads, size)
     k, v = (inputs.normal(batch, keys, kv_heads, size) for _ in range(2))
     expected = torch.zeros(q.shape, dtype=torch.float64)
     for b in range(batch):
-        expected[b] = attend(q[b], k[b], v[b], scale or size**-0.5, causal=False)[0]
+        expected[b] = attend(q[b], k[b], v[b], scale, causal=False)[0]
     return Call((q, k, v), {"softmax_scale": scale}, {"return": expected})
 
 
