@@ -17,6 +17,8 @@ ROOT = Path(__file__).parents[2]
 OWNS = {
     "kunlun_platform": "vllm_kunlun/platforms/",
     "kunlun_custom_ops": "vllm_kunlun/ops/",
+    "kunlun_mla": "vllm_kunlun/mla/",
+    "kunlun_models_deepseek": "vllm_kunlun/models/deepseek/",
     "kunlun_models_qwen": "vllm_kunlun/models/qwen/",
     "kunlun_cli": "vllm_kunlun/cli/",
     "vllm_kunlun": None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from vllm.logger import init_logger
 
-from vllm_kunlun.platforms import checkpoint, envs
+from vllm_kunlun.platforms import attention_backends, checkpoint, envs
 from vllm_kunlun.platforms.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -86,6 +86,10 @@ def _check_model(config: VllmConfig) -> None:
             "--enable-sleep-mode needs CUDA's virtual memory API, which this device has not. "
             "Leave it out; to free the device, stop the server."
         )
+    if model.use_mla:
+        # Named here, before minutes of loading; the layers look it up again.
+        sparse = hasattr(model.hf_text_config, "index_topk")
+        attention_backends.find("mla_sparse" if sparse else "mla")
     if (folder := Path(model.model)).is_dir():
         checkpoint.check_files(folder)
     # Cascade attention is a kernel of another backend; ours has no shared-prefix pass.
