@@ -199,7 +199,20 @@ EVEN_CONFIGURATIONS: dict[str, transformers.PretrainedConfig] = {
     ),
 }
 
-_ALL = {**CONFIGURATIONS, **MOE_CONFIGURATIONS, **MLA_CONFIGURATIONS, **EVEN_CONFIGURATIONS}
+SPARSE_CONFIGURATIONS: dict[str, transformers.PretrainedConfig] = {
+    # The part of DeepSeek-V3.2 that is DeepSeek-V3.
+    "deepseek-v3-sparse": transformers.DeepseekV3Config(
+        **_LATENT,
+        **_SIGMOID,
+        q_lora_rank=56,
+        rope_scaling={**_YARN, "mscale_all_dim": 1.0},
+        n_group=4,
+        topk_group=2,
+    ),
+}
+
+_ALL = {**CONFIGURATIONS, **MOE_CONFIGURATIONS, **MLA_CONFIGURATIONS, **SPARSE_CONFIGURATIONS,
+        **EVEN_CONFIGURATIONS}  # fmt: skip
 
 
 def write(name: str, folder: Path, dtype: torch.dtype = torch.float32, seed: int = 0) -> Path:
