@@ -112,3 +112,32 @@ def test_two_ranks_equal_one(model, long_prompts, expected, expert_parallel, mon
     monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
     with engine(model, tensor_parallel_size=2, enable_expert_parallel=expert_parallel) as llm:
         assert greedy(llm, long_prompts, NEW_TOKENS) == expected
+
+
+def _runner(llm):
+    return llm.llm_engine.engine_core.engine_core.model_executor.driver_worker.worker.model_runner
+
+
+def test_the_cache_holds_one_latent_row_a_token(checkpoint):
+    """576 numbers a layer, where full heads would need 4 x (192 + 128)."""
+    with engine(checkpoint("deepseek-v3")) as llm:
+        caches = _runner(llm).kv_caches
+        blocks = llm.llm_engine.vllm_config.cache_config.num_gpu_blocks
+        bytes_per_token = sum(cache.nbytes for cache in caches) / (blocks * 64)
+    assert len(caches) == 2
+    assert bytes_per_token == 2 * (512 + 64) * 4
+
+
+def test_int8_products_are_near_transformers(checkpoint, prompts, monkeypatch):
+    """Decode multiplies by rounded weights: close, and not the same."""
+    monkeypatch.setenv("VLLM_KUNLUN_ENABLE_INT8_BMM", "1")
+    folder = checkpoint("deepseek-v3")
+    reference = Reference(folder)
+    with engine(folder) as llm:
+        answers = greedy_with_logprobs(llm, prompts, NEW_TOKENS)
+    error = 0.0
+    for prompt, (tokens, logprobs) in zip(prompts, answers, strict=True):
+        _, expected = reference.judge(prompt, tokens)
+        error = max(error, float((torch.tensor(logprobs) - expected).abs().max()))
+    print(f"largest log-probability difference with int8 products: {error:.4f}")
+    assert 10 * LOGPROB_TOLERANCE < error < 0.3
