@@ -95,12 +95,14 @@ def test_chunked_prefill_in_tiles_equals_a_whole_prefill(
         assert greedy(llm, sparse_prompts, NEW_TOKENS) == expected
 
 
-def test_preempted_requests_end_the_same(model, sparse_prompts, expected):
-    with engine(model, num_gpu_blocks_override=9, disable_log_stats=False) as llm:
-        assert greedy(llm, sparse_prompts, NEW_TOKENS) == expected
+def test_preempted_requests_end_the_same(model, crowd):
+    reference = sparse.SparseReference(model)
+    with engine(model, num_gpu_blocks_override=10, disable_log_stats=False) as llm:
+        answers = greedy(llm, crowd, NEW_TOKENS)
         preemptions = next(
             metric.value for metric in llm.get_metrics() if metric.name == "vllm:num_preemptions"
         )
+    assert answers == [reference.greedy(prompt, NEW_TOKENS) for prompt in crowd]
     assert preemptions > 0
 
 
