@@ -40,10 +40,6 @@ class Int8Projections:
         self._latent = _quantise(w_uk.transpose(1, 2))  # int8 [H, L, P]
         self._values = _quantise(w_uv.transpose(1, 2))  # int8 [H, V, L]
 
-    @property
-    def num_bytes(self) -> int:
-        return sum(part.nbytes for pair in (self._latent, self._values) for part in pair)
-
     def to_latent(self, query: torch.Tensor, out: torch.Tensor) -> None:
         """``out [T, H, L] = query [T, H, P] W_UK``."""
         _multiply(query, self._latent, out)
