@@ -19,6 +19,8 @@ ROOT = Path(__file__).parent
 MEMBERS = (
     "packages/kunlun-platform",
     "packages/kunlun-ops",
+    "packages/kunlun-mla",
+    "packages/kunlun-models/deepseek",
     "packages/kunlun-models/qwen",
     "packages/kunlun-cli",
 )
@@ -57,7 +59,7 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def layers(session: nox.Session) -> None:
-    """Layers: platform < ops < model families and command; vendor libraries in one place."""
+    """Layers: platform < ops < MLA < models, command; vendor libraries in one place."""
     session.run("lint-imports")
 
 

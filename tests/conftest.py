@@ -43,3 +43,12 @@ def prompts() -> list[list[int]]:
     return [
         torch.randint(3, VOCABULARY, (length,), generator=generator).tolist() for length in lengths
     ]
+
+
+@pytest.fixture(scope="session")
+def crowd() -> list[list[int]]:
+    """Eight prompts that fill most of a page of 64: each needs a second one soon."""
+    from support.checkpoints import VOCABULARY
+
+    generator = torch.Generator().manual_seed(17)
+    return torch.randint(3, VOCABULARY, (8, 58), generator=generator).tolist()

@@ -134,6 +134,64 @@ MOE_CONFIGURATIONS: dict[str, transformers.PretrainedConfig] = {
     ),
 }
 
+_LATENT = {
+    **_COMMON,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "kv_lora_rank": 48,
+    "qk_nope_head_dim": 24,
+    "qk_rope_head_dim": 16,
+    "v_head_dim": 32,
+    "moe_intermediate_size": 40,
+    "n_shared_experts": 2,
+    "n_routed_experts": 16,
+    "num_experts_per_tok": 4,
+    "first_k_dense_replace": 1,
+    "routed_scaling_factor": 1.7,
+}
+_YARN = {
+    "rope_type": "yarn",
+    "factor": 8.0,
+    "original_max_position_embeddings": 64,
+    "beta_fast": 32.0,
+    "beta_slow": 1.0,
+    "mscale": 1.0,
+}
+_SIGMOID = {"scoring_func": "sigmoid", "topk_method": "noaux_tc", "norm_topk_prob": True}
+
+MLA_CONFIGURATIONS: dict[str, transformers.PretrainedConfig] = {
+    # mscale_all_dim is 0 because HF's V2, unlike its V3, leaves it out of the softmax scale.
+    "deepseek-v2": transformers.DeepseekV2Config(
+        **_LATENT,
+        q_lora_rank=56,
+        rope_scaling={**_YARN, "mscale_all_dim": 0.0},
+        topk_method="group_limited_greedy",
+        n_group=4,
+        topk_group=2,
+    ),
+    "deepseek-v2-lite": transformers.DeepseekV2Config(
+        **_LATENT, q_lora_rank=None, topk_method="greedy", n_group=1, topk_group=1
+    ),
+    "deepseek-v3": transformers.DeepseekV3Config(  # heads as wide as the real model's
+        **{
+            **_LATENT,
+            "num_hidden_layers": 2,
+            "kv_lora_rank": 512,
+            "qk_nope_head_dim": 128,
+            "qk_rope_head_dim": 64,
+            "v_head_dim": 128,
+        },
+        **_SIGMOID,
+        q_lora_rank=56,
+        rope_scaling={**_YARN, "mscale_all_dim": 1.0},
+        n_group=4,
+        topk_group=2,
+    ),
+    "deepseek-v3-plain": transformers.DeepseekV3Config(  # values as wide as keys
+        **{**_LATENT, "v_head_dim": 40}, **_SIGMOID, q_lora_rank=None, n_group=1, topk_group=1
+    ),
+}
+
 EVEN_CONFIGURATIONS: dict[str, transformers.PretrainedConfig] = {
     # Heads for two ranks, and adapters on embedding and output projection.
     "llama-even": transformers.LlamaConfig(
@@ -177,16 +235,26 @@ HYBRID_CONFIGURATIONS: dict[str, transformers.PretrainedConfig] = {
     ),
 }
 
+SPARSE_CONFIGURATIONS: dict[str, transformers.PretrainedConfig] = {
+    # The part of DeepSeek-V3.2 that is DeepSeek-V3.
+    "deepseek-v3-sparse": transformers.DeepseekV3Config(
+        **_LATENT,
+        **_SIGMOID,
+        q_lora_rank=56,
+        rope_scaling={**_YARN, "mscale_all_dim": 1.0},
+        n_group=4,
+        topk_group=2,
+    ),
+}
+
+_ALL = {**CONFIGURATIONS, **MOE_CONFIGURATIONS, **MLA_CONFIGURATIONS, **SPARSE_CONFIGURATIONS,
+        **EVEN_CONFIGURATIONS, **HYBRID_CONFIGURATIONS}  # fmt: skip
+
 
 def write(name: str, folder: Path, dtype: torch.dtype = torch.float32, seed: int = 0) -> Path:
     """Save a random checkpoint of one of the configurations in ``dtype``; return its folder."""
     torch.manual_seed(seed)
-    configuration = {
-        **CONFIGURATIONS,
-        **MOE_CONFIGURATIONS,
-        **EVEN_CONFIGURATIONS,
-        **HYBRID_CONFIGURATIONS,
-    }[name]
+    configuration = _ALL[name]
     model = transformers.AutoModelForCausalLM.from_config(configuration)
     for key, buffer in model.named_buffers():
         if key.endswith("e_score_correction_bias"):

@@ -11,12 +11,16 @@ from email.parser import Parser
 from pathlib import Path
 
 import pytest
+import torch
+import transformers
 
 ROOT = Path(__file__).parents[2]
 
 OWNS = {
     "kunlun_platform": "vllm_kunlun/platforms/",
     "kunlun_custom_ops": "vllm_kunlun/ops/",
+    "kunlun_mla": "vllm_kunlun/mla/",
+    "kunlun_models_deepseek": "vllm_kunlun/models/deepseek/",
     "kunlun_models_qwen": "vllm_kunlun/models/qwen/",
     "kunlun_cli": "vllm_kunlun/cli/",
     "vllm_kunlun": None,
@@ -91,18 +95,54 @@ def resolve(dist: Path, tmp_path: Path, extra: str) -> set[str]:
     return {line.partition("==")[0] for line in done.stdout.splitlines() if "==" in line}
 
 
-OURS = {"kunlun-platform", "kunlun-custom-ops", "kunlun-models-qwen", "kunlun-cli", "vllm-kunlun"}
+EVERY = set(OWNS) - {"vllm_kunlun"}
+NEEDED = {"kunlun_platform", "kunlun_custom_ops", "kunlun_cli"}
+EXTRAS = {
+    "all": EVERY,
+    "xpu": EVERY,
+    "deepseek": NEEDED | {"kunlun_mla", "kunlun_models_deepseek"},
+    "qwen": NEEDED | {"kunlun_models_qwen"},
+}
 
 
-@pytest.mark.parametrize(("extra", "brings_vllm"), [("all", True), ("xpu", False), ("qwen", False)])
-def test_extras_resolve(dist, tmp_path, extra, brings_vllm):
-    names = resolve(dist, tmp_path, extra)
-    assert names >= OURS
-    assert ("vllm" in names, "torch" in names) == (brings_vllm, brings_vllm)
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_extras_resolve(dist, tmp_path, extra):
+    """Each extra brings its wheels and no other family's; only [all] brings vLLM."""
+    names = {name.replace("-", "_") for name in resolve(dist, tmp_path, extra)}
+    assert names & EVERY == EXTRAS[extra]
+    assert "vllm_kunlun" in names
+    assert ("vllm" in names, "torch" in names) == (extra == "all", extra == "all")
+
+
+_TINY = {
+    "vocab_size": 320, "hidden_size": 192, "intermediate_size": 160, "num_hidden_layers": 2,
+    "num_attention_heads": 6, "initializer_range": 0.15, "max_position_embeddings": 256,
+    "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
+}  # fmt: skip
+FAMILIES = {
+    "qwen": (
+        {"kunlun-platform", "kunlun-custom-ops", "kunlun-models-qwen"},
+        lambda: transformers.Qwen2Config(**_TINY, num_key_value_heads=2),
+    ),
+    "deepseek": (
+        {"kunlun-platform", "kunlun-custom-ops", "kunlun-mla", "kunlun-models-deepseek"},
+        lambda: transformers.DeepseekV2Config(
+            **_TINY, num_key_value_heads=6, kv_lora_rank=48, q_lora_rank=56, qk_nope_head_dim=24,
+            qk_rope_head_dim=16, v_head_dim=32, moe_intermediate_size=40, n_routed_experts=8,
+            num_experts_per_tok=2, first_k_dense_replace=1, n_group=1, topk_group=1,
+        ),
+    ),
+}  # fmt: skip
+"""Family -> the wheels that it brings, and a tiny model of it."""
+
+
+@pytest.fixture(scope="session", params=FAMILIES)
+def family(request) -> str:
+    return request.param
 
 
 @pytest.fixture(scope="session")
-def clean_python(dist, tmp_path_factory) -> Path:
+def clean_python(dist, family, tmp_path_factory) -> Path:
     """Python of a new environment with the family wheel, what it needs, and vLLM; not the tree.
 
     The install runs in the tree's root so that uv applies the pins and exclusions written there.
@@ -111,26 +151,19 @@ def clean_python(dist, tmp_path_factory) -> Path:
     uv("venv", "--python", sys.executable, folder)
     python = folder / "bin" / "python"
     uv("pip", "install", "--python", python, "--find-links", dist, "--no-sources",
-       "kunlun-models-qwen", "vllm==0.15.1")  # fmt: skip
+       f"kunlun-models-{family}", "vllm==0.15.1")  # fmt: skip
     return python
 
 
-def test_one_family_alone_runs_the_engine(clean_python, tmp_path):
-    import torch
-    import transformers
-
+def test_one_family_alone_runs_the_engine(clean_python, family, tmp_path):
+    brought, configuration = FAMILIES[family]
     listed = json.loads(uv("pip", "list", "--python", clean_python, "--format", "json").stdout)
     ours = {d["name"]: d for d in listed if d["name"].startswith(("kunlun", "vllm-kunlun"))}
-    assert set(ours) == {"kunlun-platform", "kunlun-custom-ops", "kunlun-models-qwen"}
+    assert set(ours) == brought
     assert not any("editable_project_location" in d for d in ours.values())
 
     torch.manual_seed(0)
-    configuration = transformers.Qwen2Config(
-        vocab_size=320, hidden_size=192, intermediate_size=160, num_hidden_layers=2,
-        num_attention_heads=6, num_key_value_heads=2, initializer_range=0.15,
-        max_position_embeddings=256, bos_token_id=1, eos_token_id=2, pad_token_id=0,
-    )  # fmt: skip
-    model = transformers.Qwen2ForCausalLM(configuration).eval()
+    model = transformers.AutoModelForCausalLM.from_config(configuration()).eval()
     checkpoint = tmp_path / "model"
     model.save_pretrained(checkpoint)
     made = model.generate(torch.tensor([[5, 6, 7]]), max_new_tokens=8, do_sample=False)

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-from vllm.config import CompilationMode, CUDAGraphMode
+from vllm.config import CompilationConfig, CompilationMode, CUDAGraphMode
 from vllm.engine.arg_utils import EngineArgs
 
-from vllm_kunlun.platforms import configuration, envs
+from vllm_kunlun.platforms import attention_backends, configuration, envs
 from vllm_kunlun.platforms.errors import UnsupportedError
 
 _DENSE = {
@@ -249,6 +249,28 @@ def test_pieces_that_were_asked_for_are_kept(build: Any) -> None:
     assert config.compilation_config.splitting_ops == pieces
 
 
+def test_the_manuals_names_of_pieces_are_read(build: Any) -> None:
+    names = ["vllm.unified_attention", "vllm.sparse_attn_indexer_vllm_kunlun"]
+    config = build(compilation_config={"splitting_ops": names})
+    assert config.compilation_config.splitting_ops == [
+        "vllm::unified_attention",
+        configuration.INDEXER_OP,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("model", "kind"),
+    [(_LATENT, "mla"), ({**_LATENT, "index_topk": 64}, "mla_sparse")],
+    ids=["mla", "mla_sparse"],
+)
+def test_latent_attention_without_its_wheel_names_it(
+    build: Any, model: dict[str, Any], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention_backends, "entry_points", lambda **_: [])
+    with pytest.raises(Exception, match=f"'{kind}'.*pip install kunlun-mla"):
+        build(model)
+
+
 # -------------------------------------------------------------------------------- a card
 
 
@@ -261,6 +283,13 @@ def on_card(config: Any) -> Any:
 
 def test_a_card_is_driven_by_vllms_worker(build: Any) -> None:
     assert on_card(build()).parallel_config.worker_cls == "vllm.v1.worker.gpu_worker.Worker"
+
+
+def test_a_card_splits_its_graphs_at_vllms_attention_and_at_the_indexer(build: Any) -> None:
+    config = build()
+    config.compilation_config.splitting_ops = None  # as the user left it
+    names = on_card(config).compilation_config.splitting_ops
+    assert {*CompilationConfig._attention_ops, configuration.INDEXER_OP} <= set(names)
 
 
 @pytest.mark.parametrize(

@@ -76,9 +76,11 @@ def select(selected: AttentionBackendEnum | None, wanted: AttentionSelectorConfi
             "No option changes a model's head size; run this model on another platform."
         )
     if wanted.block_size is not None and not backend.supports_block_size(wanted.block_size):
+        *others, last = map(str, backend.get_supported_kernel_block_sizes())
+        sizes = f"{', '.join(others)} or {last}" if others else last
         raise UnsupportedError(
             f"block_size={wanted.block_size} is not served by the {kind} attention backend. "
-            "Use --block-size 16, 32, 64 or 128."
+            f"Use --block-size {sizes}."
         )
     if not backend.supports_attn_type(wanted.attn_type):
         raise UnsupportedError(

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vllm.logger import init_logger
 
-from vllm_kunlun.platforms import checkpoint, envs
+from vllm_kunlun.platforms import attention_backends, checkpoint, envs
 from vllm_kunlun.platforms.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ MAX_DECODE_BATCH = 1023
 WORKER_ON_CARD = "vllm.v1.worker.gpu_worker.Worker"
 WORKER_EMULATED = "vllm_kunlun.platforms.worker.KunlunWorker"
 COMPILER = "vllm_kunlun.platforms.compiler.KunlunCompiler"
+
+INDEXER_OP = "vllm::sparse_attn_indexer_vllm_kunlun"
+"""The sparse indexer (kunlun-mla), which no graph may hold: it reads host metadata of the step."""
 
 _NO_FP8 = {
     "fp8",
@@ -86,6 +90,10 @@ def _check_model(config: VllmConfig) -> None:
             "--enable-sleep-mode needs CUDA's virtual memory API, which this device has not. "
             "Leave it out; to free the device, stop the server."
         )
+    if model.use_mla:
+        # Named here, before minutes of loading; the layers look it up again.
+        sparse = hasattr(model.hf_text_config, "index_topk")
+        attention_backends.find("mla_sparse" if sparse else "mla")
     if (folder := Path(model.model)).is_dir():
         checkpoint.check_files(folder)
     # Cascade attention is a kernel of another backend; ours has no shared-prefix pass.
@@ -207,8 +215,20 @@ def _update_compilation(compilation: CompilationConfig, *, on_card: bool) -> Non
                  "fuse_allreduce_rms", "enable_qk_norm_rope_fusion", "enable_sp"):  # fmt: skip
         setattr(passes, name, False)
     mode = compilation.cudagraph_mode
-    if not on_card and compilation.splitting_ops is None:
+    if compilation.splitting_ops is not None:
+        # The manual writes vllm.op; vLLM compares with vllm::op, and would not split there.
+        compilation.splitting_ops = [
+            re.sub(r"^vllm\.", "vllm::", name) for name in compilation.splitting_ops
+        ]
+    elif not on_card:
         compilation.splitting_ops = []
+    elif own:
+        # vLLM's own list, made here because it takes no further name.
+        compilation.splitting_ops = [
+            *compilation._attention_ops,
+            "vllm::unified_kv_cache_update",
+            INDEXER_OP,
+        ]
     if not on_card or mode is None:
         compilation.cudagraph_mode = CUDAGraphMode.NONE
         compilation.cudagraph_capture_sizes = []

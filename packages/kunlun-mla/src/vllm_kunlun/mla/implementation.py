@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the dense and the sparse MLA layer share: checks, and weights for the absorbed products."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from vllm.model_executor.layers.attention.mla_attention import MLACommonBaseImpl
+from vllm.v1.attention.backend import AttentionMetadata, AttentionType
+
+from vllm_kunlun.mla.projections import FloatProjections, Int8Projections
+from vllm_kunlun.platforms import envs
+from vllm_kunlun.platforms.errors import UnsupportedError
+
+__all__ = ["KunlunMLAImpl", "refuse_output_scale"]
+
+
+class KunlunMLAImpl(MLACommonBaseImpl[AttentionMetadata]):
+    """One MLA layer. Every size and the softmax scale come from the model.
+
+    Terms: ``L = kv_lora_rank``, ``R = qk_rope_head_dim``, ``P = qk_nope_head_dim``,
+    ``V = v_head_dim``; a row of the cache is ``[latent L | rope R]``.
+    """
+
+    def __init__(self, *args: Any, **keywords: Any) -> None:
+        super().__init__(*args, **keywords)
+        for option in ("alibi_slopes", "sliding_window", "logits_soft_cap"):
+            if keywords.get(option):
+                raise UnsupportedError(
+                    f"this model's latent attention asks for {option}, which no MLA function of "
+                    "the vendor has. No option turns it off; run the model on another platform."
+                )
+        if keywords.get("attn_type", AttentionType.DECODER) != AttentionType.DECODER:
+            raise UnsupportedError("latent attention is implemented for decoders only.")
+        self.projections: FloatProjections | Int8Projections
+
+    def process_weights_after_loading(self, act_dtype: torch.dtype) -> None:
+        """Split ``kv_b_proj`` into the weights of the absorbed products.
+
+        Of a plain layer they are views. With ``VLLM_KUNLUN_ENABLE_INT8_BMM`` they are int8 copies.
+        """
+        super().process_weights_after_loading(act_dtype)
+        kind = Int8Projections if envs.VLLM_KUNLUN_ENABLE_INT8_BMM else FloatProjections
+        self.projections = kind(self.W_UK_T, self.W_UV)
+        self.unit_scale = torch.ones((), dtype=torch.float32, device=self.W_UV.device)
+        del self.W_UK_T, self.W_UV
+
+    def absorbed(self, query: torch.Tensor) -> torch.Tensor:
+        """Queries that latent rows are compared with: ``[T, H, P + R]`` -> ``[T, H, L + R]``."""
+        tokens, heads, _ = query.shape
+        result = query.new_empty(tokens, heads, self.kv_lora_rank + self.qk_rope_head_dim)
+        self.projections.to_latent(
+            query[..., : self.qk_nope_head_dim], result[..., : self.kv_lora_rank]
+        )
+        result[..., self.kv_lora_rank :] = query[..., self.qk_nope_head_dim :]
+        return result
+
+    def write_values(self, latent: torch.Tensor, output: torch.Tensor) -> None:
+        """``latent [T, H, L]`` multiplied up into ``output [T, H V]``."""
+        self.projections.to_values(latent, output.view(-1, self.num_heads, self.v_head_dim))
+
+
+def refuse_output_scale(*scales: torch.Tensor | None) -> None:
+    """No attention function of the vendor writes a quantised output."""
+    if any(scale is not None for scale in scales):
+        raise UnsupportedError("attention with a quantised output is not implemented.")

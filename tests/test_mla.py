@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Latent attention through the engine against HF transformers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from support.checkpoints import MLA_CONFIGURATIONS, VOCABULARY
+from support.engine import engine, greedy, greedy_with_logprobs
+from support.reference import Reference
+from vllm import SamplingParams
+
+from vllm_kunlun.mla import metadata as mla_metadata
+from vllm_kunlun.mla.metadata import FlashMLAMetadataBuilder
+
+NEW_TOKENS = 12
+LOGPROB_TOLERANCE = 3e-4
+
+
+@pytest.fixture(scope="module")
+def long_prompts(prompts) -> list[list[int]]:
+    """Prompts of up to 230 tokens, with contexts of several pages."""
+    generator = torch.Generator().manual_seed(11)
+    lengths = [230, 64, 129, 200]
+    return [
+        *prompts[:3],
+        *(torch.randint(3, VOCABULARY, (n,), generator=generator).tolist() for n in lengths),
+    ]
+
+
+@pytest.fixture(scope="module", params=["deepseek-v2", "deepseek-v3"])
+def model(request, checkpoint):
+    return checkpoint(request.param)
+
+
+@pytest.fixture(scope="module")
+def expected(model, long_prompts):
+    reference = Reference(model)
+    return [reference.greedy(prompt, NEW_TOKENS) for prompt in long_prompts]
+
+
+@pytest.mark.parametrize("name", MLA_CONFIGURATIONS)
+def test_tokens_and_logprobs_equal_transformers(name, checkpoint, prompts):
+    """With and without q_lora_rank, yarn and plain rope, softmax and sigmoid routing."""
+    folder = checkpoint(name)
+    reference = Reference(folder)
+    with engine(folder) as llm:
+        answers = greedy_with_logprobs(llm, prompts, NEW_TOKENS)
+    for prompt, (tokens, logprobs) in zip(prompts, answers, strict=True):
+        greedy_tokens, expected = reference.judge(prompt, tokens)
+        assert tokens == greedy_tokens
+        torch.testing.assert_close(torch.tensor(logprobs), expected, atol=LOGPROB_TOLERANCE, rtol=0)
+
+
+def test_one_at_a_time_equals_a_batch(model, long_prompts, expected):
+    with engine(model) as llm:
+        assert [greedy(llm, [prompt], NEW_TOKENS)[0] for prompt in long_prompts] == expected
+        assert greedy(llm, long_prompts, NEW_TOKENS) == expected
+
+
+def test_prefix_cache_hits_change_nothing(model, long_prompts, expected):
+    with engine(model, enable_prefix_caching=True) as llm:
+        assert greedy(llm, long_prompts, NEW_TOKENS) == expected
+        again = llm.generate(
+            [{"prompt_token_ids": prompt} for prompt in long_prompts],
+            SamplingParams(temperature=0, max_tokens=NEW_TOKENS, ignore_eos=True, detokenize=False),
+            use_tqdm=False,
+        )
+    assert [list(output.outputs[0].token_ids) for output in again] == expected
+    assert sum(output.num_cached_tokens for output in again) > 0
+
+
+def test_several_chunks_of_context_equal_a_whole_prefill(
+    model, long_prompts, expected, monkeypatch
+):
+    """Prompts in pieces of 48 tokens, their context read 64 tokens at a time."""
+    read: list[int] = []
+    monkeypatch.setattr(mla_metadata, "context_capacity_tokens", lambda config: 64)
+    original = FlashMLAMetadataBuilder._context
+
+    def counted(builder, part):
+        chunks = original(builder, part)
+        read.append(len(chunks))
+        return chunks
+
+    monkeypatch.setattr(FlashMLAMetadataBuilder, "_context", counted)
+    with engine(
+        model, enable_chunked_prefill=True, max_num_batched_tokens=48, enable_prefix_caching=False
+    ) as llm:
+        assert greedy(llm, long_prompts, NEW_TOKENS) == expected
+    assert max(read) >= 3
+
+
+def test_preempted_requests_end_the_same(model, crowd):
+    # A page for each request and one to spare: some are thrown out and start again.
+    reference = Reference(model)
+    with engine(model, num_gpu_blocks_override=10, disable_log_stats=False) as llm:
+        answers = greedy(llm, crowd, NEW_TOKENS)
+        preemptions = next(
+            metric.value for metric in llm.get_metrics() if metric.name == "vllm:num_preemptions"
+        )
+    assert answers == [reference.greedy(prompt, NEW_TOKENS) for prompt in crowd]
+    assert preemptions > 0
+
+
+def test_compiled_equals_eager(model, long_prompts, expected):
+    with engine(model, enforce_eager=False) as llm:
+        assert llm.llm_engine.vllm_config.compilation_config.mode.name == "VLLM_COMPILE"
+        assert greedy(llm, long_prompts, NEW_TOKENS) == expected
+
+
+@pytest.mark.parametrize("expert_parallel", [False, True], ids=["tp2", "ep2"])
+def test_two_ranks_equal_one(model, long_prompts, expected, expert_parallel, monkeypatch):
+    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
+    with engine(model, tensor_parallel_size=2, enable_expert_parallel=expert_parallel) as llm:
+        assert greedy(llm, long_prompts, NEW_TOKENS) == expected
+
+
+def _runner(llm):
+    return llm.llm_engine.engine_core.engine_core.model_executor.driver_worker.worker.model_runner
+
+
+def test_the_cache_holds_one_latent_row_a_token(checkpoint):
+    """576 numbers a layer, where full heads would need 4 x (192 + 128)."""
+    with engine(checkpoint("deepseek-v3")) as llm:
+        caches = _runner(llm).kv_caches
+        blocks = llm.llm_engine.vllm_config.cache_config.num_gpu_blocks
+        bytes_per_token = sum(cache.nbytes for cache in caches) / (blocks * 64)
+    assert len(caches) == 2
+    assert bytes_per_token == 2 * (512 + 64) * 4
+
+
+def test_int8_products_are_near_transformers(checkpoint, prompts, monkeypatch):
+    """Decode multiplies by rounded weights: close, and not the same."""
+    monkeypatch.setenv("VLLM_KUNLUN_ENABLE_INT8_BMM", "1")
+    folder = checkpoint("deepseek-v3")
+    reference = Reference(folder)
+    with engine(folder) as llm:
+        answers = greedy_with_logprobs(llm, prompts, NEW_TOKENS)
+    error = 0.0
+    for prompt, (tokens, logprobs) in zip(prompts, answers, strict=True):
+        _, expected = reference.judge(prompt, tokens)
+        error = max(error, float((torch.tensor(logprobs) - expected).abs().max()))
+    print(f"largest log-probability difference with int8 products: {error:.4f}")
+    assert 10 * LOGPROB_TOLERANCE < error < 0.3
