@@ -19,6 +19,7 @@ ROOT = Path(__file__).parent
 MEMBERS = (
     "packages/kunlun-platform",
     "packages/kunlun-ops",
+    "packages/kunlun-quant",
     "packages/kunlun-models/qwen",
     "packages/kunlun-cli",
 )
@@ -55,7 +56,7 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def layers(session: nox.Session) -> None:
-    """Layers: platform < ops < model families and command; vendor libraries in one place."""
+    """Layers: platform < ops < quantisation < models, command; vendor libraries in one place."""
     session.run("lint-imports")
 
 

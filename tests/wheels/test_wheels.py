@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 OWNS = {
     "kunlun_platform": "vllm_kunlun/platforms/",
     "kunlun_custom_ops": "vllm_kunlun/ops/",
+    "kunlun_quant": "vllm_kunlun/quantization/",
     "kunlun_models_qwen": "vllm_kunlun/models/qwen/",
     "kunlun_cli": "vllm_kunlun/cli/",
     "vllm_kunlun": None,
@@ -91,7 +92,8 @@ def resolve(dist: Path, tmp_path: Path, extra: str) -> set[str]:
     return {line.partition("==")[0] for line in done.stdout.splitlines() if "==" in line}
 
 
-OURS = {"kunlun-platform", "kunlun-custom-ops", "kunlun-models-qwen", "kunlun-cli", "vllm-kunlun"}
+OURS = {"kunlun-platform", "kunlun-custom-ops", "kunlun-quant", "kunlun-models-qwen", "kunlun-cli",
+        "vllm-kunlun"}  # fmt: skip
 
 
 @pytest.mark.parametrize(("extra", "brings_vllm"), [("all", True), ("xpu", False), ("qwen", False)])

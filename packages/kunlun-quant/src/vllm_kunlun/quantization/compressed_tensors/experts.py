@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which method the experts of a layer get."""
+
+from __future__ import annotations
+
+from vllm.model_executor.layers.fused_moe import FusedMoE, UnquantizedFusedMoEMethod
+from vllm.model_executor.layers.fused_moe.fused_moe_method_base import FusedMoEMethodBase
+from vllm.model_executor.layers.quantization.compressed_tensors.compressed_tensors import (
+    CompressedTensorsConfig,
+)
+
+from vllm_kunlun.platforms.errors import UnsupportedError
+
+__all__ = ["expert_method"]
+
+_PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
+
+
+def expert_method(
+    config: CompressedTensorsConfig, layer: FusedMoE, prefix: str
+) -> FusedMoEMethodBase:
+    """The method for one layer's experts, by what the checkpoint says of its first expert.
+
+    Raises:
+        UnsupportedError: the projections differ in their scheme, or the card has no arithmetic
+            for it.
+    """
+    config._add_fused_moe_to_target_scheme_map()
+    schemes = [config.get_scheme_dict(layer, f"{prefix}.0.{name}") for name in _PROJECTIONS]
+    if any(scheme != schemes[0] for scheme in schemes):
+        raise UnsupportedError(
+            f"{prefix}: gate, up and down projection of the experts are quantised in different "
+            "ways. Quantise all experts of a layer alike."
+        )
+    scheme = schemes[0]
+    if scheme is None:
+        return UnquantizedFusedMoEMethod(layer.moe_config)
+    raise UnsupportedError(
+        f"{prefix}: experts quantised as weights {scheme['weights']}, activations "
+        f"{scheme['input_activations']} have no arithmetic on this device. Use int8 (W8A8, "
+        "dynamic activations)."
+    )

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What this wheel puts into vLLM's registries: one table for each of them."""
+
+from __future__ import annotations
+
+from vllm.model_executor.layers.quantization import (
+    get_quantization_config,
+    register_quantization_config,
+)
+from vllm.model_executor.layers.quantization.base_config import QuantizationConfig
+from vllm.model_executor.layers.quantization.kernels import mixed_precision, scaled_mm
+from vllm.model_executor.layers.quantization.kernels.mixed_precision import MPLinearKernel
+from vllm.model_executor.layers.quantization.kernels.scaled_mm import Int8ScaledMMLinearKernel
+from vllm.platforms import PlatformEnum
+
+from vllm_kunlun.quantization.compressed_tensors.config import KunlunCompressedTensorsConfig
+
+__all__ = ["CONFIGS", "INT8_KERNELS", "MIXED_PRECISION_KERNELS", "register"]
+
+CONFIGS: dict[str, type[QuantizationConfig]] = {
+    "compressed-tensors": KunlunCompressedTensorsConfig,
+}
+"""vLLM's name of a method -> our class."""
+
+INT8_KERNELS: list[type[Int8ScaledMMLinearKernel]] = []
+"""int8 activations times int8 weights."""
+
+MIXED_PRECISION_KERNELS: list[type[MPLinearKernel]] = []
+"""Float activations times packed integer weights."""
+
+
+def register() -> None:
+    """Enter the tables into vLLM's registries. Re-entrant."""
+    for name, config in CONFIGS.items():
+        if get_quantization_config(name) is not config:
+            register_quantization_config(name)(config)
+    scaled_mm._POSSIBLE_INT8_KERNELS[PlatformEnum.OOT] = list(INT8_KERNELS)
+    possible = mixed_precision._POSSIBLE_KERNELS
+    possible[:0] = [kernel for kernel in MIXED_PRECISION_KERNELS if kernel not in possible]
