@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from vllm.model_executor.layers import linear
+from vllm.model_executor.layers.linear import LinearMethodBase
 from vllm.model_executor.layers.quantization import (
     get_quantization_config,
     register_quantization_config,
@@ -13,20 +15,30 @@ from vllm.model_executor.layers.quantization.kernels.mixed_precision import MPLi
 from vllm.model_executor.layers.quantization.kernels.scaled_mm import Int8ScaledMMLinearKernel
 from vllm.platforms import PlatformEnum
 
+from vllm_kunlun.quantization.awq import KunlunAWQConfig, KunlunAWQLinearMethod
 from vllm_kunlun.quantization.compressed_tensors.config import KunlunCompressedTensorsConfig
+from vllm_kunlun.quantization.compressed_tensors.packed_linear import (
+    KunlunMixedPrecisionLinearKernel,
+)
+from vllm_kunlun.quantization.gptq import KunlunGPTQConfig, KunlunGPTQLinearMethod
 
-__all__ = ["CONFIGS", "INT8_KERNELS", "MIXED_PRECISION_KERNELS", "register"]
+__all__ = ["CONFIGS", "INT8_KERNELS", "LINEAR_METHODS", "MIXED_PRECISION_KERNELS", "register"]
 
 CONFIGS: dict[str, type[QuantizationConfig]] = {
+    "awq": KunlunAWQConfig,
     "compressed-tensors": KunlunCompressedTensorsConfig,
+    "gptq": KunlunGPTQConfig,
 }
 """vLLM's name of a method -> our class."""
 
 INT8_KERNELS: list[type[Int8ScaledMMLinearKernel]] = []
 """int8 activations times int8 weights."""
 
-MIXED_PRECISION_KERNELS: list[type[MPLinearKernel]] = []
+MIXED_PRECISION_KERNELS: list[type[MPLinearKernel]] = [KunlunMixedPrecisionLinearKernel]
 """Float activations times packed integer weights."""
+
+LINEAR_METHODS: list[type[LinearMethodBase]] = [KunlunAWQLinearMethod, KunlunGPTQLinearMethod]
+"""Methods whose parameters load themselves; vLLM asks for the names of their classes."""
 
 
 def register() -> None:
@@ -34,6 +46,9 @@ def register() -> None:
     for name, config in CONFIGS.items():
         if get_quantization_config(name) is not config:
             register_quantization_config(name)(config)
+    names = (method.__name__ for method in LINEAR_METHODS)
+    supported = linear.WEIGHT_LOADER_V2_SUPPORTED
+    supported += [name for name in names if name not in supported]
     scaled_mm._POSSIBLE_INT8_KERNELS[PlatformEnum.OOT] = list(INT8_KERNELS)
     possible = mixed_precision._POSSIBLE_KERNELS
     possible[:0] = [kernel for kernel in MIXED_PRECISION_KERNELS if kernel not in possible]
