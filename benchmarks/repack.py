@@ -3,9 +3,9 @@
 
     python benchmarks/repack.py [MiB] [--check]
 
-Prints GB/s (bytes of the packed tensor over the best of five times). "straightforward" unpacks every
-nibble into an int32, gathers them into their new order, shifts and sums. With --check the exit code
-is 1 unless each conversion reaches a third of the copy and ten times the straightforward one.
+Prints GB/s (bytes of the packed tensor over the best of five times). "straightforward" unpacks
+every nibble into an int32, gathers them into their new order, shifts and sums. With --check the
+exit code is 1 unless each conversion reaches a third of the copy and ten times that way.
 """
 
 from __future__ import annotations

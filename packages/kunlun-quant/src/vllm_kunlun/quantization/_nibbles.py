@@ -78,8 +78,8 @@ def normal_to_awq(w: Integer) -> Integer:
     return _swap_21(_swap_10(swap_nibbles(w)))
 
 
-# The fast layout interleaves a word of the first 32 columns (high) with the word 32 columns on (low),
-# and the two become neighbours. Index bit 3 says which of the two words it is.
+# The fast layout interleaves a word of the first 32 columns (high) with the word 32 columns on
+# (low), and the two become neighbours. Index bit 3 says which of the two words it is.
 
 
 @register_jitable

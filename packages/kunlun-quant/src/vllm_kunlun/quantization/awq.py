@@ -17,6 +17,7 @@ from vllm_kunlun.platforms.errors import UnsupportedError
 from vllm_kunlun.quantization import packed_checkpoint, repack
 from vllm_kunlun.quantization.gptq_weights import CheckpointError
 from vllm_kunlun.quantization.int4_linear import awq_linear
+from vllm_kunlun.quantization.packed_expert_methods import KunlunAWQMoEMethod
 
 __all__ = ["KunlunAWQConfig", "KunlunAWQLinearMethod"]
 
@@ -64,7 +65,7 @@ class KunlunAWQConfig(AWQConfig):
                 return UnquantizedFusedMoEMethod(layer.moe_config)
             return UnquantizedLinearMethod()
         if isinstance(layer, FusedMoE):
-            raise UnsupportedError(f"{prefix}: experts in AWQ are not implemented.")
+            return KunlunAWQMoEMethod(layer.moe_config, self.group_size)
         return KunlunAWQLinearMethod(self)
 
 

@@ -6,16 +6,20 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from vllm.model_executor.layers.fused_moe import FusedMoE
+from vllm.model_executor.layers.fused_moe import FusedMoE, UnquantizedFusedMoEMethod
 from vllm.model_executor.layers.quantization.base_config import QuantizeMethodBase
 from vllm.model_executor.layers.quantization.gptq import GPTQConfig, GPTQLinearMethod
-from vllm.model_executor.layers.quantization.utils.gptq_utils import get_linear_quant_method
+from vllm.model_executor.layers.quantization.utils.gptq_utils import (
+    get_dynamic_override,
+    get_linear_quant_method,
+)
 from vllm.model_executor.parameter import RowvLLMParameter
 
 from vllm_kunlun.platforms.errors import UnsupportedError
 from vllm_kunlun.quantization import gptq_weights, packed_checkpoint
 from vllm_kunlun.quantization.gptq_weights import CheckpointError
 from vllm_kunlun.quantization.int4_linear import gptq_linear
+from vllm_kunlun.quantization.packed_expert_methods import KunlunGPTQMoEMethod
 
 __all__ = ["KunlunGPTQConfig", "KunlunGPTQLinearMethod", "apply_weights", "set_weights"]
 
@@ -55,8 +59,23 @@ class KunlunGPTQConfig(GPTQConfig):
 
     def get_quant_method(self, layer: torch.nn.Module, prefix: str) -> QuantizeMethodBase | None:
         if isinstance(layer, FusedMoE):
-            raise UnsupportedError(f"{prefix}: experts in GPTQ are not implemented.")
+            return self._expert_method(layer, prefix)
         return get_linear_quant_method(self, layer, prefix, KunlunGPTQLinearMethod)
+
+    def _expert_method(self, layer: FusedMoE, prefix: str) -> QuantizeMethodBase:
+        """All experts of a layer alike, as the first one's gate projection is."""
+        override = get_dynamic_override(self, layer_name=f"{prefix}.0.gate_proj")
+        quantised = self.modules_in_block_to_quantize
+        if override is False or (quantised and not any(prefix in name for name in quantised)):
+            return UnquantizedFusedMoEMethod(layer.moe_config)
+        own: dict[str, Any] = override if isinstance(override, dict) else {}
+        return KunlunGPTQMoEMethod(
+            layer.moe_config,
+            own.get("bits", self.weight_bits),
+            own.get("group_size", self.group_size),
+            FORMATS[self.checkpoint_format],
+            own.get("desc_act", self.desc_act),
+        )
 
 
 class _SharedOrder(RowvLLMParameter):

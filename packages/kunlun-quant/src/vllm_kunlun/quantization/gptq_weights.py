@@ -22,7 +22,14 @@ from torch import Tensor
 from vllm_kunlun.platforms.errors import KunlunError
 from vllm_kunlun.quantization import repack
 
-__all__ = ["CheckpointError", "GptqWeights", "convert", "unpack_zeros"]
+__all__ = [
+    "CheckpointError",
+    "GptqWeights",
+    "convert",
+    "pack_columns",
+    "unpack_rows",
+    "unpack_zeros",
+]
 
 RUN_ROWS = 32
 _COLUMNS = {4: 64, 8: 4}
@@ -43,7 +50,7 @@ class GptqWeights:
     scales: Tensor
     """``[G', N']``"""
     order: Tensor | None
-    """int32 ``[K']``: which input a row belongs to, ``K`` for none; None: the ``K`` inputs in turn"""
+    """int32 ``[K']``: the input of each row, ``K`` for none; None: the ``K`` inputs in turn"""
     zero_correction: Tensor | None
     """``[G', N']``: a scale where the zero is 0, else 0; None if no zero is 0"""
 
@@ -74,7 +81,7 @@ def convert(
             order = order.to(torch.int32)
     is_zero = zeros == 0
     correction = torch.where(is_zero, scales, 0).contiguous() if is_zero.any() else None
-    stored = _pack_columns((zeros.to(torch.int32) - 1).clamp(min=0), bits)
+    stored = pack_columns((zeros.to(torch.int32) - 1).clamp(min=0), bits)
     if bits == 4:
         stored = repack.gptq_to_kunlun(stored, repack.FAST)
     return GptqWeights(qweight.contiguous(), stored, scales.contiguous(), order, correction)
@@ -86,7 +93,8 @@ def unpack_zeros(words: Tensor, bits: int) -> Tensor:
     return ((words.unsqueeze(-1) >> shifts) & ((1 << bits) - 1)).flatten(-2)
 
 
-def _pack_columns(values: Tensor, bits: int) -> Tensor:
+def pack_columns(values: Tensor, bits: int) -> Tensor:
+    """The inverse of :func:`unpack_zeros`."""
     shifts = torch.arange(0, 32, bits, dtype=torch.int32, device=values.device)
     return (values.unflatten(-1, (-1, 32 // bits)) << shifts).sum(-1, dtype=torch.int32)
 
@@ -119,6 +127,11 @@ def _take_rows(qweight: Tensor, rows: Tensor, bits: int) -> Tensor:
     if bits == 4:
         return repack.pack_inputs(repack.pack_outputs(qweight).index_select(0, rows))
     columns = qweight.shape[1]
-    codes = qweight.view(torch.uint8).view(-1, columns, 4).transpose(1, 2).reshape(-1, columns)
-    taken = codes.index_select(0, rows).view(-1, 4, columns).transpose(1, 2).contiguous()
-    return taken.view(torch.int32).view(-1, columns)
+    taken = unpack_rows(qweight).index_select(0, rows).view(-1, 4, columns).transpose(1, 2)
+    return taken.contiguous().view(torch.int32).view(-1, columns)
+
+
+def unpack_rows(qweight: Tensor) -> Tensor:
+    """8 bits: int32 ``[.., K / 4, N]`` to uint8 ``[.., K, N]``."""
+    fields = qweight.contiguous().view(torch.uint8).unflatten(-1, (-1, 4))
+    return fields.transpose(-1, -2).flatten(-3, -2)

@@ -57,7 +57,7 @@ def awq_linear(
     half = x
     if x.dtype != torch.float16:
         limit = torch.finfo(torch.float16).max
-        half = x.clamp(-limit, limit).to(torch.float16)
+        half = x.to(torch.float16).clamp(-limit, limit)
     out = half.new_empty((x.shape[0], outputs))
     vendor.awq_gemm(
         x=half,

@@ -107,5 +107,5 @@ def _require(shapes: Shapes, name: str, expected: tuple[int, ...], group_size: i
     if shapes[name] != expected:
         raise CheckpointError(
             f"{name} is of shape {list(shapes[name])}; {list(expected)} is expected for groups of "
-            f"{group_size}. Bits or group size in the configuration are not those of the checkpoint."
+            f"{group_size}. Bits or group size of the configuration are not the checkpoint's."
         )

@@ -12,8 +12,8 @@ fast          of 64 columns byte ``t`` holds column ``32 + t`` low and column ``
               (the card, 8 words a row or a multiple)
 ============  =====================================================================================
 
-All functions are pure, each has an inverse, and each moves every bit once. For tensors in host memory
-they are compiled loops that hold nothing but argument and result; elsewhere they are torch
+All functions are pure, each has an inverse, and each moves every bit once. For tensors in host
+memory they are compiled loops that hold nothing but argument and result; elsewhere they are torch
 operations on pieces of at most :data:`PIECE_WORDS` words, so that beside argument and result there
 are at most :data:`PIECE_BYTES` bytes however large the tensor is.
 

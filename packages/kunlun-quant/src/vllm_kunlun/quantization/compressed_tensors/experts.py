@@ -10,6 +10,7 @@ from vllm.model_executor.layers.quantization.compressed_tensors.compressed_tenso
 )
 
 from vllm_kunlun.platforms.errors import UnsupportedError
+from vllm_kunlun.quantization.compressed_tensors.packed_experts import packed_method
 
 __all__ = ["expert_method"]
 
@@ -35,6 +36,8 @@ def expert_method(
     scheme = schemes[0]
     if scheme is None:
         return UnquantizedFusedMoEMethod(layer.moe_config)
+    if config._is_wNa16_group_channel(scheme["weights"], scheme["input_activations"]):
+        return packed_method(config, layer, prefix, scheme)
     raise UnsupportedError(
         f"{prefix}: experts quantised as weights {scheme['weights']}, activations "
         f"{scheme['input_activations']} have no arithmetic on this device. Use int8 (W8A8, "
