@@ -7,8 +7,11 @@ the engine: nothing but rounding may lie between the two.
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from support import quantised, smollm2
 from support.engine import engine, greedy_with_logprobs
 from support.quantised import Scheme
@@ -124,3 +127,74 @@ def test_half_precision_stays_near_the_reference(method, dtype, checkpoint, prom
     for prompt, (tokens, logprobs) in zip(prompts, answers, strict=True):
         _, expected = reference.judge(prompt, tokens)
         torch.testing.assert_close(torch.tensor(logprobs), expected, atol=tolerance, rtol=0)
+
+
+KEY = "model.layers.1.mlp.down_proj."
+
+
+def damage(folder, settings=None, tensors=None):
+    """Change entries of the quantisation configuration, and tensors (None: leave it out)."""
+    configuration = json.loads((folder / "config.json").read_text())
+    configuration["quantization_config"].update(settings or {})
+    (folder / "config.json").write_text(json.dumps(configuration))
+    found = load_file(folder / "model.safetensors")
+    for name, change in (tensors or {}).items():
+        value = change(found.pop(KEY + name))
+        if value is not None:
+            found[KEY + name] = value
+    save_file(found, folder / "model.safetensors", {"format": "pt"})
+
+
+def spoil(scales):
+    scales[0, 0] = torch.nan
+    return scales
+
+
+DAMAGE = {
+    "wrong-group-size": ("awq", {"group_size": 32}, {}, "groups of 32"),
+    "groups-do-not-divide": ("gptq", {"group_size": 48}, {}, "do not divide into groups of 48"),
+    "odd-shape": ("gptq", {}, {"qzeros": lambda t: t[:, :-1].clone()}, "qzeros is of shape"),
+    "missing-scales": ("awq", {}, {"scales": lambda t: None}, "down_proj.scales is missing"),
+    "missing-zeros": ("gptq", {}, {"qzeros": lambda t: None}, "down_proj.qzeros is missing"),
+    "missing-packed-scale": (
+        "compressed-tensors", {}, {"weight_scale": lambda t: None}, "weight_scale is missing",
+    ),
+    "nan-awq": ("awq", {}, {"scales": spoil}, "layers.1.mlp.down_proj: a scale is"),
+    "nan-gptq": ("gptq", {}, {"scales": spoil}, "layers.1.mlp.down_proj: a scale is"),
+    "nan-packed": (
+        "compressed-tensors", {}, {"weight_scale": spoil}, "down_proj: a scale is",
+    ),
+    "unknown-awq-format": ("awq", {"version": "gemv"}, {}, "only 'gemm' is implemented"),
+    "unknown-gptq-format": ("gptq", {"checkpoint_format": "marlin"}, {}, "'gptq' and 'gptq_v2'"),
+    "awq-bits": ("awq", {"bits": 8}, {}, "AWQ with 8 bits"),
+    "gptq-bits": ("gptq", {"bits": 3}, {}, "GPTQ with 3 bits"),
+    "hidden-order": ("gptq", {}, {"g_idx": lambda t: t.flip(0)}, "desc_act=false"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_bad_checkpoint_is_one_clear_error_at_load(name, checkpoint, tmp_path):
+    method, settings, tensors, message = DAMAGE[name]
+    packed, _ = quantised.write(checkpoint("llama-even"), tmp_path, Scheme(method, group=16))
+    damage(packed, settings, tensors)
+    with pytest.raises(Exception, match=message), engine(packed):
+        pass
+
+
+@pytest.mark.parametrize("method", ["awq", "gptq", "compressed-tensors"])
+def test_packed_weights_take_less_than_a_third_of_float16(method, tmp_path):
+    """Linear layers of real weights as the engine holds them, scales and zeros counted."""
+    packed, _ = quantised.write(smollm2.checkpoint(), tmp_path, Scheme(method, group=128 // 2))
+    with engine(packed, dtype="float16", max_model_len=64) as llm:
+        found = llm.apply_model(_linear_bytes)[0]
+    with engine(smollm2.checkpoint(), dtype="float16", max_model_len=64) as llm:
+        plain = llm.apply_model(_linear_bytes)[0]
+    print(f"{method}: {found / 2**20:.1f} MiB against {plain / 2**20:.1f} MiB in float16")
+    assert found < 0.3 * plain
+
+
+def _linear_bytes(model):
+    from vllm.model_executor.layers.linear import LinearBase
+
+    layers = [m for m in model.modules() if isinstance(m, LinearBase)]
+    return sum(p.numel() * p.element_size() for m in layers for p in m.parameters())

@@ -64,17 +64,23 @@ class KunlunGPTQConfig(GPTQConfig):
 
     def _expert_method(self, layer: FusedMoE, prefix: str) -> QuantizeMethodBase:
         """All experts of a layer alike, as the first one's gate projection is."""
-        override = get_dynamic_override(self, layer_name=f"{prefix}.0.gate_proj")
-        quantised = self.modules_in_block_to_quantize
-        if override is False or (quantised and not any(prefix in name for name in quantised)):
+        first = f"{prefix}.0.gate_proj"
+        override = get_dynamic_override(self, layer_name=first)
+        named = self.modules_in_block_to_quantize
+        if override is False or (named and not any(n in first or prefix in n for n in named)):
             return UnquantizedFusedMoEMethod(layer.moe_config)
-        own: dict[str, Any] = override if isinstance(override, dict) else {}
+        settings: dict[str, Any] = {
+            "bits": self.weight_bits,
+            "group_size": self.group_size,
+            "desc_act": self.desc_act,
+            **(override if isinstance(override, dict) else {}),
+        }
         return KunlunGPTQMoEMethod(
             layer.moe_config,
-            own.get("bits", self.weight_bits),
-            own.get("group_size", self.group_size),
+            settings["bits"],
+            settings["group_size"],
             FORMATS[self.checkpoint_format],
-            own.get("desc_act", self.desc_act),
+            settings["desc_act"],
         )
 
 
