@@ -80,7 +80,7 @@ def check_compressed_tensors(model: str, revision: str | None, schemes: dict[str
 
 def _shapes(model: str, revision: str | None) -> Shapes:
     found = get_safetensors_params_metadata(model, revision=revision)
-    return {name: tuple(info["shape"]) for name, info in found.items()}
+    return {name: tuple(info["shape"]) for name, info in found.items() if "shape" in info}
 
 
 def _modules(shapes: Shapes, suffix: str) -> list[str]:
