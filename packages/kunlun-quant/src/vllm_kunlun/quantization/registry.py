@@ -14,6 +14,7 @@ from vllm.model_executor.layers.quantization.kernels.scaled_mm import Int8Scaled
 from vllm.platforms import PlatformEnum
 
 from vllm_kunlun.quantization.compressed_tensors.config import KunlunCompressedTensorsConfig
+from vllm_kunlun.quantization.int8_kernel import KunlunInt8ScaledMMLinearKernel
 
 __all__ = ["CONFIGS", "INT8_KERNELS", "MIXED_PRECISION_KERNELS", "register"]
 
@@ -22,7 +23,7 @@ CONFIGS: dict[str, type[QuantizationConfig]] = {
 }
 """vLLM's name of a method -> our class."""
 
-INT8_KERNELS: list[type[Int8ScaledMMLinearKernel]] = []
+INT8_KERNELS: list[type[Int8ScaledMMLinearKernel]] = [KunlunInt8ScaledMMLinearKernel]
 """int8 activations times int8 weights."""
 
 MIXED_PRECISION_KERNELS: list[type[MPLinearKernel]] = []

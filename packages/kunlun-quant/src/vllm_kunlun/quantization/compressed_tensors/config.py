@@ -3,22 +3,70 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from vllm.model_executor.layers.fused_moe import FusedMoE
 from vllm.model_executor.layers.quantization.base_config import QuantizeMethodBase
 from vllm.model_executor.layers.quantization.compressed_tensors.compressed_tensors import (
     CompressedTensorsConfig,
 )
+from vllm.model_executor.layers.quantization.compressed_tensors.schemes import (
+    CompressedTensorsScheme,
+    CompressedTensorsW8A8Int8,
+)
 
+from vllm_kunlun.platforms.errors import UnsupportedError
 from vllm_kunlun.quantization.compressed_tensors.experts import expert_method
+from vllm_kunlun.quantization.compressed_tensors.int8 import KunlunW8A8Int8
 
-__all__ = ["KunlunCompressedTensorsConfig"]
+__all__ = ["SCHEMES", "KunlunCompressedTensorsConfig"]
+
+SCHEMES: dict[
+    type[CompressedTensorsScheme], Callable[[CompressedTensorsScheme], CompressedTensorsScheme]
+] = {
+    CompressedTensorsW8A8Int8: lambda scheme: KunlunW8A8Int8(
+        scheme.strategy, scheme.is_static_input_scheme, scheme.input_symmetric
+    ),
+}
+"""vLLM's scheme for a linear layer -> ours. What is not here has no arithmetic on the card."""
 
 
 class KunlunCompressedTensorsConfig(CompressedTensorsConfig):
     """vLLM's reading of the checkpoint's configuration, our choice of arithmetic."""
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> CompressedTensorsConfig:
+        if config.get("transform_config"):
+            raise UnsupportedError(
+                "quantization_config.transform_config: the rotations that this checkpoint wants "
+                "at run time have no function on this device. Use one without transforms."
+            )
+        return super().from_config(config)
+
+    def get_scheme(
+        self, layer: torch.nn.Module, layer_name: str | None = None
+    ) -> CompressedTensorsScheme | None:
+        try:
+            scheme = super().get_scheme(layer, layer_name)
+        except (NotImplementedError, AssertionError) as error:
+            raise self._refusal(layer, layer_name) from error
+        if scheme is None:
+            return None
+        if type(scheme) not in SCHEMES:
+            raise self._refusal(layer, layer_name)
+        return SCHEMES[type(scheme)](scheme)
+
     def get_quant_method(self, layer: torch.nn.Module, prefix: str) -> QuantizeMethodBase | None:
         if isinstance(layer, FusedMoE):
             return expert_method(self, layer, prefix)
         return super().get_quant_method(layer, prefix)
+
+    def _refusal(self, layer: torch.nn.Module, layer_name: str | None) -> UnsupportedError:
+        scheme = self.get_scheme_dict(layer, layer_name) or {}
+        return UnsupportedError(
+            f"{layer_name}: compressed-tensors with weights {scheme.get('weights')}, activations "
+            f"{scheme.get('input_activations')}, format {scheme.get('format')!r} has no "
+            "arithmetic on this device. Use int8 (W8A8)."
+        )

@@ -3,6 +3,11 @@
 
 from __future__ import annotations
 
+from compressed_tensors.quantization import (
+    QuantizationArgs,
+    QuantizationStrategy,
+    QuantizationType,
+)
 from vllm.model_executor.layers.fused_moe import FusedMoE, UnquantizedFusedMoEMethod
 from vllm.model_executor.layers.fused_moe.fused_moe_method_base import FusedMoEMethodBase
 from vllm.model_executor.layers.quantization.compressed_tensors.compressed_tensors import (
@@ -10,6 +15,7 @@ from vllm.model_executor.layers.quantization.compressed_tensors.compressed_tenso
 )
 
 from vllm_kunlun.platforms.errors import UnsupportedError
+from vllm_kunlun.quantization.compressed_tensors.int8_moe import KunlunW8A8Int8MoEMethod
 
 __all__ = ["expert_method"]
 
@@ -35,8 +41,22 @@ def expert_method(
     scheme = schemes[0]
     if scheme is None:
         return UnquantizedFusedMoEMethod(layer.moe_config)
+    weights, activations = scheme["weights"], scheme["input_activations"]
+    if activations is not None and _is_int8(weights, activations):
+        return KunlunW8A8Int8MoEMethod(weights, activations, layer.moe_config)
     raise UnsupportedError(
-        f"{prefix}: experts quantised as weights {scheme['weights']}, activations "
-        f"{scheme['input_activations']} have no arithmetic on this device. Use int8 (W8A8, "
-        "dynamic activations)."
+        f"{prefix}: experts quantised as weights {weights}, activations {activations} have "
+        "no arithmetic on this device. Use int8 (W8A8) with one scale per output channel and "
+        "dynamic activations per token."
+    )
+
+
+def _is_int8(weights: QuantizationArgs, activations: QuantizationArgs) -> bool:
+    """int8 per channel times int8 per token, both symmetric: what the card multiplies."""
+    both = (weights, activations)
+    return (
+        all(q.num_bits == 8 and q.type == QuantizationType.INT and q.symmetric for q in both)
+        and weights.strategy == QuantizationStrategy.CHANNEL
+        and activations.strategy == QuantizationStrategy.TOKEN
+        and bool(activations.dynamic)
     )
