@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A simple W8A8 quantiser that writes compressed-tensors checkpoints, and the same in HF's model."""
+"""A simple W8A8 quantiser, writing compressed-tensors checkpoints; and the same in HF's model."""
 
 from __future__ import annotations
 

@@ -45,16 +45,23 @@ _NO_FP8 = {
 
 
 def check_quantization(method: str) -> None:
-    """Refuse a quantisation whose arithmetic the card lacks.
+    """Refuse a quantisation whose arithmetic the card lacks, unless a wheel converts it.
 
     Raises:
         UnsupportedError: for the fp8 and fp4 families.
     """
-    if method in _NO_FP8:
+    if method in _NO_FP8 and not _is_converted(method):
         raise UnsupportedError(
             f"quantization={method!r} needs fp8 or fp4 arithmetic, which the P800 has not. "
             "Use a checkpoint in int8 (compressed-tensors W8A8), AWQ or GPTQ."
         )
+
+
+def _is_converted(method: str) -> bool:
+    """Our quantisation wheel has taken the method over from vLLM."""
+    from vllm.model_executor.layers.quantization import get_quantization_config
+
+    return str(get_quantization_config(method).__module__).startswith("vllm_kunlun.")
 
 
 def check_and_update(config: VllmConfig, *, on_card: bool) -> None:

@@ -34,22 +34,30 @@ def layer_name(layer: torch.nn.Module) -> str:
 
 
 def checked_loader(
-    layer: torch.nn.Module, loader: Loader, refresh: Callable[[torch.nn.Module], None]
+    layer: torch.nn.Module,
+    loader: Loader,
+    refresh: Callable[[torch.nn.Module], None],
+    stored: torch.dtype = torch.int8,
 ) -> Loader:
     """``loader`` for the parameters of ``layer``, with the tensor named when it does not fit.
 
-    ``refresh(layer)`` derives again what the layer computes with; it runs after each load once the
-    layer has been processed, that is when weights are reloaded.
+    Args:
+        refresh: derives again what the layer computes with; it runs after each load once the layer
+            has been processed, that is when weights are reloaded.
+        stored: the dtype of 8-bit weights in the checkpoint. Their parameter is int8 in any case,
+            and holds the bits of another dtype until they are converted.
     """
 
     @functools.wraps(loader)
     def load(param: torch.nn.Parameter, loaded: Tensor, *args: Any, **keywords: Any) -> Any:
-        if param.dtype == torch.int8 and loaded.dtype != torch.int8:
-            raise CheckpointError(
-                f"{layer_name(layer)}: the checkpoint says int8 and holds a tensor of "
-                f"{loaded.dtype}. Correct quantization_config (ignore, targets) in config.json, or "
-                "quantise the checkpoint again."
-            )
+        if param.dtype == torch.int8 and param.dim() > 1:
+            if loaded.dtype != stored:
+                raise CheckpointError(
+                    f"{layer_name(layer)}: config.json says that this layer's weights are {stored} "
+                    f"and the checkpoint holds {loaded.dtype}. Correct quantization_config "
+                    "(ignore, targets) in config.json, or quantise the checkpoint again."
+                )
+            loaded = loaded.view(torch.int8)
         try:
             if isinstance(param, PerTensorScaleParameter) and not args and not keywords:
                 # One scale for a projection that is fused in the checkpoint already.

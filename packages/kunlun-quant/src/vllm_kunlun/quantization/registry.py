@@ -14,12 +14,15 @@ from vllm.model_executor.layers.quantization.kernels.scaled_mm import Int8Scaled
 from vllm.platforms import PlatformEnum
 
 from vllm_kunlun.quantization.compressed_tensors.config import KunlunCompressedTensorsConfig
+from vllm_kunlun.quantization.fp8_config import KunlunFp8Config, KunlunMxfp4Config
 from vllm_kunlun.quantization.int8_kernel import KunlunInt8ScaledMMLinearKernel
 
 __all__ = ["CONFIGS", "INT8_KERNELS", "MIXED_PRECISION_KERNELS", "register"]
 
 CONFIGS: dict[str, type[QuantizationConfig]] = {
     "compressed-tensors": KunlunCompressedTensorsConfig,
+    "fp8": KunlunFp8Config,
+    "mxfp4": KunlunMxfp4Config,
 }
 """vLLM's name of a method -> our class."""
 

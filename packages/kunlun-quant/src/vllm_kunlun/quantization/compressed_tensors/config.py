@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from vllm.logger import init_logger
 from vllm.model_executor.layers.fused_moe import FusedMoE
 from vllm.model_executor.layers.quantization.base_config import QuantizeMethodBase
 from vllm.model_executor.layers.quantization.compressed_tensors.compressed_tensors import (
@@ -19,9 +20,13 @@ from vllm.model_executor.layers.quantization.compressed_tensors.schemes import (
 
 from vllm_kunlun.platforms.errors import UnsupportedError
 from vllm_kunlun.quantization.compressed_tensors.experts import expert_method
+from vllm_kunlun.quantization.compressed_tensors.fp8 import fp8_layout
 from vllm_kunlun.quantization.compressed_tensors.int8 import KunlunW8A8Int8
+from vllm_kunlun.quantization.fp8 import KunlunFp8Scheme
 
 __all__ = ["SCHEMES", "KunlunCompressedTensorsConfig"]
+
+logger = init_logger("vllm.kunlun.quantization")
 
 SCHEMES: dict[
     type[CompressedTensorsScheme], Callable[[CompressedTensorsScheme], CompressedTensorsScheme]
@@ -43,11 +48,22 @@ class KunlunCompressedTensorsConfig(CompressedTensorsConfig):
                 "quantization_config.transform_config: the rotations that this checkpoint wants "
                 "at run time have no function on this device. Use one without transforms."
             )
+        if config.get("kv_cache_scheme"):
+            logger.warning(
+                "quantization_config.kv_cache_scheme asks for a KV cache in fp8, which the card "
+                "has not: the cache is kept in the model's dtype."
+            )
+            config = {**config, "kv_cache_scheme": None}
         return super().from_config(config)
 
     def get_scheme(
         self, layer: torch.nn.Module, layer_name: str | None = None
     ) -> CompressedTensorsScheme | None:
+        described = self.get_scheme_dict(layer, layer_name)
+        if described is not None and not self.sparsity_scheme_map:
+            layout = fp8_layout(described["weights"], described["input_activations"])
+            if layout is not None:
+                return KunlunFp8Scheme(layout)
         try:
             scheme = super().get_scheme(layer, layer_name)
         except (NotImplementedError, AssertionError) as error:
@@ -68,5 +84,5 @@ class KunlunCompressedTensorsConfig(CompressedTensorsConfig):
         return UnsupportedError(
             f"{layer_name}: compressed-tensors with weights {scheme.get('weights')}, activations "
             f"{scheme.get('input_activations')}, format {scheme.get('format')!r} has no "
-            "arithmetic on this device. Use int8 (W8A8)."
+            "arithmetic on this device. Use int8 (W8A8) or fp8, which is converted."
         )

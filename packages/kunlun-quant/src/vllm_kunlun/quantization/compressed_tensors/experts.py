@@ -15,7 +15,9 @@ from vllm.model_executor.layers.quantization.compressed_tensors.compressed_tenso
 )
 
 from vllm_kunlun.platforms.errors import UnsupportedError
+from vllm_kunlun.quantization.compressed_tensors.fp8 import fp8_layout
 from vllm_kunlun.quantization.compressed_tensors.int8_moe import KunlunW8A8Int8MoEMethod
+from vllm_kunlun.quantization.converted_moe import KunlunFp8MoEMethod
 
 __all__ = ["expert_method"]
 
@@ -44,6 +46,8 @@ def expert_method(
     weights, activations = scheme["weights"], scheme["input_activations"]
     if activations is not None and _is_int8(weights, activations):
         return KunlunW8A8Int8MoEMethod(weights, activations, layer.moe_config)
+    if (layout := fp8_layout(weights, activations)) is not None:
+        return KunlunFp8MoEMethod(layout, layer.moe_config)
     raise UnsupportedError(
         f"{prefix}: experts quantised as weights {weights}, activations {activations} have "
         "no arithmetic on this device. Use int8 (W8A8) with one scale per output channel and "
