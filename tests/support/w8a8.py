@@ -104,7 +104,7 @@ def quantise(
 
     ``change`` is given the tensors before they are written.
     """
-    model = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).eval()
+    model = float_model(source)
     ranges = calibrate(model, prompts) if scheme.static else {}
     tensors: dict[str, Tensor] = {}
     names = set(linear_names(model))
@@ -133,13 +133,7 @@ def quantise(
             tensors[f"{module}.input_scale"] = torch.tensor([step], dtype=torch.float32)
     if change is not None:
         change(tensors)
-    target.mkdir(parents=True, exist_ok=True)
-    for file in source.iterdir():
-        if file.suffix in (".json", ".txt", ".model", ".jinja") and "index" not in file.name:
-            shutil.copy(file, target)
-    described = json.loads((source / "config.json").read_text())
-    described["quantization_config"] = scheme.configuration()
-    (target / "config.json").write_text(json.dumps(described))
+    copy_configuration(source, target, scheme.configuration())
     save_file(tensors, target / "model.safetensors", metadata={"format": "pt"})
     return target
 
@@ -167,6 +161,9 @@ class QuantisedLinear:
         if self.bias is not None:
             result += self.bias.double()
         return result.to(x.dtype)
+
+    def __rmatmul__(self, x: Tensor) -> Tensor:
+        return self(x)
 
     def _round(self, x: Tensor) -> Tensor:
         if self.input_scale is not None:
@@ -198,9 +195,7 @@ def reference_model(
         ranks: tensor-parallel ranks, which quantise their part of a row-parallel layer's input.
         whole: layers that no rank cuts (experts under expert parallelism).
     """
-    model = transformers.AutoModelForCausalLM.from_pretrained(
-        source, dtype=torch.float32, attn_implementation="eager"
-    ).eval()
+    model = float_model(source)
     tensors: Mapping[str, Tensor] = load_file(checkpoint / "model.safetensors")
     for name in linear_names(model):
         module = model.get_submodule(name)
@@ -216,3 +211,28 @@ def reference_model(
             quantise_activations,
         )
     return model
+
+
+def float_model(source: Path) -> transformers.PreTrainedModel:
+    """HF's model of ``source`` in float32."""
+    return transformers.AutoModelForCausalLM.from_pretrained(
+        source, dtype=torch.float32, attn_implementation="eager"
+    ).eval()
+
+
+def rows_in_int8(weight: Tensor) -> Tensor:
+    """``weight`` rounded to 127 steps of each row's absolute maximum, in float64."""
+    wide = weight.double()
+    step = wide.abs().amax(-1, keepdim=True).clamp(min=1e-30) / 127
+    return (wide / step).round() * step
+
+
+def copy_configuration(source: Path, target: Path, quantisation: Mapping[str, object]) -> None:
+    """Configuration and tokenizer of ``source``, with ``quantization_config`` added."""
+    target.mkdir(parents=True, exist_ok=True)
+    for file in source.iterdir():
+        if file.suffix in (".json", ".txt", ".model", ".jinja") and "index" not in file.name:
+            shutil.copy(file, target)
+    described = json.loads((source / "config.json").read_text())
+    described["quantization_config"] = quantisation
+    (target / "config.json").write_text(json.dumps(described))

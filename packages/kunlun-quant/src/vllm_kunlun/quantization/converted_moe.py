@@ -12,7 +12,7 @@ from vllm.model_executor.layers.fused_moe import (
     FusedMoeWeightScaleSupported,
 )
 from vllm.model_executor.layers.fused_moe.fused_moe_method_base import FusedMoEMethodBase
-from vllm.model_executor.utils import set_weight_attrs
+from vllm.model_executor.utils import replace_parameter, set_weight_attrs
 
 from vllm_kunlun.ops import moe
 from vllm_kunlun.platforms import envs
@@ -26,7 +26,6 @@ from vllm_kunlun.quantization.float_formats import (
 from vllm_kunlun.quantization.fp8 import (
     Fp8Layout,
     check_numbers,
-    refuse_reload,
     to_float,
     to_int8,
 )
@@ -106,7 +105,7 @@ class KunlunFp8MoEMethod(_ConvertedMoEMethod):
                 "--tensor-parallel-size."
             )
         loader = checked_loader(
-            layer, extra_weight_attrs["weight_loader"], refuse_reload, torch.float8_e4m3fn
+            layer, extra_weight_attrs["weight_loader"], None, torch.float8_e4m3fn
         )
         extra_weight_attrs["weight_loader"] = loader
         for name, rows, width in (("w13", 2 * inner, hidden_size), ("w2", hidden_size, inner)):
@@ -168,7 +167,7 @@ class KunlunFp8MoEMethod(_ConvertedMoEMethod):
         for expert, each in enumerate(zip(bits, scale, strict=True)):
             weight[expert] = to_float(*each, block, layer.orig_dtype)
         check_numbers(layer, f"{name}_weight", weight)
-        setattr(layer, f"{name}_weight", torch.nn.Parameter(weight, requires_grad=False))
+        replace_parameter(layer, f"{name}_weight", weight)
 
 
 class KunlunMxfp4MoEMethod(_ConvertedMoEMethod):
@@ -190,7 +189,7 @@ class KunlunMxfp4MoEMethod(_ConvertedMoEMethod):
                 f"{layer_name(layer)}: a hidden size of {hidden_size} is no multiple of mxfp4's "
                 f"groups of {MXFP4_GROUP}. config.json does not belong to this checkpoint."
             )
-        loader = checked_loader(layer, extra_weight_attrs["weight_loader"], refuse_reload)
+        loader = checked_loader(layer, extra_weight_attrs["weight_loader"], None)
         extra_weight_attrs["weight_loader"] = loader
         for name, rows, width in (("w13", 2 * inner, hidden_size), ("w2", hidden_size, inner)):
             for part, columns in (("weight", width // 2), ("weight_scale", width // MXFP4_GROUP)):
@@ -218,7 +217,7 @@ class KunlunMxfp4MoEMethod(_ConvertedMoEMethod):
                     for expert in range(experts)
                 ]
             )
-            setattr(layer, f"{name}_weight", torch.nn.Parameter(weight, requires_grad=False))
+            replace_parameter(layer, f"{name}_weight", weight)
             derive(layer, f"int8_{name}_max", largest)
             delattr(layer, f"{name}_weight_scale")
 

@@ -18,13 +18,13 @@ from torch import Tensor
 from vllm.model_executor.layers.quantization.compressed_tensors.schemes import (
     CompressedTensorsScheme,
 )
-from vllm.model_executor.layers.quantization.utils.fp8_utils import validate_fp8_block_shape
 from vllm.model_executor.parameter import (
     BlockQuantScaleParameter,
     ChannelQuantScaleParameter,
     ModelWeightParameter,
     PerTensorScaleParameter,
 )
+from vllm.model_executor.utils import replace_parameter
 
 from vllm_kunlun.platforms import envs
 from vllm_kunlun.platforms.errors import CheckpointError, UnsupportedError
@@ -44,7 +44,7 @@ from vllm_kunlun.quantization.loading import (
     mark_unloaded,
 )
 
-__all__ = ["Fp8Layout", "KunlunFp8Scheme", "check_numbers", "refuse_reload", "to_float", "to_int8"]
+__all__ = ["Fp8Layout", "KunlunFp8Scheme", "check_numbers", "to_float", "to_int8"]
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class KunlunFp8Scheme(CompressedTensorsScheme):
     ) -> None:
         layout = self.layout
         rows, width = sum(output_partition_sizes), input_size_per_partition
-        loader = checked_loader(layer, weight_loader, refuse_reload, torch.float8_e4m3fn)
+        loader = checked_loader(layer, weight_loader, None, torch.float8_e4m3fn)
         layer.logical_widths = output_partition_sizes
         layer.input_size_per_partition = width
         layer.output_size_per_partition = rows
@@ -103,13 +103,12 @@ class KunlunFp8Scheme(CompressedTensorsScheme):
         else:
             assert layout.block is not None
             tall, wide = layout.block
-            validate_fp8_block_shape(
+            _check_blocks(
                 layer,
-                kwargs["input_size"],
-                kwargs["output_size"],
-                width,
+                layout.block,
                 output_partition_sizes,
-                list(layout.block),
+                rows < kwargs["output_size"],
+                width if width < kwargs["input_size"] else None,
             )
             data = torch.empty((-(-rows // tall), -(-width // wide)), dtype=torch.float32)
             scale = BlockQuantScaleParameter(
@@ -137,7 +136,7 @@ class KunlunFp8Scheme(CompressedTensorsScheme):
         else:
             weight = to_float(bits, scale, layout.block, layer.orig_dtype)
             check_numbers(layer, "weight", weight)
-            layer.weight = torch.nn.Parameter(weight, requires_grad=False)
+            replace_parameter(layer, "weight", weight)
             layer.derived = True
         delattr(layer, layout.scale_name)
         layer.input_scale = None
@@ -153,6 +152,30 @@ class KunlunFp8Scheme(CompressedTensorsScheme):
         if bias is not None and bias.dtype != torch.float32:
             bias = bias.float()
         return int8.int8_linear(x, layer.weight, layer.int8_weight_max, None, bias)
+
+
+def _check_blocks(
+    layer: torch.nn.Module,
+    block: tuple[int, int],
+    heights: list[int],
+    is_last_cut: bool,
+    cut_width: int | None,
+) -> None:
+    """A block's scale belongs to one matrix and one rank; only the last of the rows may be short.
+
+    Raises:
+        UnsupportedError: naming the layer and its size.
+    """
+    tall, wide = block
+    uneven = [rows for rows in (heights if is_last_cut else heights[:-1]) if rows % tall]
+    if cut_width is not None and cut_width % wide:
+        uneven.append(cut_width)
+    if uneven:
+        raise UnsupportedError(
+            f"{layer_name(layer)}: {uneven[0]} is not divisible by the checkpoint's blocks of "
+            f"{tall} x {wide}. Use a smaller --tensor-parallel-size, if this rank holds a part of "
+            "the layer; else the checkpoint's matrices cannot be fused."
+        )
 
 
 def to_int8(bits: Tensor, scale: Tensor, block: tuple[int, int] | None) -> Tensor:
@@ -195,15 +218,3 @@ def check_numbers(layer: torch.nn.Module, name: str, values: Tensor) -> None:
             f"{layer_name(layer)}: {name} is missing from the checkpoint, or holds NaN. Copy all "
             "files of the checkpoint, or quantise it again."
         )
-
-
-def refuse_reload(layer: torch.nn.Module) -> None:
-    """The bytes that came from the checkpoint are gone.
-
-    Raises:
-        UnsupportedError: always.
-    """
-    raise UnsupportedError(
-        f"{layer_name(layer)}: weights were converted as they were loaded and cannot be loaded "
-        "again in place. Start the server anew, or serve an int8 checkpoint."
-    )

@@ -17,7 +17,7 @@ from torch import Tensor
 from vllm.config import get_current_vllm_config
 from vllm.model_executor.parameter import PerTensorScaleParameter
 
-from vllm_kunlun.platforms.errors import CheckpointError
+from vllm_kunlun.platforms.errors import CheckpointError, UnsupportedError
 
 __all__ = ["check_scale", "check_weight", "checked_loader", "derive", "layer_name", "mark_unloaded"]
 
@@ -36,20 +36,27 @@ def layer_name(layer: torch.nn.Module) -> str:
 def checked_loader(
     layer: torch.nn.Module,
     loader: Loader,
-    refresh: Callable[[torch.nn.Module], None],
+    refresh: Callable[[torch.nn.Module], None] | None,
     stored: torch.dtype = torch.int8,
 ) -> Loader:
     """``loader`` for the parameters of ``layer``, with the tensor named when it does not fit.
 
     Args:
         refresh: derives again what the layer computes with; it runs after each load once the layer
-            has been processed, that is when weights are reloaded.
+            has been processed, that is when weights are reloaded. None if they cannot be: what came
+            from the checkpoint was converted and is gone.
         stored: the dtype of 8-bit weights in the checkpoint. Their parameter is int8 in any case,
             and holds the bits of another dtype until they are converted.
     """
 
     @functools.wraps(loader)
     def load(param: torch.nn.Parameter, loaded: Tensor, *args: Any, **keywords: Any) -> Any:
+        derived = getattr(layer, "derived", False)
+        if derived and refresh is None:
+            raise UnsupportedError(
+                f"{layer_name(layer)}: weights were converted as they were loaded and cannot be "
+                "loaded again in place. Start the server anew, or serve an int8 checkpoint."
+            )
         if param.dtype == torch.int8 and param.dim() > 1:
             if loaded.dtype != stored:
                 raise CheckpointError(
@@ -72,7 +79,7 @@ def checked_loader(
                 "belong to this config.json, or the layer cannot be divided by "
                 "--tensor-parallel-size."
             ) from error
-        if getattr(layer, "derived", False):
+        if derived and refresh is not None:
             refresh(layer)
         return done
 
@@ -126,10 +133,13 @@ def check_weight(layer: torch.nn.Module, name: str) -> None:
 
 
 def derive(layer: torch.nn.Module, name: str, value: Tensor) -> None:
-    """Keep ``value`` as ``layer.<name>``; a value that is there is overwritten where it lies."""
+    """Keep a copy of ``value`` as ``layer.<name>``, in the place of one that is there already.
+
+    A copy, since ``value`` may be a view of the parameter that it was derived from.
+    """
     present = getattr(layer, name, None)
     if present is None:
-        layer.register_buffer(name, value.contiguous(), persistent=False)
+        layer.register_buffer(name, value.detach().contiguous().clone(), persistent=False)
     else:
         present.copy_(value)
     layer.derived = True
