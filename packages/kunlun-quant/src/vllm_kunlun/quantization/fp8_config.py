@@ -29,7 +29,20 @@ _DTYPES = [torch.float16, torch.bfloat16, torch.float32]
 
 
 class KunlunFp8Config(Fp8Config):
-    """fp8 checkpoints of DeepSeek's format (scales per block) and with scales per tensor."""
+    """fp8 checkpoints of DeepSeek's format (scales per block) and with scales per tensor.
+
+    Raises:
+        UnsupportedError: the checkpoint is not in fp8: there is nothing to convert.
+    """
+
+    def __init__(self, is_checkpoint_fp8_serialized: bool = False, *args: Any, **more: Any) -> None:
+        if not is_checkpoint_fp8_serialized:
+            raise UnsupportedError(
+                "quantization='fp8' would quantise to fp8 while loading, and the card has no fp8. "
+                "Leave --quantization out, or use a checkpoint in int8 (compressed-tensors W8A8), "
+                "AWQ or GPTQ."
+            )
+        super().__init__(is_checkpoint_fp8_serialized, *args, **more)
 
     @classmethod
     def get_supported_act_dtypes(cls) -> list[torch.dtype]:
@@ -37,16 +50,7 @@ class KunlunFp8Config(Fp8Config):
 
     @property
     def layout(self) -> Fp8Layout:
-        """What the checkpoint says of its scales.
-
-        Raises:
-            UnsupportedError: the checkpoint is not in fp8: there is nothing to convert.
-        """
-        if not self.is_checkpoint_fp8_serialized:
-            raise UnsupportedError(
-                "quantization='fp8' would quantise to fp8 while loading, and the card has no fp8. "
-                "Leave --quantization out, or use an int8 (compressed-tensors W8A8) checkpoint."
-            )
+        """What the checkpoint says of its scales."""
         static = self.activation_scheme == "static"
         if self.weight_block_size is None:
             return Fp8Layout("tensor", static_input=static)
