@@ -97,32 +97,97 @@ def test_dense_with_bias_and_fused_layers(scheme, quantised, prompts):
     )
 
 
+REAL_SCHEMES = {
+    "dynamic": Scheme(),
+    # One scale for all tokens does not fit the inputs of down_proj: of SmolLM2's some are a
+    # thousand times as large as the rest. Such layers are left in float, as in practice.
+    "static": Scheme(static=True, keep=(*Scheme().keep, "down_proj")),
+}
+
+
 @pytest.mark.weights
-@pytest.mark.parametrize("name", ["dynamic", "static"])
-def test_real_weights_and_their_perplexity(name, tmp_path):
-    """SmolLM2: log-probabilities, and perplexity on 4096 tokens beside float32's."""
-    scheme, source = SCHEMES[name], smollm2.checkpoint()
+@pytest.mark.parametrize("name", REAL_SCHEMES)
+def test_real_weights(name, tmp_path):
+    """SmolLM2: each quantised layer of a run computes the formula; perplexity on 4096 tokens.
+
+    Over 30 layers, roundings that fall differently add up to all the noise that quantisation makes:
+    HF's own log-probability of a token moves by as much when the text after it changes. So layers
+    are compared one by one, on the inputs that they got, and the model by its perplexity.
+    """
+    scheme, source = REAL_SCHEMES[name], smollm2.checkpoint()
     tokenizer = AutoTokenizer.from_pretrained(source)
     manual = text.manual()
     pieces = text.windows(tokenizer(manual[:60_000])["input_ids"], 512, 8)
     calibration = text.windows(tokenizer(manual[300_000:320_000])["input_ids"], 256, 8)
     folder = w8a8.quantise(source, tmp_path / "w8a8", scheme, calibration)
-    prompts = [piece[:40] for piece in pieces[:6]]
     options = {"max_model_len": 520, "kv_cache_memory_bytes": 512 * 2**20}
+    with engine(folder, **options) as llm:
+        seen = _record(llm)
+        greedy_with_logprobs(llm, [pieces[0][:40], pieces[1][:7]], 4)
+        _check_layers(seen, folder, scheme)
     with engine(folder, enforce_eager=False, **options) as llm:
-        answers = greedy_with_logprobs(llm, prompts, 24)
         came = text.perplexity(llm, pieces)
-    model = w8a8.reference_model(source, folder, scheme)
-    plain = w8a8.float_model(source)
-    assert_agrees(prompts, answers, model, plain)
-    with torch.inference_mode():
-        losses = [
-            plain(torch.tensor([piece]), labels=torch.tensor([piece])).loss.item()
-            for piece in pieces
-        ]
-    in_float = math.exp(sum(losses) / len(losses))
-    print(f"perplexity on 8 x 512 tokens: float32 {in_float:.3f}, W8A8 {name} {came:.3f}")
-    assert in_float < came < in_float * {"dynamic": 1.05, "static": 1.5}[name]
+    expected = _perplexity(
+        w8a8.reference_model(source, folder, scheme, dtype=torch.float32), pieces
+    )
+    in_float = _perplexity(w8a8.float_model(source), pieces)
+    print(f"perplexity: float32 {in_float:.3f}, W8A8 {name} {came:.3f}, HF's {expected:.3f}")
+    assert came == pytest.approx(expected, rel=0.01)
+    assert in_float < came < in_float * 1.1
+
+
+Seen = dict[str, list[tuple[torch.Tensor, torch.Tensor]]]
+
+
+def _record(llm) -> Seen:
+    """Inputs and outputs of all linear layers, by name, as the engine runs."""
+    seen: Seen = {}
+
+    def attach(model: torch.nn.Module) -> None:
+        for layer, module in model.named_modules():
+            if layer.endswith(("qkv_proj", "o_proj", "gate_up_proj", "down_proj")):
+                seen[layer] = []
+                module.register_forward_hook(
+                    lambda _, inputs, output, into=seen[layer]: into.append(
+                        (inputs[0].clone(), output[0].clone())
+                    )
+                )
+
+    llm.apply_model(attach)
+    return seen
+
+
+FUSED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
+
+
+def _check_layers(seen: Seen, folder: Path, scheme: Scheme) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    checked = 0
+    for layer, calls in seen.items():
+        path, _, last = layer.rpartition(".")
+        if last in scheme.keep:
+            continue
+        names = [f"{path}.{part}" for part in FUSED.get(last, (last,))]
+        weight = torch.cat(
+            [tensors[f"{n}.weight"].double() * tensors[f"{n}.weight_scale"] for n in names]
+        )
+        formula = w8a8.QuantisedLinear(weight, None, tensors.get(f"{names[0]}.input_scale"))
+        assert calls
+        for x, came in calls:
+            exact = formula(x.double())
+            error, size = (came.double() - exact).abs(), exact.abs().mean()
+            # A tie rounded the other way is one step of one input; almost every row has none.
+            assert error.amax(-1).quantile(0.5) < 1e-4 * size, layer
+            assert error.mean() < 1e-3 * size, layer
+            checked += 1
+    assert checked >= 5 * 30 * (4 if "down_proj" not in scheme.keep else 3)
+
+
+@torch.inference_mode()
+def _perplexity(model: transformers.PreTrainedModel, pieces: Sequence[list[int]]) -> float:
+    rows = [torch.tensor([piece]) for piece in pieces]
+    losses = [model(row, labels=row).loss.item() for row in rows]
+    return math.exp(sum(losses) / len(losses))
 
 
 @pytest.mark.parametrize("name", ["qwen3-moe", "qwen2-moe", "glm4-moe"])

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from support.w8a8 import (
     QuantisedLinear,
+    Scheme,
     copy_configuration,
     float_model,
-    linear_names,
     rows_in_int8,
 )
 
@@ -45,7 +45,7 @@ def write(source: Path, target: Path, kind: str, block: tuple[int, int] = (8, 8)
             ``compressed-channel``, ``compressed-block`` (compressed-tensors).
     """
     model = float_model(source)
-    names = set(linear_names(model))
+    names = Scheme().names(model)
     tensors: dict[str, Tensor] = {}
     scale_name = "weight_scale_inv" if kind == "block" else "weight_scale"
     for key, value in model.state_dict().items():

@@ -25,7 +25,8 @@ class Scheme:
     """Activations: one scale per tensor, calibrated; else one per token."""
     symmetric: bool = True
     """Activations without a zero point."""
-    ignore: tuple[str, ...] = ("lm_head", "re:.*mlp.gate$", "re:.*shared_expert_gate$")
+    keep: tuple[str, ...] = ("lm_head", "mlp.gate", "shared_expert_gate")
+    """Ends of the names of layers that stay as they are."""
 
     def configuration(self) -> dict[str, object]:
         """``quantization_config`` of config.json."""
@@ -49,25 +50,23 @@ class Scheme:
             "format": "int-quantized",
             "quantization_status": "compressed",
             "config_groups": {"group_0": group},
-            "ignore": list(self.ignore),
+            "ignore": [f"re:.*{name}$" for name in self.keep],
         }
 
-
-def linear_names(model: torch.nn.Module) -> list[str]:
-    """The layers to quantise: all linear ones but the output projection and routers."""
-    return [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear)
-        and not name.endswith(("lm_head", "mlp.gate", "shared_expert_gate"))
-    ]
+    def names(self, model: torch.nn.Module) -> list[str]:
+        """The layers of ``model`` to quantise."""
+        return [
+            name
+            for name, module in model.named_modules()
+            if isinstance(module, torch.nn.Linear) and not name.endswith(self.keep)
+        ]
 
 
 @torch.inference_mode()
 def calibrate(
-    model: torch.nn.Module, prompts: Sequence[Sequence[int]]
+    model: torch.nn.Module, names: Sequence[str], prompts: Sequence[Sequence[int]]
 ) -> dict[str, tuple[float, float]]:
-    """Smallest and largest input of each linear layer over ``prompts``."""
+    """Smallest and largest input of each of the layers ``names`` over ``prompts``."""
     ranges: dict[str, tuple[float, float]] = {}
 
     def observe(name: str) -> Callable[..., None]:
@@ -82,10 +81,7 @@ def calibrate(
 
         return hook
 
-    handles = [
-        model.get_submodule(name).register_forward_pre_hook(observe(name))
-        for name in linear_names(model)
-    ]
+    handles = [model.get_submodule(name).register_forward_pre_hook(observe(name)) for name in names]
     for prompt in prompts:
         model(torch.tensor([list(prompt)]))
     for handle in handles:
@@ -105,9 +101,9 @@ def quantise(
     ``change`` is given the tensors before they are written.
     """
     model = float_model(source)
-    ranges = calibrate(model, prompts) if scheme.static else {}
+    names = scheme.names(model)
+    ranges = calibrate(model, names, prompts) if scheme.static else {}
     tensors: dict[str, Tensor] = {}
-    names = set(linear_names(model))
     tied = model.config.tie_word_embeddings
     for key, value in model.state_dict().items():
         module, _, kind = key.rpartition(".")
@@ -140,9 +136,10 @@ def quantise(
 
 @dataclass
 class QuantisedLinear:
-    """``forward`` of a linear layer: activations quantised by the formula, all in float64.
+    """``forward`` of a linear layer: activations quantised by the formula.
 
-    ``parts`` cuts the input as tensor parallelism does: each part is quantised alone.
+    Computes in the dtype of ``weight``. ``parts`` cuts the input as tensor parallelism does: each
+    part is quantised alone.
     """
 
     weight: Tensor
@@ -154,12 +151,12 @@ class QuantisedLinear:
     quantise: bool = True
 
     def __call__(self, x: Tensor) -> Tensor:
-        wide = x.double()
+        wide = x.to(self.weight.dtype)
         if self.quantise:
             wide = torch.cat([self._round(part) for part in wide.chunk(self.parts, -1)], -1)
-        result = wide @ self.weight.double().T
+        result = wide @ self.weight.T
         if self.bias is not None:
-            result += self.bias.double()
+            result += self.bias
         return result.to(x.dtype)
 
     def __rmatmul__(self, x: Tensor) -> Tensor:
@@ -167,8 +164,8 @@ class QuantisedLinear:
 
     def _round(self, x: Tensor) -> Tensor:
         if self.input_scale is not None:
-            step = self.input_scale.double()
-            zero_point = 0.0 if self.zero_point is None else self.zero_point.double()
+            step = self.input_scale.to(x.dtype)
+            zero_point = 0.0 if self.zero_point is None else self.zero_point.to(x.dtype)
             return ((x / step).round() + zero_point).clamp(-128, 127).sub(zero_point) * step
         if self.symmetric:
             step = x.abs().amax(-1, keepdim=True).clamp(min=1e-30) / 127
@@ -187,22 +184,25 @@ def reference_model(
     quantise_activations: bool = True,
     ranks: int = 1,
     whole: Callable[[str], bool] = lambda name: False,
+    dtype: torch.dtype = torch.float64,
 ) -> transformers.PreTrainedModel:
     """HF's model of ``source`` with the weights of the quantised ``checkpoint``.
 
     Args:
+        scheme: by which the checkpoint was made.
         quantise_activations: False gives the weights' rounding alone.
         ranks: tensor-parallel ranks, which quantise their part of a row-parallel layer's input.
         whole: layers that no rank cuts (experts under expert parallelism).
+        dtype: in which the quantised layers compute.
     """
     model = float_model(source)
     tensors: Mapping[str, Tensor] = load_file(checkpoint / "model.safetensors")
-    for name in linear_names(model):
+    for name in scheme.names(model):
         module = model.get_submodule(name)
         weight = tensors[f"{name}.weight"].double() * tensors[f"{name}.weight_scale"].double()
         row_parallel = name.endswith(("o_proj", "down_proj")) and not whole(name)
         module.forward = QuantisedLinear(
-            weight,
+            weight.to(dtype),
             module.bias,
             tensors.get(f"{name}.input_scale"),
             tensors.get(f"{name}.input_zero_point"),
