@@ -3,6 +3,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import textwrap
+
 import pytest
 import torch
 from torch import Tensor
@@ -87,3 +92,24 @@ def test_a_row_of_zeros_and_a_nan():
 def test_blocks_that_do_not_fill_the_last_row_and_column():
     scale = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
     assert expand_blocks(scale, (2, 3), slice(1, 3), 4).tolist() == [[1, 1, 1, 2], [3, 3, 3, 4]]
+
+
+def test_conversion_needs_little_memory_beside_the_weight():
+    """Measured in a process of its own: the peak over what a weight of 256 MiB takes."""
+    program = """
+        import resource, torch
+        from vllm_kunlun.quantization import fp8
+        bits = torch.full((2**14, 2**14), 56, dtype=torch.int8)
+        scale = torch.ones(2**7, 2**7)
+        fp8.to_int8(bits[:256], scale, (128, 128))
+        peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        before = peak()
+        fp8.to_int8(bits, scale, (128, 128))
+        print((peak() - before) / bits.nbytes)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        capture_output=True, text=True, check=True, timeout=300,
+        env={**os.environ, "VLLM_KUNLUN_DEVICE": "emulated"},
+    )  # fmt: skip
+    assert float(done.stdout.split()[-1]) < 0.1

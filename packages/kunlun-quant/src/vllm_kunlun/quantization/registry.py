@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from vllm.model_executor.layers.quantization import (
     get_quantization_config,
     register_quantization_config,
@@ -35,9 +39,22 @@ MIXED_PRECISION_KERNELS: list[type[MPLinearKernel]] = []
 
 def register() -> None:
     """Enter the tables into vLLM's registries. Re-entrant."""
-    for name, config in CONFIGS.items():
-        if get_quantization_config(name) is not config:
-            register_quantization_config(name)(config)
+    with _without_warnings("vllm.model_executor.layers.quantization"):
+        for name, config in CONFIGS.items():
+            if get_quantization_config(name) is not config:
+                register_quantization_config(name)(config)
     scaled_mm._POSSIBLE_INT8_KERNELS[PlatformEnum.OOT] = list(INT8_KERNELS)
     possible = mixed_precision._POSSIBLE_KERNELS
     possible[:0] = [kernel for kernel in MIXED_PRECISION_KERNELS if kernel not in possible]
+
+
+@contextmanager
+def _without_warnings(name: str) -> Iterator[None]:
+    """vLLM warns of each of its methods that is replaced, which is what we are here for."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
