@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from vllm_kunlun.ops import check_op
+from vllm_kunlun.platforms.errors import CheckpointError
 from vllm_kunlun.quantization import gptq_weights, repack
-from vllm_kunlun.quantization.gptq_weights import CheckpointError
 from vllm_kunlun.quantization.int4_linear import DEQUANTISE_TOKENS, awq_linear, gptq_linear
 
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}

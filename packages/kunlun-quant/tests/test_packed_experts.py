@@ -6,9 +6,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vllm_kunlun.platforms.errors import UnsupportedError
+from vllm_kunlun.platforms.errors import CheckpointError, UnsupportedError
 from vllm_kunlun.quantization import packed_experts
-from vllm_kunlun.quantization.gptq_weights import CheckpointError
 
 EXPERTS, INPUTS, OUTPUTS, GROUP = 6, 32, 24, 16
 

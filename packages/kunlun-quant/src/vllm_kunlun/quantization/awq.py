@@ -13,9 +13,8 @@ from vllm.model_executor.layers.quantization.awq import AWQConfig, AWQLinearMeth
 from vllm.model_executor.layers.quantization.base_config import QuantizeMethodBase
 from vllm.model_executor.layers.quantization.utils.quant_utils import is_layer_skipped
 
-from vllm_kunlun.platforms.errors import UnsupportedError
+from vllm_kunlun.platforms.errors import CheckpointError, UnsupportedError
 from vllm_kunlun.quantization import packed_checkpoint, repack
-from vllm_kunlun.quantization.gptq_weights import CheckpointError
 from vllm_kunlun.quantization.int4_linear import awq_linear
 from vllm_kunlun.quantization.packed_expert_methods import KunlunAWQMoEMethod
 

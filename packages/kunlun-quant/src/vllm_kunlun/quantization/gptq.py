@@ -15,9 +15,8 @@ from vllm.model_executor.layers.quantization.utils.gptq_utils import (
 )
 from vllm.model_executor.parameter import RowvLLMParameter
 
-from vllm_kunlun.platforms.errors import UnsupportedError
+from vllm_kunlun.platforms.errors import CheckpointError, UnsupportedError
 from vllm_kunlun.quantization import gptq_weights, packed_checkpoint
-from vllm_kunlun.quantization.gptq_weights import CheckpointError
 from vllm_kunlun.quantization.int4_linear import gptq_linear
 from vllm_kunlun.quantization.packed_expert_methods import KunlunGPTQMoEMethod
 

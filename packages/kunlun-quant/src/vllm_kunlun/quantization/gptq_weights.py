@@ -19,11 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vllm_kunlun.platforms.errors import KunlunError
+from vllm_kunlun.platforms.errors import CheckpointError
 from vllm_kunlun.quantization import repack
 
 __all__ = [
-    "CheckpointError",
     "GptqWeights",
     "convert",
     "pack_columns",
@@ -33,10 +32,6 @@ __all__ = [
 
 RUN_ROWS = 32
 _COLUMNS = {4: 64, 8: 4}
-
-
-class CheckpointError(KunlunError, ValueError):
-    """A quantised checkpoint that contradicts itself or its configuration."""
 
 
 @dataclass(frozen=True)

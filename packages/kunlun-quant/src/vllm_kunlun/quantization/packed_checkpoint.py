@@ -13,7 +13,7 @@ from vllm.model_executor.layers.quantization.gptq import GPTQConfig
 from vllm.model_executor.layers.quantization.utils.gptq_utils import get_dynamic_override
 from vllm.transformers_utils.config import get_safetensors_params_metadata
 
-from vllm_kunlun.quantization.gptq_weights import CheckpointError
+from vllm_kunlun.platforms.errors import CheckpointError
 
 __all__ = ["check_awq", "check_compressed_tensors", "check_gptq"]
 

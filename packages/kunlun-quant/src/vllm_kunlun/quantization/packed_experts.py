@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 
 from vllm_kunlun.ops import moe, vendor
-from vllm_kunlun.platforms.errors import UnsupportedError
+from vllm_kunlun.platforms.errors import CheckpointError, UnsupportedError
 from vllm_kunlun.quantization import gptq_weights, repack
-from vllm_kunlun.quantization.gptq_weights import CheckpointError
 
 __all__ = ["PackedExperts", "from_awq", "from_gptq", "run_experts"]
 

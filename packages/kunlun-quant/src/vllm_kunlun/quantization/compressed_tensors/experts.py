@@ -3,6 +3,11 @@
 
 from __future__ import annotations
 
+from compressed_tensors.quantization import (
+    QuantizationArgs,
+    QuantizationStrategy,
+    QuantizationType,
+)
 from vllm.model_executor.layers.fused_moe import FusedMoE, UnquantizedFusedMoEMethod
 from vllm.model_executor.layers.fused_moe.fused_moe_method_base import FusedMoEMethodBase
 from vllm.model_executor.layers.quantization.compressed_tensors.compressed_tensors import (
@@ -10,7 +15,10 @@ from vllm.model_executor.layers.quantization.compressed_tensors.compressed_tenso
 )
 
 from vllm_kunlun.platforms.errors import UnsupportedError
+from vllm_kunlun.quantization.compressed_tensors.fp8 import fp8_layout
+from vllm_kunlun.quantization.compressed_tensors.int8_moe import KunlunW8A8Int8MoEMethod
 from vllm_kunlun.quantization.compressed_tensors.packed_experts import packed_method
+from vllm_kunlun.quantization.converted_moe import KunlunFp8MoEMethod
 
 __all__ = ["expert_method"]
 
@@ -36,10 +44,26 @@ def expert_method(
     scheme = schemes[0]
     if scheme is None:
         return UnquantizedFusedMoEMethod(layer.moe_config)
-    if config._is_wNa16_group_channel(scheme["weights"], scheme["input_activations"]):
+    weights, activations = scheme["weights"], scheme["input_activations"]
+    if activations is not None and _is_int8(weights, activations):
+        return KunlunW8A8Int8MoEMethod(weights, activations, layer.moe_config)
+    if (layout := fp8_layout(weights, activations)) is not None:
+        return KunlunFp8MoEMethod(layout, layer.moe_config)
+    if config._is_wNa16_group_channel(weights, activations):
         return packed_method(config, layer, prefix, scheme)
     raise UnsupportedError(
-        f"{prefix}: experts quantised as weights {scheme['weights']}, activations "
-        f"{scheme['input_activations']} have no arithmetic on this device. Use int8 (W8A8, "
-        "dynamic activations)."
+        f"{prefix}: experts quantised as weights {weights}, activations {activations} have "
+        "no arithmetic on this device. Use int8 (W8A8) with one scale per output channel and "
+        "dynamic activations per token, or 4 or 8-bit weights in pack-quantized."
+    )
+
+
+def _is_int8(weights: QuantizationArgs, activations: QuantizationArgs) -> bool:
+    """int8 per channel times int8 per token, both symmetric: what the card multiplies."""
+    both = (weights, activations)
+    return (
+        all(q.num_bits == 8 and q.type == QuantizationType.INT and q.symmetric for q in both)
+        and weights.strategy == QuantizationStrategy.CHANNEL
+        and activations.strategy == QuantizationStrategy.TOKEN
+        and bool(activations.dynamic)
     )
