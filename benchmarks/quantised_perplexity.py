@@ -20,7 +20,7 @@ os.environ.setdefault("VLLM_KUNLUN_DEVICE", "emulated")
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 
-from support import quantised, smollm2
+from support import quantised, smollm2, text
 from support.engine import engine
 from support.quantised import Scheme
 from transformers import AutoTokenizer
