@@ -135,7 +135,7 @@ def quantise(name: str, weight: Tensor, scheme: Scheme) -> tuple[dict[str, Tenso
             "scales": scale.T,
         }
     elif scheme.method.startswith("gptq"):
-        stored = zero - (scheme.method == "gptq")
+        stored = zero - int(scheme.method == "gptq")
         tensors = {
             "qweight": _pack(codes, scheme.bits).T,
             "qzeros": _pack(stored.T, scheme.bits),
