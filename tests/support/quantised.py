@@ -126,9 +126,10 @@ def quantise(name: str, weight: Tensor, scheme: Scheme) -> tuple[dict[str, Tenso
     of_input, zero_of_input = scale.float()[:, g_idx], zero[:, g_idx]
     codes = (weight / of_input + zero_of_input).round().clamp(0, top)
     meant = (codes - zero_of_input) * of_input
+    if scheme.method == "awq" or (scheme.bits == 4 and ".experts." in name):
+        meant = meant.half().float()  # these are dequantised in float16
     codes, zero = codes.to(torch.int64), zero.to(torch.int64)
     if scheme.method == "awq":
-        meant = meant.half().float()  # AWQ's weights are of float16
         tensors = {
             "qweight": _pack(codes.T, 4, AWQ_ORDER),
             "qzeros": _pack(zero.T, 4, AWQ_ORDER),

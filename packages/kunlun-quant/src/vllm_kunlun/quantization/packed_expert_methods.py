@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
@@ -13,7 +14,7 @@ from vllm.model_executor.layers.fused_moe.fused_moe_method_base import FusedMoEM
 from vllm.model_executor.layers.fused_moe.layer import FusedMoeWeightScaleSupported
 from vllm.model_executor.utils import set_weight_attrs
 
-from vllm_kunlun.platforms.errors import KunlunError, UnsupportedError
+from vllm_kunlun.platforms.errors import CheckpointError, KunlunError, UnsupportedError
 from vllm_kunlun.quantization import gptq_weights, packed_experts
 from vllm_kunlun.quantization.packed_experts import PackedExperts
 
@@ -121,12 +122,7 @@ class PackedMoEMethod(FusedMoEMethodBase):
         topk_ids: torch.Tensor,
     ) -> torch.Tensor:
         """See :func:`vllm_kunlun.quantization.packed_experts.run_experts`."""
-        w13, w2 = (
-            PackedExperts(
-                **{f.name: getattr(layer, f"{part}_{f.name}") for f in fields(PackedExperts)}
-            )
-            for part in ("w13", "w2")
-        )
+        w13, w2 = (_experts(layer, part) for part in ("w13", "w2"))
         return packed_experts.run_experts(
             x,
             w13,
@@ -165,6 +161,24 @@ class KunlunAWQMoEMethod(PackedMoEMethod):
         return packed_experts.from_awq(**tensors)
 
 
+def _same_order(loader: Callable[..., Any]) -> Callable[..., Any]:
+    """``loader`` for the one ``g_idx`` that gate and up projection of an expert share."""
+    first: dict[int, torch.Tensor] = {}
+
+    def load(
+        param: torch.nn.Parameter, loaded: torch.Tensor, name: str, shard_id: str,
+        expert_id: int, **keywords: Any,
+    ) -> Any:  # fmt: skip
+        if not torch.equal(first.setdefault(expert_id, loaded.clone()), loaded):
+            raise CheckpointError(
+                f"{name}: gate and up projection of expert {expert_id} were quantised with "
+                "different g_idx. Quantise them together, or with desc_act=False."
+            )
+        return loader(param, loaded, name, shard_id=shard_id, expert_id=expert_id, **keywords)
+
+    return load
+
+
 class KunlunGPTQMoEMethod(PackedMoEMethod):
     """GPTQ: packed along the input."""
 
@@ -185,6 +199,11 @@ class KunlunGPTQMoEMethod(PackedMoEMethod):
             "scales": ((groups, outputs), None),
             "g_idx": ((inputs,), torch.int32),
         }
+
+    def create_weights(self, layer: torch.nn.Module, *args: Any, **keywords: Any) -> None:
+        super().create_weights(layer, *args, **keywords)
+        if self.desc_act:
+            layer.w13_g_idx.weight_loader = _same_order(layer.w13_g_idx.weight_loader)
 
     def read(self, tensors: dict[str, torch.Tensor], *, split: bool) -> PackedExperts:
         if self.desc_act and split:
