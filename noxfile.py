@@ -21,6 +21,7 @@ MEMBERS = (
     "packages/kunlun-ops",
     "packages/kunlun-mla",
     "packages/kunlun-models/deepseek",
+    "packages/kunlun-quant",
     "packages/kunlun-models/qwen",
     "packages/kunlun-cli",
 )
@@ -59,7 +60,7 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def layers(session: nox.Session) -> None:
-    """Layers: platform < ops < MLA < models, command; vendor libraries in one place."""
+    """Layers: platform < ops < MLA, quantisation < models, command; vendor imports in one place."""
     session.run("lint-imports")
 
 

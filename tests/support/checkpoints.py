@@ -197,6 +197,15 @@ EVEN_CONFIGURATIONS: dict[str, transformers.PretrainedConfig] = {
     "llama-even": transformers.LlamaConfig(
         **_COMMON, num_attention_heads=4, num_key_value_heads=2, head_dim=32
     ),
+    # Every matrix divides into groups of 16 inputs on each of two ranks.
+    "qwen3-moe-even": transformers.Qwen3MoeConfig(
+        **_EXPERTS,
+        moe_intermediate_size=64,
+        num_experts=16,
+        num_experts_per_tok=4,
+        norm_topk_prob=True,
+        mlp_only_layers=[0],
+    ),
 }
 
 _LINEAR = {

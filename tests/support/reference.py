@@ -11,9 +11,16 @@ import transformers
 
 
 class Reference:
-    """A checkpoint under HF's own eager implementation."""
+    """A checkpoint, or a model that is made already, under HF's own eager implementation."""
 
-    def __init__(self, checkpoint: Path, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self,
+        checkpoint: Path | transformers.PreTrainedModel,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        if isinstance(checkpoint, transformers.PreTrainedModel):
+            self.model = checkpoint
+            return
         self.model = transformers.AutoModelForCausalLM.from_pretrained(
             checkpoint, dtype=dtype, attn_implementation="eager"
         ).eval()

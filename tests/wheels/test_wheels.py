@@ -21,6 +21,7 @@ OWNS = {
     "kunlun_custom_ops": "vllm_kunlun/ops/",
     "kunlun_mla": "vllm_kunlun/mla/",
     "kunlun_models_deepseek": "vllm_kunlun/models/deepseek/",
+    "kunlun_quant": "vllm_kunlun/quantization/",
     "kunlun_models_qwen": "vllm_kunlun/models/qwen/",
     "kunlun_cli": "vllm_kunlun/cli/",
     "vllm_kunlun": None,
@@ -100,8 +101,8 @@ NEEDED = {"kunlun_platform", "kunlun_custom_ops", "kunlun_cli"}
 EXTRAS = {
     "all": EVERY,
     "xpu": EVERY,
-    "deepseek": NEEDED | {"kunlun_mla", "kunlun_models_deepseek"},
-    "qwen": NEEDED | {"kunlun_models_qwen"},
+    "deepseek": NEEDED | {"kunlun_quant", "kunlun_mla", "kunlun_models_deepseek"},
+    "qwen": NEEDED | {"kunlun_quant", "kunlun_models_qwen"},
 }
 
 

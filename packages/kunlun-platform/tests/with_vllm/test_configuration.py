@@ -12,6 +12,7 @@ import pytest
 import torch
 from vllm.config import CompilationConfig, CompilationMode, CUDAGraphMode
 from vllm.engine.arg_utils import EngineArgs
+from vllm.model_executor.layers import quantization
 
 from vllm_kunlun.platforms import attention_backends, configuration, envs
 from vllm_kunlun.platforms.errors import UnsupportedError
@@ -142,10 +143,32 @@ def test_adapters_in_the_models_dtype_are_allowed(build: Any, dtype: str) -> Non
     assert build(enable_lora=True, lora_dtype=dtype).lora_config.lora_dtype == torch.float16
 
 
-@pytest.mark.parametrize("method", sorted(configuration._NO_FP8))
-def test_quantisation_without_arithmetic_on_the_card(method: str) -> None:
+@pytest.mark.parametrize("method", [*sorted(configuration._NO_FP8), "bitsandbytes"])
+def test_quantisation_without_arithmetic_on_the_card(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the wheel that converts some of them as they are loaded."""
+    monkeypatch.setattr(quantization, "_CUSTOMIZED_METHOD_TO_QUANT_CONFIG", {})
     with pytest.raises(UnsupportedError, match=f"quantization='{method}'"):
         configuration.check_quantization(method)
+
+
+def test_a_method_that_a_wheel_converts_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = type("Config", (), {"__module__": "vllm_kunlun.quantization.somewhere"})
+    monkeypatch.setattr(quantization, "_CUSTOMIZED_METHOD_TO_QUANT_CONFIG", {"fp8": ours})
+    configuration.check_quantization("fp8")
+    with pytest.raises(UnsupportedError):
+        configuration.check_quantization("mxfp4")
+
+
+@pytest.mark.parametrize(("dtype", "warned"), [("bfloat16", True), ("float16", False)])
+def test_bfloat16_names_the_better_choice(
+    build: Any, dtype: str, warned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(configuration.logger, "warning", lambda text, *_: said.append(text))
+    build(dtype=dtype)
+    assert any("--dtype float16" in text for text in said) == warned
 
 
 @pytest.mark.parametrize("method", ["awq", "gptq", "compressed-tensors", "gguf"])

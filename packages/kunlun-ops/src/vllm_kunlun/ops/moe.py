@@ -159,16 +159,20 @@ def run_experts(
     activation: str = "silu",
     w13_bias: Tensor | None = None,
     w2_bias: Tensor | None = None,
+    w13_max: Tensor | None = None,
+    w2_max: Tensor | None = None,
     weight_on_input: bool = False,
     expert_map: Tensor | None = None,
 ) -> Tensor:
     """``y[t] = sum over j of weights[t, j] * expert[ids[t, j]](x[t])``.
 
-    ``expert(x) = act(x w13^T + w13_bias) w2^T + w2_bias``; accumulated in float32.
+    ``expert(x) = act(x w13^T + w13_bias) w2^T + w2_bias``; accumulated in float32. int8 weights
+    stand for ``w max / 127``, and each product's input is quantised per row before it.
 
-    Shapes: x ``[M, N]``, w13 ``[E, 2 I, N]``, w2 ``[E, N, I]``, weights float32 and ids int32
-    ``[M, k]``; expert_map int32: a global expert's index among the ``E`` local ones, or -1 where
-    it lives on another rank, which contributes nothing here.
+    Shapes: x ``[M, N]``, w13 ``[E, 2 I, N]``, w2 ``[E, N, I]``, w13_max float32 ``[E, 2 I, 1]``
+    and w2_max ``[E, N, 1]`` (int8 alone), weights float32 and ids int32 ``[M, k]``; expert_map
+    int32: a global expert's index among the ``E`` local ones, or -1 where it lives on another
+    rank, which contributes nothing here.
     Raises: UnsupportedError: an activation that is not in :data:`ACTIVATIONS`.
     """
     if activation not in ACTIVATIONS:
@@ -182,8 +186,9 @@ def run_experts(
         weights = torch.ones_like(weights)
     tokens, choices = ids.shape
     pairs = tokens * choices
+    int8 = w13.dtype == torch.int8
     plain = w13_bias is None and w2_bias is None and expert_map is None and activation == "silu"
-    if plain and pairs < FUSED_PAIRS:
+    if plain and not int8 and pairs < FUSED_PAIRS:
         position, lod, _ = vendor.moe_pre_small(ids, w13.shape[0], False, False)
         hint = vendor.moe_active_expert_balance(ids, w13.shape[0])
         results = vendor.fused_moe(x, w13, w2, weights.to(x.dtype), lod, position, hint)
@@ -202,8 +207,10 @@ def run_experts(
         weights = weights.masked_fill(elsewhere, 0.0)
         inner_rows = x.new_zeros
     inner = inner_rows((tokens, choices, w13.shape[1]))
-    fuse = activation == "silu" and w13_bias is None and tokens >= FUSED_ACTIVATION_TOKENS
-    _product(order, order.rows, w13, inner, "SWISH_GLU" if fuse else None)
+    fuse = (
+        activation == "silu" and w13_bias is None and not int8 and tokens >= FUSED_ACTIVATION_TOKENS
+    )
+    _product(order, order.rows, w13, w13_max, inner, "SWISH_GLU" if fuse else None)
     if w13_bias is not None or w2_bias is not None:
         expert = _expert_of_row(order.lod, pairs, experts)
     if w13_bias is not None:
@@ -211,7 +218,7 @@ def run_experts(
     half = w13.shape[1] // 2
     hidden = inner[..., :half] if fuse else ACTIVATIONS[activation](inner)
     results = inner_rows((tokens, choices, w2.shape[1]))
-    _product(order, hidden.reshape(pairs, half), w2, results, None)
+    _product(order, hidden.reshape(pairs, half), w2, w2_max, results, None)
     if w2_bias is not None:
         results += w2_bias[expert].view_as(results)
     output = torch.empty_like(x)
@@ -235,15 +242,31 @@ def _sort(x: Tensor, ids: Tensor, experts: int) -> _Sorted:
     return _Sorted(rows, position, lod)
 
 
-def _product(order: _Sorted, x: Tensor, weight: Tensor, y: Tensor, act: str | None) -> None:
+def _product(
+    order: _Sorted,
+    x: Tensor,
+    weight: Tensor,
+    weight_max: Tensor | None,
+    y: Tensor,
+    act: str | None,
+) -> None:
+    x = x.contiguous()
+    row_max: Tensor | None = None
+    if weight_max is not None:
+        quantised = torch.empty_like(x, dtype=torch.int8)
+        row_max = x.new_empty((x.shape[0], 1), dtype=torch.float32)
+        vendor.quant2d(x, quantised, row_max)
+        x = quantised
     vendor.moe_fc(
-        x=x.contiguous(),
+        x=x,
         weight=weight,
         sorted_tokens_num_lod=order.lod,
         sorted_tokens_idx=order.position,
         moe_topk=y.shape[1],
         y=y,
         act=act,
+        x_perchannel_max=row_max,
+        w_perchannel_max=weight_max,
     )
 
 

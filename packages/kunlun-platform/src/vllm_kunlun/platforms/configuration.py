@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from vllm.logger import init_logger
 
 from vllm_kunlun.platforms import attention_backends, checkpoint, envs
@@ -49,16 +50,29 @@ _NO_FP8 = {
 
 
 def check_quantization(method: str) -> None:
-    """Refuse a quantisation whose arithmetic the card lacks.
+    """Refuse a quantisation whose arithmetic the card lacks, unless a wheel converts it.
 
     Raises:
-        UnsupportedError: for the fp8 and fp4 families.
+        UnsupportedError: for the fp8 and fp4 families, and for bitsandbytes.
     """
-    if method in _NO_FP8:
+    if method == "bitsandbytes":
+        raise UnsupportedError(
+            "quantization='bitsandbytes' runs on kernels of a CUDA library, and the vendor's "
+            "libraries have none for its formats. Use a checkpoint in int8 (compressed-tensors "
+            "W8A8), AWQ or GPTQ, or serve the float checkpoint with --dtype float16."
+        )
+    if method in _NO_FP8 and not _is_converted(method):
         raise UnsupportedError(
             f"quantization={method!r} needs fp8 or fp4 arithmetic, which the P800 has not. "
             "Use a checkpoint in int8 (compressed-tensors W8A8), AWQ or GPTQ."
         )
+
+
+def _is_converted(method: str) -> bool:
+    """Our quantisation wheel has taken the method over from vLLM."""
+    from vllm.model_executor.layers.quantization import get_quantization_config
+
+    return str(get_quantization_config(method).__module__).startswith("vllm_kunlun.")
 
 
 def check_and_update(config: VllmConfig, *, on_card: bool) -> None:
@@ -96,6 +110,12 @@ def _check_model(config: VllmConfig) -> None:
         attention_backends.find("mla_sparse" if sparse else "mla")
     if (folder := Path(model.model)).is_dir():
         checkpoint.check_files(folder)
+    if model.dtype == torch.bfloat16:
+        logger.warning(
+            "dtype bfloat16: the card is reported to keep bfloat16 weights twice and to multiply "
+            "at half of float16's speed. Use --dtype float16 unless the model needs bfloat16's "
+            "range."
+        )
     # Cascade attention is a kernel of another backend; ours has no shared-prefix pass.
     model.disable_cascade_attn = True
 

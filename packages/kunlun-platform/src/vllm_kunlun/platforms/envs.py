@@ -144,6 +144,14 @@ TABLE: dict[str, EnvVar] = {
             "the emulated device packs linear weights in oneDNN's format after loading",
         ),
         _ours(
+            "VLLM_KUNLUN_FP8_TO",
+            "str",
+            "int8",
+            "what fp8 weights become as they are loaded: int8 with activations in int8 too (the "
+            "same memory), or the model's dtype (float, twice the memory)",
+            choices=("int8", "float"),
+        ),
+        _ours(
             "FAST_RANDOM_SAMPLE",
             "bool",
             False,

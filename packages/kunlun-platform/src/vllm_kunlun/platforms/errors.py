@@ -8,6 +8,7 @@ the command).
 from __future__ import annotations
 
 __all__ = [
+    "CheckpointError",
     "DeviceUnavailableError",
     "IncompatibleVllmError",
     "KunlunError",
@@ -25,6 +26,10 @@ class KunlunError(RuntimeError):
 
 class UnsupportedError(KunlunError, ValueError):
     """A value or option that the device cannot honour; the message names the alternative."""
+
+
+class CheckpointError(KunlunError, ValueError):
+    """A checkpoint whose tensors are missing, of another shape or dtype, or not numbers."""
 
 
 class MissingWheelError(KunlunError):

@@ -6,8 +6,11 @@ A word is an int32; nibble ``i`` is its bits ``4 i`` to ``4 i + 3``.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
+from vllm_kunlun.ops.emulator import int4_kernels as kernels
 from vllm_kunlun.ops.emulator.contract import FLOATS, check_shape, check_tensor, require
 
 __all__ = ["awq_dequantize", "awq_gemm", "gptq_gemm"]
@@ -97,8 +100,10 @@ def gptq_gemm(
         zeros = _fast(qzeros)
     else:
         zeros = _sequential(qzeros, bits)
-    quantised = _sequential(qweight.t(), bits).t()
-    wide = _scaled(quantised, zeros + 1, scales)
+    wide = torch.empty(inputs, outputs)
+    words = qweight.numpy().view("uint32")
+    kernels.use_threads(wide.numel())
+    kernels.along_inputs(words, _rows(zeros + 1), _rows(scales), bits, wide.numpy())
     if g_idx.numel():
         x = x.index_select(1, g_idx)
     return torch.mm(x.float(), wide).to(x.dtype)
@@ -125,14 +130,17 @@ def _awq(
     check_shape(function, scales[0], scales[1], (inputs // group, row * 8))
     check_tensor(function, zeros[0], zeros[1], _INT32, 2)
     check_shape(function, zeros[0], zeros[1], (inputs // group, row))
-    unpack = _fast if align_type else _normal
-    return _scaled(unpack(words), unpack(zeros[1]), scales[1])
+    unpack, loop = (_fast, kernels.fast_layout) if align_type else (_normal, kernels.normal_layout)
+    wide = torch.empty(inputs, row * 8)
+    codes = words.view(torch.uint8).numpy()
+    kernels.use_threads(wide.numel())
+    loop(codes, _rows(unpack(zeros[1])), _rows(scales[1]), wide.numpy())
+    return wide
 
 
-def _scaled(quantised: torch.Tensor, zeros: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
-    """``(q - z) * s`` in float32, ``[K, N]`` from zeros and scales ``[K / g, N]``."""
-    grouped = quantised.reshape(zeros.shape[0], -1, zeros.shape[1])
-    return ((grouped - zeros.unsqueeze(1)) * scales.float().unsqueeze(1)).flatten(0, 1)
+def _rows(values: torch.Tensor) -> Any:
+    """float32, contiguous, as an array."""
+    return values.float().contiguous().numpy()
 
 
 def _sequential(words: torch.Tensor, bits: int) -> torch.Tensor:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 
 from vllm_kunlun.ops.emulator.contract import FLOATS, check_shape, check_tensor, require
@@ -21,6 +23,8 @@ _INT32 = (torch.int32,)
 _FLOAT32 = (torch.float32,)
 _EXACT_WIDTH = 1024
 """Sums of this many products of int8 are exact in float32: 1024 * 128 * 128 = 2^24."""
+_INT32_WIDTH = 131_071
+"""Sums of this many products of int8 stay below 2^31."""
 
 
 def quant2d(x: torch.Tensor, y: torch.Tensor, max: torch.Tensor, force_sdnn: bool = False) -> None:
@@ -194,9 +198,26 @@ def _scaled_mm(
 
 
 def exact_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """``left @ right`` of int8 matrices in float64, exact: float32 in pieces that cannot round."""
+    """``left @ right`` of int8 matrices, exact.
+
+    oneDNN's product (int32) where this processor adds without saturating, else float64 summed from
+    float32 products of pieces that cannot round.
+    """
+    width = left.shape[1]
+    if left.numel() and right.numel() and width <= _INT32_WIDTH and _adds_in_int32():
+        return torch._int_mm(left, right)
     total = torch.zeros(left.shape[0], right.shape[1], dtype=torch.float64)
-    for start in range(0, left.shape[1], _EXACT_WIDTH):
+    for start in range(0, width, _EXACT_WIDTH):
         stop = start + _EXACT_WIDTH
         total += torch.mm(left[:, start:stop].float(), right[start:stop].float())
     return total
+
+
+@cache
+def _adds_in_int32() -> bool:
+    """Older processors add pairs of products in 16 bits, which saturates: try the largest."""
+    left = torch.full((4, 64), -128, dtype=torch.int8)
+    right = torch.full((64, 16), -128, dtype=torch.int8)
+    left[::2], right[:, ::2] = 127, 127
+    exact = left.int() @ right.int()
+    return torch.equal(torch._int_mm(left, right), exact)

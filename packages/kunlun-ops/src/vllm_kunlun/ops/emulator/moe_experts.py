@@ -168,6 +168,9 @@ def _grouped_product(x: torch.Tensor, weight: torch.Tensor, ends: torch.Tensor) 
         return x.new_empty((0, weight.shape[1]), dtype=dtype)
     if x.dtype != torch.int8:
         return grouped_mm(x, weight, ends)
+    active = ends.diff(prepend=ends.new_zeros(1)).nonzero().squeeze(1)
+    if active.numel() < ends.numel():
+        weight, ends = weight[active], ends[active]  # no other is converted to float32 below
     total = torch.zeros(x.shape[0], weight.shape[1], dtype=torch.float64)
     for start in range(0, x.shape[1], _INT8_EXACT_WIDTH):
         part = slice(start, start + _INT8_EXACT_WIDTH)

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The formulas of :mod:`vllm_kunlun.quantization._nibbles` as compiled loops over host memory.
+
+Each reads its first argument once and writes its second once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+from numba import uint32
+
+from vllm_kunlun.ops.emulator.compiled import compiled, use_threads
+from vllm_kunlun.quantization import _nibbles
+
+__all__ = [
+    "awq_to_fast",
+    "awq_to_normal",
+    "fast_to_awq",
+    "fast_to_sequential",
+    "normal_to_awq",
+    "pack_inputs",
+    "pack_outputs",
+    "sequential_to_fast",
+    "swap_nibbles",
+    "use_threads",
+]
+
+_FLAT = (uint32[::1], uint32[::1])
+_ROWS = (uint32[:, ::1], uint32[:, ::1])
+
+
+@compiled(_FLAT)
+def awq_to_normal(source: Any, target: Any) -> None:
+    for i in numba.prange(source.shape[0]):
+        target[i] = _nibbles.awq_to_normal(source[i])
+
+
+@compiled(_FLAT)
+def normal_to_awq(source: Any, target: Any) -> None:
+    for i in numba.prange(source.shape[0]):
+        target[i] = _nibbles.normal_to_awq(source[i])
+
+
+@compiled(_FLAT)
+def swap_nibbles(source: Any, target: Any) -> None:
+    for i in numba.prange(source.shape[0]):
+        target[i] = _nibbles.swap_nibbles(source[i])
+
+
+@compiled(_ROWS)
+def awq_to_fast(source: Any, target: Any) -> None:
+    for row in numba.prange(source.shape[0]):
+        for block in range(source.shape[1] // 8):
+            w = 8 * block
+            target[row, w + 0], target[row, w + 1] = _nibbles.awq_to_fast(
+                source[row, w + 0], source[row, w + 4]
+            )
+            target[row, w + 2], target[row, w + 3] = _nibbles.awq_to_fast(
+                source[row, w + 1], source[row, w + 5]
+            )
+            target[row, w + 4], target[row, w + 5] = _nibbles.awq_to_fast(
+                source[row, w + 2], source[row, w + 6]
+            )
+            target[row, w + 6], target[row, w + 7] = _nibbles.awq_to_fast(
+                source[row, w + 3], source[row, w + 7]
+            )
+
+
+@compiled(_ROWS)
+def sequential_to_fast(source: Any, target: Any) -> None:
+    for row in numba.prange(source.shape[0]):
+        for block in range(source.shape[1] // 8):
+            w = 8 * block
+            target[row, w + 0], target[row, w + 1] = _nibbles.sequential_to_fast(
+                source[row, w + 0], source[row, w + 4]
+            )
+            target[row, w + 2], target[row, w + 3] = _nibbles.sequential_to_fast(
+                source[row, w + 1], source[row, w + 5]
+            )
+            target[row, w + 4], target[row, w + 5] = _nibbles.sequential_to_fast(
+                source[row, w + 2], source[row, w + 6]
+            )
+            target[row, w + 6], target[row, w + 7] = _nibbles.sequential_to_fast(
+                source[row, w + 3], source[row, w + 7]
+            )
+
+
+@compiled(_ROWS)
+def fast_to_awq(source: Any, target: Any) -> None:
+    for row in numba.prange(source.shape[0]):
+        for block in range(source.shape[1] // 8):
+            w = 8 * block
+            target[row, w + 0], target[row, w + 4] = _nibbles.fast_to_awq(
+                source[row, w + 0], source[row, w + 1]
+            )
+            target[row, w + 1], target[row, w + 5] = _nibbles.fast_to_awq(
+                source[row, w + 2], source[row, w + 3]
+            )
+            target[row, w + 2], target[row, w + 6] = _nibbles.fast_to_awq(
+                source[row, w + 4], source[row, w + 5]
+            )
+            target[row, w + 3], target[row, w + 7] = _nibbles.fast_to_awq(
+                source[row, w + 6], source[row, w + 7]
+            )
+
+
+@compiled(_ROWS)
+def fast_to_sequential(source: Any, target: Any) -> None:
+    for row in numba.prange(source.shape[0]):
+        for block in range(source.shape[1] // 8):
+            w = 8 * block
+            target[row, w + 0], target[row, w + 4] = _nibbles.fast_to_sequential(
+                source[row, w + 0], source[row, w + 1]
+            )
+            target[row, w + 1], target[row, w + 5] = _nibbles.fast_to_sequential(
+                source[row, w + 2], source[row, w + 3]
+            )
+            target[row, w + 2], target[row, w + 6] = _nibbles.fast_to_sequential(
+                source[row, w + 4], source[row, w + 5]
+            )
+            target[row, w + 3], target[row, w + 7] = _nibbles.fast_to_sequential(
+                source[row, w + 6], source[row, w + 7]
+            )
+
+
+@numba.njit(inline="always")
+def _transposed(a, b, c, d, e, f, g, h):  # type: ignore[no-untyped-def]
+    a, e = _nibbles.exchange(a, e, 16, 0x0000FFFF)
+    b, f = _nibbles.exchange(b, f, 16, 0x0000FFFF)
+    c, g = _nibbles.exchange(c, g, 16, 0x0000FFFF)
+    d, h = _nibbles.exchange(d, h, 16, 0x0000FFFF)
+    a, c = _nibbles.exchange(a, c, 8, 0x00FF00FF)
+    b, d = _nibbles.exchange(b, d, 8, 0x00FF00FF)
+    e, g = _nibbles.exchange(e, g, 8, 0x00FF00FF)
+    f, h = _nibbles.exchange(f, h, 8, 0x00FF00FF)
+    a, b = _nibbles.exchange(a, b, 4, 0x0F0F0F0F)
+    c, d = _nibbles.exchange(c, d, 4, 0x0F0F0F0F)
+    e, f = _nibbles.exchange(e, f, 4, 0x0F0F0F0F)
+    g, h = _nibbles.exchange(g, h, 4, 0x0F0F0F0F)
+    return a, b, c, d, e, f, g, h
+
+
+@compiled(_ROWS)
+def pack_outputs(source: Any, target: Any) -> None:
+    """``[R, 8 C]`` to ``[8 R, C]``: 8 words of a row are one word of 8 rows."""
+    for row in numba.prange(source.shape[0]):
+        for column in range(target.shape[1]):
+            s, t = 8 * column, 8 * row
+            (
+                target[t, column], target[t + 1, column],
+                target[t + 2, column], target[t + 3, column],
+                target[t + 4, column], target[t + 5, column],
+                target[t + 6, column], target[t + 7, column],
+            ) = _transposed(
+                source[row, s], source[row, s + 1], source[row, s + 2], source[row, s + 3],
+                source[row, s + 4], source[row, s + 5], source[row, s + 6], source[row, s + 7],
+            )  # fmt: skip
+
+
+@compiled(_ROWS)
+def pack_inputs(source: Any, target: Any) -> None:
+    """The inverse of :func:`pack_outputs`."""
+    for row in numba.prange(target.shape[0]):
+        for column in range(source.shape[1]):
+            s, t = 8 * row, 8 * column
+            (
+                target[row, t], target[row, t + 1], target[row, t + 2], target[row, t + 3],
+                target[row, t + 4], target[row, t + 5], target[row, t + 6], target[row, t + 7],
+            ) = _transposed(
+                source[s, column], source[s + 1, column],
+                source[s + 2, column], source[s + 3, column],
+                source[s + 4, column], source[s + 5, column],
+                source[s + 6, column], source[s + 7, column],
+            )  # fmt: skip

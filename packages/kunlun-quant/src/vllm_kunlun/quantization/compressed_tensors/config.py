@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The method ``compressed-tensors``: which scheme a layer gets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from vllm.logger import init_logger
+from vllm.model_executor.layers.fused_moe import FusedMoE
+from vllm.model_executor.layers.quantization.base_config import QuantizeMethodBase
+from vllm.model_executor.layers.quantization.compressed_tensors.compressed_tensors import (
+    CompressedTensorsConfig,
+)
+from vllm.model_executor.layers.quantization.compressed_tensors.schemes import (
+    CompressedTensorsScheme,
+    CompressedTensorsW8A8Int8,
+    CompressedTensorsWNA16,
+)
+
+from vllm_kunlun.platforms.errors import UnsupportedError
+from vllm_kunlun.quantization import packed_checkpoint
+from vllm_kunlun.quantization.compressed_tensors.experts import expert_method
+from vllm_kunlun.quantization.compressed_tensors.fp8 import fp8_layout
+from vllm_kunlun.quantization.compressed_tensors.int8 import KunlunW8A8Int8
+from vllm_kunlun.quantization.fp8 import KunlunFp8Scheme
+
+__all__ = ["SCHEMES", "KunlunCompressedTensorsConfig"]
+
+logger = init_logger("vllm.kunlun.quantization")
+
+SCHEMES: dict[
+    type[CompressedTensorsScheme], Callable[[CompressedTensorsScheme], CompressedTensorsScheme]
+] = {
+    CompressedTensorsW8A8Int8: lambda scheme: KunlunW8A8Int8(
+        scheme.strategy, scheme.is_static_input_scheme, scheme.input_symmetric
+    ),
+    CompressedTensorsWNA16: lambda scheme: scheme,  # our kernel is in vLLM's registry
+}
+"""vLLM's scheme for a linear layer -> ours. What is not here has no arithmetic on the card."""
+
+
+class KunlunCompressedTensorsConfig(CompressedTensorsConfig):
+    """vLLM's reading of the checkpoint's configuration, our choice of arithmetic."""
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> CompressedTensorsConfig:
+        if config.get("transform_config"):
+            raise UnsupportedError(
+                "quantization_config.transform_config: the rotations that this checkpoint wants "
+                "at run time have no function on this device. Use one without transforms."
+            )
+        if config.get("kv_cache_scheme"):
+            logger.warning(
+                "quantization_config.kv_cache_scheme asks for a KV cache in fp8, which the card "
+                "has not: the cache is kept in the model's dtype."
+            )
+            config = {**config, "kv_cache_scheme": None}
+        return super().from_config(config)
+
+    def get_scheme(
+        self, layer: torch.nn.Module, layer_name: str | None = None
+    ) -> CompressedTensorsScheme | None:
+        described = self.get_scheme_dict(layer, layer_name)
+        if described is not None and not self.sparsity_scheme_map:
+            layout = fp8_layout(described["weights"], described["input_activations"])
+            if layout is not None:
+                return KunlunFp8Scheme(layout)
+        try:
+            scheme = super().get_scheme(layer, layer_name)
+        except (NotImplementedError, AssertionError) as error:
+            raise self._refusal(layer, layer_name) from error
+        if scheme is None:
+            return None
+        if type(scheme) not in SCHEMES:
+            raise self._refusal(layer, layer_name)
+        return SCHEMES[type(scheme)](scheme)
+
+    def maybe_update_config(self, model_name: str, revision: str | None = None) -> None:
+        packed_checkpoint.check_compressed_tensors(model_name, revision, self.target_scheme_map)
+        super().maybe_update_config(model_name)
+
+    def get_quant_method(self, layer: torch.nn.Module, prefix: str) -> QuantizeMethodBase | None:
+        if isinstance(layer, FusedMoE):
+            return expert_method(self, layer, prefix)
+        return super().get_quant_method(layer, prefix)
+
+    def _refusal(self, layer: torch.nn.Module, layer_name: str | None) -> UnsupportedError:
+        scheme = self.get_scheme_dict(layer, layer_name) or {}
+        return UnsupportedError(
+            f"{layer_name}: compressed-tensors with weights {scheme.get('weights')}, activations "
+            f"{scheme.get('input_activations')}, format {scheme.get('format')!r} has no "
+            "arithmetic on this device. Use int8 (W8A8), 4 or 8-bit weights in pack-quantized, "
+            "or fp8, which is converted."
+        )

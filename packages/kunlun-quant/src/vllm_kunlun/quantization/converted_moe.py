@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Experts whose weights are converted to int8 when they are loaded: fp8 and mxfp4."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from vllm.model_executor.layers.fused_moe import (
+    FusedMoEConfig,
+    FusedMoeWeightScaleSupported,
+)
+from vllm.model_executor.layers.fused_moe.fused_moe_method_base import FusedMoEMethodBase
+from vllm.model_executor.utils import replace_parameter, set_weight_attrs
+
+from vllm_kunlun.ops import moe
+from vllm_kunlun.platforms import envs
+from vllm_kunlun.platforms.errors import UnsupportedError
+from vllm_kunlun.quantization.float_formats import (
+    E4M3_NAN,
+    MXFP4_GROUP,
+    decode_mxfp4,
+    quantise_rows,
+)
+from vllm_kunlun.quantization.fp8 import (
+    Fp8Layout,
+    check_numbers,
+    to_float,
+    to_int8,
+)
+from vllm_kunlun.quantization.loading import (
+    check_scale,
+    checked_loader,
+    derive,
+    layer_name,
+    mark_unloaded,
+)
+
+__all__ = ["KunlunFp8MoEMethod", "KunlunMxfp4MoEMethod"]
+
+_SCALES = {
+    "tensor": FusedMoeWeightScaleSupported.TENSOR,
+    "channel": FusedMoeWeightScaleSupported.CHANNEL,
+    "block": FusedMoeWeightScaleSupported.BLOCK,
+}
+
+
+class _ConvertedMoEMethod(FusedMoEMethodBase):
+    """Runs experts of int8 weights, or of the model's dtype where there is no ``max``."""
+
+    def maybe_make_prepare_finalize(self, routing_tables: object = None) -> None:
+        # As for unquantised experts: each rank runs its own on all tokens.
+        return None
+
+    def get_fused_moe_quant_config(self, layer: torch.nn.Module) -> None:
+        return None  # of vLLM's own kernels
+
+    def apply(
+        self, layer: torch.nn.Module, x: Tensor, topk_weights: Tensor, topk_ids: Tensor
+    ) -> Tensor:
+        return moe.run_experts(
+            x,
+            layer.w13_weight,
+            layer.w2_weight,
+            topk_weights,
+            topk_ids,
+            activation=layer.activation,
+            w13_bias=getattr(layer, "w13_bias", None),
+            w2_bias=getattr(layer, "w2_bias", None),
+            w13_max=getattr(layer, "int8_w13_max", None),
+            w2_max=getattr(layer, "int8_w2_max", None),
+            weight_on_input=layer.apply_router_weight_on_input,
+            expert_map=layer.expert_map,
+        )
+
+
+class KunlunFp8MoEMethod(_ConvertedMoEMethod):
+    """fp8 experts, scaled per tensor, channel or block; converted as linear layers are."""
+
+    def __init__(self, layout: Fp8Layout, moe_config: FusedMoEConfig) -> None:
+        super().__init__(moe_config)
+        self.layout = layout
+        self.to_int8 = envs.VLLM_KUNLUN_FP8_TO == "int8"
+
+    def create_weights(
+        self,
+        layer: torch.nn.Module,
+        num_experts: int,
+        hidden_size: int,
+        intermediate_size_per_partition: int,
+        params_dtype: torch.dtype,
+        **extra_weight_attrs: Any,
+    ) -> None:
+        layout, inner = self.layout, intermediate_size_per_partition
+        layer.orig_dtype = params_dtype
+        layer.weight_block_size = None if layout.block is None else list(layout.block)
+        if layout.block is not None and (
+            inner % layout.block[0] or (self.moe.tp_size > 1 and inner % layout.block[1])
+        ):
+            raise UnsupportedError(
+                f"{layer_name(layer)}: a rank's part of the experts' inner width, {inner}, is no "
+                f"multiple of the checkpoint's blocks of {layout.block}. Use "
+                "--enable-expert-parallel, which keeps experts whole, or a smaller "
+                "--tensor-parallel-size."
+            )
+        loader = checked_loader(
+            layer, extra_weight_attrs["weight_loader"], None, torch.float8_e4m3fn
+        )
+        extra_weight_attrs["weight_loader"] = loader
+        for name, rows, width in (("w13", 2 * inner, hidden_size), ("w2", hidden_size, inner)):
+            weight = torch.empty((num_experts, rows, width), dtype=torch.int8)
+            shape: tuple[int, ...]
+            if layout.strategy == "channel":
+                shape = (num_experts, rows, 1)
+            elif layout.strategy == "tensor":
+                shape = (num_experts, 2) if name == "w13" else (num_experts,)
+            else:
+                assert layout.block is not None
+                tall, wide = layout.block
+                shape = (num_experts, -(-rows // tall), -(-width // wide))
+            scale = torch.empty(shape, dtype=torch.float32)
+            self._register(layer, f"{name}_weight", weight, extra_weight_attrs)
+            of_scale = {**extra_weight_attrs, "quant_method": _SCALES[layout.strategy].value}
+            self._register(layer, f"{name}_{layout.scale_name}", scale, of_scale)
+            if layout.static_input:
+                ones = torch.ones(num_experts, dtype=torch.float32)
+                self._register(layer, f"{name}_input_scale", ones, of_scale)
+        mark_unloaded(layer)
+        for name in ("w13", "w2"):
+            getattr(layer, f"{name}_{layout.scale_name}").data.fill_(-1.0)
+            getattr(layer, f"{name}_weight").data.fill_(E4M3_NAN)
+            if layout.static_input:
+                getattr(layer, f"{name}_input_scale").data.fill_(1.0)
+
+    @staticmethod
+    def _register(
+        layer: torch.nn.Module, name: str, data: Tensor, attributes: dict[str, Any]
+    ) -> None:
+        parameter = torch.nn.Parameter(data, requires_grad=False)
+        layer.register_parameter(name, parameter)
+        set_weight_attrs(parameter, attributes)
+
+    def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
+        if getattr(layer, "derived", False):
+            return
+        for name in ("w13", "w2"):
+            scale_name = f"{name}_{self.layout.scale_name}"
+            check_scale(layer, scale_name)
+            self._convert(layer, name, getattr(layer, scale_name).data)
+            delattr(layer, scale_name)
+            setattr(layer, f"{name}_input_scale", None)
+        layer.derived = True
+
+    def _convert(self, layer: torch.nn.Module, name: str, scale: Tensor) -> None:
+        bits, block = getattr(layer, f"{name}_weight").data, self.layout.block
+        if self.layout.strategy == "tensor":
+            # One scale for each of the matrices that lie in an expert's rows.
+            scale = scale.reshape(bits.shape[0], -1)
+            scale = scale.repeat_interleave(bits.shape[1] // scale.shape[1], dim=1).unsqueeze(2)
+        if self.to_int8:
+            largest = torch.stack([to_int8(*each, block) for each in zip(bits, scale, strict=True)])
+            check_numbers(layer, f"{name}_weight", largest)
+            derive(layer, f"int8_{name}_max", largest)
+            return
+        weight = torch.empty_like(bits, dtype=layer.orig_dtype)
+        for expert, each in enumerate(zip(bits, scale, strict=True)):
+            weight[expert] = to_float(*each, block, layer.orig_dtype)
+        check_numbers(layer, f"{name}_weight", weight)
+        replace_parameter(layer, f"{name}_weight", weight)
+
+
+class KunlunMxfp4MoEMethod(_ConvertedMoEMethod):
+    """gpt-oss's experts in mxfp4, converted to int8 with one scale per output channel."""
+
+    def create_weights(
+        self,
+        layer: torch.nn.Module,
+        num_experts: int,
+        hidden_size: int,
+        intermediate_size_per_partition: int,
+        params_dtype: torch.dtype,
+        **extra_weight_attrs: Any,
+    ) -> None:
+        # vLLM cuts experts between groups of 32, so a rank may get more than its share of rows.
+        inner = -(-intermediate_size_per_partition // MXFP4_GROUP) * MXFP4_GROUP
+        if hidden_size % MXFP4_GROUP:
+            raise UnsupportedError(
+                f"{layer_name(layer)}: a hidden size of {hidden_size} is no multiple of mxfp4's "
+                f"groups of {MXFP4_GROUP}. config.json does not belong to this checkpoint."
+            )
+        loader = checked_loader(layer, extra_weight_attrs["weight_loader"], None)
+        extra_weight_attrs["weight_loader"] = loader
+        for name, rows, width in (("w13", 2 * inner, hidden_size), ("w2", hidden_size, inner)):
+            for part, columns in (("weight", width // 2), ("weight_scale", width // MXFP4_GROUP)):
+                data = torch.zeros((num_experts, rows, columns), dtype=torch.uint8)
+                self._register(layer, f"{name}_{part}", data, extra_weight_attrs)
+            bias = torch.zeros((num_experts, rows), dtype=params_dtype)
+            self._register(layer, f"{name}_bias", bias, extra_weight_attrs)
+        mark_unloaded(layer)
+
+    _register = staticmethod(KunlunFp8MoEMethod._register)
+
+    def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
+        if getattr(layer, "derived", False):
+            return
+        for name in ("w13", "w2"):
+            packed = getattr(layer, f"{name}_weight").data
+            exponents = getattr(layer, f"{name}_weight_scale").data
+            if layer.from_checkpoint and not bool(exponents.any()):
+                check_numbers(layer, f"{name}_weight_scale", torch.tensor(torch.nan))
+            experts, rows, half = packed.shape
+            weight = packed.new_empty((experts, rows, 2 * half), dtype=torch.int8)
+            largest = torch.stack(
+                [
+                    quantise_rows(_reader(packed[expert], exponents[expert]), weight[expert])
+                    for expert in range(experts)
+                ]
+            )
+            replace_parameter(layer, f"{name}_weight", weight)
+            derive(layer, f"int8_{name}_max", largest)
+            delattr(layer, f"{name}_weight_scale")
+
+
+def _reader(packed: Tensor, exponents: Tensor) -> Any:
+    return lambda rows: decode_mxfp4(packed[rows], exponents[rows])

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""fp8 weights, converted when they are loaded.
+
+The card has no fp8. By default a weight becomes int8 with one scale per output channel, in the
+memory that the fp8 bytes occupy, and activations are quantised per token. With
+``VLLM_KUNLUN_FP8_TO=float`` it becomes the model's dtype, at twice the size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from vllm.model_executor.layers.quantization.compressed_tensors.schemes import (
+    CompressedTensorsScheme,
+)
+from vllm.model_executor.parameter import (
+    BlockQuantScaleParameter,
+    ChannelQuantScaleParameter,
+    ModelWeightParameter,
+    PerTensorScaleParameter,
+)
+from vllm.model_executor.utils import replace_parameter
+
+from vllm_kunlun.platforms import envs
+from vllm_kunlun.platforms.errors import CheckpointError, UnsupportedError
+from vllm_kunlun.quantization import int8
+from vllm_kunlun.quantization.float_formats import (
+    E4M3_NAN,
+    decode_e4m3,
+    expand_blocks,
+    quantise_rows,
+)
+from vllm_kunlun.quantization.int8_kernel import per_channel
+from vllm_kunlun.quantization.loading import (
+    check_scale,
+    checked_loader,
+    derive,
+    layer_name,
+    mark_unloaded,
+)
+
+__all__ = ["Fp8Layout", "KunlunFp8Scheme", "check_numbers", "to_float", "to_int8"]
+
+
+@dataclass(frozen=True)
+class Fp8Layout:
+    """How a checkpoint scales its fp8 weights."""
+
+    strategy: Literal["tensor", "channel", "block"]
+    scale_name: str = "weight_scale"
+    block: tuple[int, int] | None = None
+    static_input: bool = False
+    """The checkpoint also has scales of the activations, which int8 has no use for."""
+
+
+class KunlunFp8Scheme(CompressedTensorsScheme):
+    """A linear layer of fp8 weights, converted after loading."""
+
+    def __init__(self, layout: Fp8Layout) -> None:
+        self.layout = layout
+        self.to_int8 = envs.VLLM_KUNLUN_FP8_TO == "int8"
+
+    @classmethod
+    def get_min_capability(cls) -> int:
+        return 0
+
+    def create_weights(
+        self,
+        layer: torch.nn.Module,
+        output_partition_sizes: list[int],
+        input_size_per_partition: int,
+        params_dtype: torch.dtype,
+        weight_loader: Callable[..., Any],
+        **kwargs: Any,
+    ) -> None:
+        layout = self.layout
+        rows, width = sum(output_partition_sizes), input_size_per_partition
+        loader = checked_loader(layer, weight_loader, None, torch.float8_e4m3fn)
+        layer.logical_widths = output_partition_sizes
+        layer.input_size_per_partition = width
+        layer.output_size_per_partition = rows
+        layer.orig_dtype = params_dtype
+        layer.weight_block_size = None if layout.block is None else list(layout.block)
+        layer.weight = ModelWeightParameter(
+            data=torch.empty((rows, width), dtype=torch.int8),
+            input_dim=1,
+            output_dim=0,
+            weight_loader=loader,
+        )
+        shards = len(output_partition_sizes)
+        scale: torch.nn.Parameter
+        if layout.strategy == "channel":
+            data = torch.empty((rows, 1), dtype=torch.float32)
+            scale = ChannelQuantScaleParameter(data=data, output_dim=0, weight_loader=loader)
+        elif layout.strategy == "tensor":
+            data = torch.empty(shards, dtype=torch.float32)
+            scale = PerTensorScaleParameter(data=data, weight_loader=loader)
+        else:
+            assert layout.block is not None
+            tall, wide = layout.block
+            _check_blocks(
+                layer,
+                layout.block,
+                output_partition_sizes,
+                rows < kwargs["output_size"],
+                width if width < kwargs["input_size"] else None,
+            )
+            data = torch.empty((-(-rows // tall), -(-width // wide)), dtype=torch.float32)
+            scale = BlockQuantScaleParameter(
+                data=data, input_dim=1, output_dim=0, weight_loader=loader
+            )
+        setattr(layer, layout.scale_name, scale)
+        if layout.static_input:
+            data = torch.empty(shards, dtype=torch.float32)
+            layer.input_scale = PerTensorScaleParameter(data=data, weight_loader=loader)
+        mark_unloaded(layer)
+        layer.weight.data.fill_(E4M3_NAN)
+
+    def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
+        if getattr(layer, "derived", False):
+            return
+        layout = self.layout
+        check_scale(layer, layout.scale_name)
+        bits, scale = layer.weight.data, getattr(layer, layout.scale_name).data
+        if layout.strategy != "block":
+            scale = per_channel(scale, layer.logical_widths)
+        if self.to_int8:
+            largest = to_int8(bits, scale, layout.block)
+            check_numbers(layer, "weight", largest)
+            derive(layer, "int8_weight_max", largest)
+        else:
+            weight = to_float(bits, scale, layout.block, layer.orig_dtype)
+            check_numbers(layer, "weight", weight)
+            replace_parameter(layer, "weight", weight)
+            layer.derived = True
+        delattr(layer, layout.scale_name)
+        layer.input_scale = None
+        bias = getattr(layer, "bias", None)
+        if self.to_int8 and bias is not None and not layer.skip_bias_add:
+            bias.data = bias.data.float()
+
+    def apply_weights(
+        self, layer: torch.nn.Module, x: Tensor, bias: Tensor | None = None
+    ) -> Tensor:
+        if not self.to_int8:
+            return F.linear(x, layer.weight, bias)
+        if bias is not None and bias.dtype != torch.float32:
+            bias = bias.float()
+        return int8.int8_linear(x, layer.weight, layer.int8_weight_max, None, bias)
+
+
+def _check_blocks(
+    layer: torch.nn.Module,
+    block: tuple[int, int],
+    heights: list[int],
+    is_last_cut: bool,
+    cut_width: int | None,
+) -> None:
+    """A block's scale belongs to one matrix and one rank; only the last of the rows may be short.
+
+    Raises:
+        UnsupportedError: naming the layer and its size.
+    """
+    tall, wide = block
+    uneven = [rows for rows in (heights if is_last_cut else heights[:-1]) if rows % tall]
+    if cut_width is not None and cut_width % wide:
+        uneven.append(cut_width)
+    if uneven:
+        raise UnsupportedError(
+            f"{layer_name(layer)}: {uneven[0]} is not divisible by the checkpoint's blocks of "
+            f"{tall} x {wide}. Use a smaller --tensor-parallel-size, if this rank holds a part of "
+            "the layer; else the checkpoint's matrices cannot be fused."
+        )
+
+
+def to_int8(bits: Tensor, scale: Tensor, block: tuple[int, int] | None) -> Tensor:
+    """Turn fp8 bits into int8 where they lie.
+
+    Shapes: bits int8 ``[N, K]`` (read as float8_e4m3fn, written); scale float32 ``[N, 1]``, or one
+    per ``block``.
+    Returns: max, float32 ``[N, 1]``: the value is ``bits max / 127``.
+    """
+    return quantise_rows(lambda rows: _values(bits, scale, block, rows), bits)
+
+
+def to_float(
+    bits: Tensor, scale: Tensor, block: tuple[int, int] | None, dtype: torch.dtype
+) -> Tensor:
+    """The weight in ``dtype``; arguments as :func:`to_int8`."""
+    result = torch.empty_like(bits, dtype=dtype)
+    height = max(1, 2**20 // bits.shape[1])
+    for start in range(0, bits.shape[0], height):
+        rows = slice(start, min(start + height, bits.shape[0]))
+        result[rows] = _values(bits, scale, block, rows)
+    return result
+
+
+def _values(bits: Tensor, scale: Tensor, block: tuple[int, int] | None, rows: slice) -> Tensor:
+    values = decode_e4m3(bits[rows])
+    if block is None:
+        return values.mul_(scale[rows])
+    return values.mul_(expand_blocks(scale, block, rows, bits.shape[1]))
+
+
+def check_numbers(layer: torch.nn.Module, name: str, values: Tensor) -> None:
+    """Every weight was loaded and is a number.
+
+    Raises:
+        CheckpointError: naming layer and tensor.
+    """
+    if layer.from_checkpoint and not bool(torch.isfinite(values).all()):
+        raise CheckpointError(
+            f"{layer_name(layer)}: {name} is missing from the checkpoint, or holds NaN. Copy all "
+            "files of the checkpoint, or quantise it again."
+        )

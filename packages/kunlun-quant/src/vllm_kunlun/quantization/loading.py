@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loading quantised tensors so that a bad checkpoint is one clear error, and a reload is right.
+
+vLLM checks that every tensor was loaded only for unquantised models, and reloads weights without
+processing them again. So a parameter starts with a value that no checkpoint holds, its loader says
+which tensor does not fit, and what is derived from parameters follows each load.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from vllm.config import get_current_vllm_config
+from vllm.model_executor.parameter import PerTensorScaleParameter
+
+from vllm_kunlun.platforms.errors import CheckpointError, UnsupportedError
+
+__all__ = ["check_scale", "check_weight", "checked_loader", "derive", "layer_name", "mark_unloaded"]
+
+_NO_SCALE = -1.0
+_NO_WEIGHT = -128
+"""Every element of a row: a quantiser's largest magnitude is the row's maximum alone."""
+
+Loader = Callable[..., Any]
+
+
+def layer_name(layer: torch.nn.Module) -> str:
+    """The layer's path in the model."""
+    return getattr(layer, "prefix", "") or getattr(layer, "layer_name", "") or type(layer).__name__
+
+
+def checked_loader(
+    layer: torch.nn.Module,
+    loader: Loader,
+    refresh: Callable[[torch.nn.Module], None] | None,
+    stored: torch.dtype = torch.int8,
+) -> Loader:
+    """``loader`` for the parameters of ``layer``, with the tensor named when it does not fit.
+
+    Args:
+        refresh: derives again what the layer computes with; it runs after each load once the layer
+            has been processed, that is when weights are reloaded. None if they cannot be: what came
+            from the checkpoint was converted and is gone.
+        stored: the dtype of 8-bit weights in the checkpoint. Their parameter is int8 in any case,
+            and holds the bits of another dtype until they are converted.
+    """
+
+    @functools.wraps(loader)
+    def load(param: torch.nn.Parameter, loaded: Tensor, *args: Any, **keywords: Any) -> Any:
+        derived = getattr(layer, "derived", False)
+        if derived and refresh is None:
+            raise UnsupportedError(
+                f"{layer_name(layer)}: weights were converted as they were loaded and cannot be "
+                "loaded again in place. Start the server anew, or serve an int8 checkpoint."
+            )
+        if param.dtype == torch.int8 and param.dim() > 1:
+            if loaded.dtype != stored:
+                raise CheckpointError(
+                    f"{layer_name(layer)}: config.json says that this layer's weights are {stored} "
+                    f"and the checkpoint holds {loaded.dtype}. Correct quantization_config "
+                    "(ignore, targets) in config.json, or quantise the checkpoint again."
+                )
+            loaded = loaded.view(torch.int8)
+        try:
+            if isinstance(param, PerTensorScaleParameter) and not args and not keywords:
+                # One scale for a projection that is fused in the checkpoint already.
+                param.data.copy_(loaded.reshape(1))
+                done: Any = True
+            else:
+                done = loader(param, loaded, *args, **keywords)
+        except (AssertionError, IndexError, RuntimeError) as error:
+            raise CheckpointError(
+                f"{layer_name(layer)}: a tensor of shape {tuple(loaded.shape)} does not fit into a "
+                f"parameter of shape {tuple(param.shape)} (of this rank). The checkpoint does not "
+                "belong to this config.json, or the layer cannot be divided by "
+                "--tensor-parallel-size."
+            ) from error
+        if derived and refresh is not None:
+            refresh(layer)
+        return done
+
+    return load
+
+
+def mark_unloaded(layer: torch.nn.Module) -> None:
+    """Give scales and int8 weights of a new layer a value that tells they were not loaded."""
+    layer.from_checkpoint = get_current_vllm_config().load_config.load_format != "dummy"
+    for name, parameter in layer.named_parameters(recurse=False):
+        if parameter.dtype == torch.int8 and parameter.dim() > 1:
+            parameter.data.fill_(_NO_WEIGHT)
+        elif name.endswith("scale"):
+            parameter.data.fill_(_NO_SCALE)
+
+
+def check_scale(layer: torch.nn.Module, name: str, *, zero: bool = True) -> None:
+    """The scales are loaded, finite, and not negative (nor zero, unless ``zero``).
+
+    Raises:
+        CheckpointError: naming layer and tensor.
+    """
+    if not layer.from_checkpoint:
+        return
+    scale = getattr(layer, name)
+    if bool((scale == _NO_SCALE).any()):
+        raise CheckpointError(
+            f"{layer_name(layer)}: {name} is missing from the checkpoint, or part of it. Copy all "
+            "files of the checkpoint, or quantise it again."
+        )
+    ok = torch.isfinite(scale) & (scale >= 0 if zero else scale > 0)
+    if not bool(ok.all()):
+        raise CheckpointError(
+            f"{layer_name(layer)}: {name} holds {int((~ok).sum())} of {scale.numel()} values that "
+            "are NaN, infinite or negative. The checkpoint is damaged: quantise it again."
+        )
+
+
+def check_weight(layer: torch.nn.Module, name: str) -> None:
+    """Every row of an int8 weight is loaded.
+
+    Raises:
+        CheckpointError: naming layer and tensor.
+    """
+    weight = getattr(layer, name)
+    if layer.from_checkpoint and bool((weight.amax(-1) == _NO_WEIGHT).any()):
+        raise CheckpointError(
+            f"{layer_name(layer)}: {name} is missing from the checkpoint, or part of it. Copy all "
+            "files of the checkpoint, or quantise it again."
+        )
+
+
+def derive(layer: torch.nn.Module, name: str, value: Tensor) -> None:
+    """Keep a copy of ``value`` as ``layer.<name>``, in the place of one that is there already.
+
+    A copy, since ``value`` may be a view of the parameter that it was derived from.
+    """
+    present = getattr(layer, name, None)
+    if present is None:
+        layer.register_buffer(name, value.detach().contiguous().clone(), persistent=False)
+    else:
+        present.copy_(value)
+    layer.derived = True

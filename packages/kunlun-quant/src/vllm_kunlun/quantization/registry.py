@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What this wheel puts into vLLM's registries: one table for each of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from vllm.model_executor.layers import linear
+from vllm.model_executor.layers.linear import LinearMethodBase
+from vllm.model_executor.layers.quantization import (
+    get_quantization_config,
+    register_quantization_config,
+)
+from vllm.model_executor.layers.quantization.base_config import QuantizationConfig
+from vllm.model_executor.layers.quantization.kernels import mixed_precision, scaled_mm
+from vllm.model_executor.layers.quantization.kernels.mixed_precision import MPLinearKernel
+from vllm.model_executor.layers.quantization.kernels.scaled_mm import Int8ScaledMMLinearKernel
+from vllm.platforms import PlatformEnum
+
+from vllm_kunlun.quantization.awq import KunlunAWQConfig, KunlunAWQLinearMethod
+from vllm_kunlun.quantization.compressed_tensors.config import KunlunCompressedTensorsConfig
+from vllm_kunlun.quantization.compressed_tensors.packed_linear import (
+    KunlunMixedPrecisionLinearKernel,
+)
+from vllm_kunlun.quantization.fp8_config import KunlunFp8Config, KunlunMxfp4Config
+from vllm_kunlun.quantization.gptq import KunlunGPTQConfig, KunlunGPTQLinearMethod
+from vllm_kunlun.quantization.int8_kernel import KunlunInt8ScaledMMLinearKernel
+
+__all__ = ["CONFIGS", "INT8_KERNELS", "LINEAR_METHODS", "MIXED_PRECISION_KERNELS", "register"]
+
+CONFIGS: dict[str, type[QuantizationConfig]] = {
+    "awq": KunlunAWQConfig,
+    "compressed-tensors": KunlunCompressedTensorsConfig,
+    "fp8": KunlunFp8Config,
+    "gptq": KunlunGPTQConfig,
+    "mxfp4": KunlunMxfp4Config,
+}
+"""vLLM's name of a method -> our class."""
+
+INT8_KERNELS: list[type[Int8ScaledMMLinearKernel]] = [KunlunInt8ScaledMMLinearKernel]
+"""int8 activations times int8 weights."""
+
+MIXED_PRECISION_KERNELS: list[type[MPLinearKernel]] = [KunlunMixedPrecisionLinearKernel]
+"""Float activations times packed integer weights."""
+
+LINEAR_METHODS: list[type[LinearMethodBase]] = [KunlunAWQLinearMethod, KunlunGPTQLinearMethod]
+"""Methods whose parameters load themselves; vLLM asks for the names of their classes."""
+
+
+def register() -> None:
+    """Enter the tables into vLLM's registries. Re-entrant."""
+    with _without_warnings("vllm.model_executor.layers.quantization"):
+        for name, config in CONFIGS.items():
+            if get_quantization_config(name) is not config:
+                register_quantization_config(name)(config)
+    names = (method.__name__ for method in LINEAR_METHODS)
+    supported = linear.WEIGHT_LOADER_V2_SUPPORTED
+    supported += [name for name in names if name not in supported]
+    scaled_mm._POSSIBLE_INT8_KERNELS[PlatformEnum.OOT] = list(INT8_KERNELS)
+    possible = mixed_precision._POSSIBLE_KERNELS
+    possible[:0] = [kernel for kernel in MIXED_PRECISION_KERNELS if kernel not in possible]
+
+
+@contextmanager
+def _without_warnings(name: str) -> Iterator[None]:
+    """vLLM warns of each of its methods that is replaced, which is what we are here for."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One layer with packed weights as vLLM builds, loads and runs it, on one rank and on two."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from support import quantised
+from support.quantised import Scheme
+from vllm import distributed
+from vllm.config import VllmConfig, set_current_vllm_config
+from vllm.model_executor import parameter
+from vllm.model_executor.layers import linear
+from vllm.model_executor.layers.linear import QKVParallelLinear, RowParallelLinear
+from vllm.model_executor.layers.quantization import get_quantization_config
+
+from vllm_kunlun.platforms.errors import CheckpointError
+from vllm_kunlun.quantization import registry
+
+HIDDEN, HEAD, HEADS, KV_HEADS = 96, 16, 6, 2
+WIDTHS = {"q": HEADS * HEAD, "k": KV_HEADS * HEAD, "v": KV_HEADS * HEAD}
+BIAS = torch.linspace(-1, 1, sum(WIDTHS.values()))
+
+SCHEMES = {
+    "awq": Scheme("awq", group=16),
+    "gptq-4": Scheme("gptq", group=16),
+    "gptq-8": Scheme("gptq", bits=8, group=16),
+    "gptq-desc-act": Scheme("gptq", group=16, desc_act=True),
+    "gptq-8-desc-act": Scheme("gptq", bits=8, group=16, desc_act=True, symmetric=True),
+    "gptq-desc-act-one-group": Scheme("gptq", group=-1, desc_act=True),
+    "gptq-v2": Scheme("gptq_v2", group=16),
+    "w4a16": Scheme("compressed-tensors", group=16, symmetric=True),
+    "w4a16-zero-points": Scheme("compressed-tensors", group=16),
+    "w4a16-channel": Scheme("compressed-tensors", group=-1, symmetric=True),
+    "w4a16-act-order": Scheme("compressed-tensors", group=16, desc_act=True, symmetric=True),
+    "w8a16-zero-points": Scheme("compressed-tensors", bits=8, group=16),
+}
+
+
+@pytest.fixture(autouse=True)
+def _ranks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    on_rank(monkeypatch, 0, 1)
+    registry.register()
+    with set_current_vllm_config(VllmConfig()):
+        yield
+
+
+def on_rank(monkeypatch, rank, size):
+    for module in (distributed, linear, parameter):
+        monkeypatch.setattr(module, "get_tensor_model_parallel_world_size", lambda: size)
+        monkeypatch.setattr(module, "get_tensor_model_parallel_rank", lambda: rank)
+
+
+def configuration(scheme, **more):
+    described = {**scheme.configuration(), **more}
+    config = get_quantization_config(described["quant_method"]).from_config(described)
+    config.packed_modules_mapping = {"qkv_proj": ["q_proj", "k_proj", "v_proj"]}
+    if hasattr(config, "modules_in_block_to_quantize"):
+        config.modules_in_block_to_quantize = ["q_proj", "k_proj", "v_proj", "o_proj"]
+    return config
+
+
+def load(layer, tensors, *shard):
+    for name, value in tensors.items():
+        target = getattr(layer, name)
+        target.weight_loader(target, value, *shard)
+
+
+def projections(scheme):
+    generator = torch.Generator().manual_seed(0)
+    return {
+        part: quantised.quantise(
+            f"m.{part}_proj", torch.randn(width, HIDDEN, generator=generator) * 0.1, scheme
+        )
+        for part, width in WIDTHS.items()
+    }
+
+
+def check(out, x, weight):
+    expected, size = x.double() @ weight.double().T, x.double().abs() @ weight.double().abs().T
+    assert ((out.double() - expected).abs() <= 1e-5 * size).all()
+
+
+@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("name", SCHEMES)
+def test_query_key_and_value_in_one_layer(name, size, monkeypatch):
+    scheme = SCHEMES[name]
+    loaded = projections(scheme)
+    x = torch.randn(7, HIDDEN, generator=torch.Generator().manual_seed(1))
+    for rank in range(size):
+        on_rank(monkeypatch, rank, size)
+        layer = QKVParallelLinear(
+            HIDDEN,
+            HEAD,
+            HEADS,
+            KV_HEADS,
+            bias=False,
+            quant_config=configuration(scheme),
+            prefix="m.qkv_proj",
+            params_dtype=torch.float32,
+        )
+        for part, (tensors, _) in loaded.items():
+            load(layer, tensors, part)
+        layer.quant_method.process_weights_after_loading(layer)
+        rows = [weight.chunk(size)[rank] for _, weight in loaded.values()]
+        check(layer(x)[0], x, torch.cat(rows))
+
+
+@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("name", SCHEMES)
+def test_a_layer_split_along_its_inputs(name, size, monkeypatch):
+    scheme = SCHEMES[name]
+    weight = torch.randn(40, HIDDEN, generator=torch.Generator().manual_seed(0)) * 0.1
+    tensors, weight = quantised.quantise("m.o_proj", weight, scheme)
+    x = torch.randn(7, HIDDEN, generator=torch.Generator().manual_seed(1))
+    parts = []
+    for rank in range(size):
+        on_rank(monkeypatch, rank, size)
+        layer = RowParallelLinear(
+            HIDDEN,
+            40,
+            bias=False,
+            reduce_results=False,
+            quant_config=configuration(scheme),
+            prefix="m.o_proj",
+            params_dtype=torch.float32,
+        )
+        load(layer, tensors)
+        layer.quant_method.process_weights_after_loading(layer)
+        parts.append(layer(x.chunk(size, dim=1)[rank].contiguous())[0])
+    check(sum(parts), x, weight)
+
+
+def test_parts_quantised_in_different_orders_are_refused():
+    scheme = SCHEMES["gptq-desc-act"]
+    loaded = projections(scheme)
+    layer = QKVParallelLinear(
+        HIDDEN, HEAD, HEADS, KV_HEADS, bias=False, quant_config=configuration(scheme),
+        prefix="m.qkv_proj", params_dtype=torch.float32,
+    )  # fmt: skip
+    load(layer, loaded["q"][0], "q")
+    loaded["k"][0]["g_idx"] = loaded["k"][0]["g_idx"].flip(0)
+    with pytest.raises(CheckpointError, match="different g_idx"):
+        load(layer, loaded["k"][0], "k")
