@@ -144,3 +144,12 @@ def test_parts_quantised_in_different_orders_are_refused():
     loaded["k"][0]["g_idx"] = loaded["k"][0]["g_idx"].flip(0)
     with pytest.raises(CheckpointError, match="different g_idx"):
         load(layer, loaded["k"][0], "k")
+
+
+@pytest.mark.parametrize("name", ["awq", "gptq-4"])
+def test_the_other_name_of_packed_experts_is_the_checkpoints_method(name):
+    described = SCHEMES[name].configuration()
+    config = get_quantization_config("moe_wna16")
+    assert config.override_quantization_method(described, "moe_wna16") == "moe_wna16"
+    assert config.override_quantization_method(described, None) is None
+    assert config.from_config(described).get_name() == described["quant_method"]
