@@ -31,6 +31,7 @@ from vllm_kunlun.platforms.errors import CheckpointError, UnsupportedError
 from vllm_kunlun.quantization import int8
 from vllm_kunlun.quantization.float_formats import (
     E4M3_NAN,
+    PIECE,
     decode_e4m3,
     expand_blocks,
     quantise_rows,
@@ -193,7 +194,7 @@ def to_float(
 ) -> Tensor:
     """The weight in ``dtype``; arguments as :func:`to_int8`."""
     result = torch.empty_like(bits, dtype=dtype)
-    height = max(1, 2**20 // bits.shape[1])
+    height = max(1, PIECE // bits.shape[1])
     for start in range(0, bits.shape[0], height):
         rows = slice(start, min(start + height, bits.shape[0]))
         result[rows] = _values(bits, scale, block, rows)
