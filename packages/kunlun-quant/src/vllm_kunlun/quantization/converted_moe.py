@@ -128,7 +128,6 @@ class KunlunFp8MoEMethod(_ConvertedMoEMethod):
                 self._register(layer, f"{name}_input_scale", ones, of_scale)
         mark_unloaded(layer)
         for name in ("w13", "w2"):
-            getattr(layer, f"{name}_{layout.scale_name}").data.fill_(-1.0)
             getattr(layer, f"{name}_weight").data.fill_(E4M3_NAN)
             if layout.static_input:
                 getattr(layer, f"{name}_input_scale").data.fill_(1.0)

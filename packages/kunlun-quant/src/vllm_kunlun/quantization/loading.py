@@ -23,7 +23,7 @@ __all__ = ["check_scale", "check_weight", "checked_loader", "derive", "layer_nam
 
 _NO_SCALE = -1.0
 _NO_WEIGHT = -128
-"""Every element of a row: a quantiser's largest magnitude is the row's maximum alone."""
+"""In every place of a row: no row of a real weight is that throughout."""
 
 Loader = Callable[..., Any]
 
@@ -92,7 +92,7 @@ def mark_unloaded(layer: torch.nn.Module) -> None:
     for name, parameter in layer.named_parameters(recurse=False):
         if parameter.dtype == torch.int8 and parameter.dim() > 1:
             parameter.data.fill_(_NO_WEIGHT)
-        elif name.endswith("scale"):
+        elif parameter.is_floating_point() and "scale" in name:
             parameter.data.fill_(_NO_SCALE)
 
 
