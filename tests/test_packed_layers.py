@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 import pytest
@@ -13,10 +14,12 @@ from vllm import distributed
 from vllm.config import VllmConfig, set_current_vllm_config
 from vllm.model_executor import parameter
 from vllm.model_executor.layers import linear
+from vllm.model_executor.layers.fused_moe import FusedMoE
+from vllm.model_executor.layers.fused_moe import config as moe_config
 from vllm.model_executor.layers.linear import QKVParallelLinear, RowParallelLinear
 from vllm.model_executor.layers.quantization import get_quantization_config
 
-from vllm_kunlun.platforms.errors import CheckpointError
+from vllm_kunlun.platforms.errors import CheckpointError, UnsupportedError
 from vllm_kunlun.quantization import registry
 
 HIDDEN, HEAD, HEADS, KV_HEADS = 96, 16, 6, 2
@@ -58,7 +61,7 @@ def configuration(scheme, **more):
     config = get_quantization_config(described["quant_method"]).from_config(described)
     config.packed_modules_mapping = {"qkv_proj": ["q_proj", "k_proj", "v_proj"]}
     if hasattr(config, "modules_in_block_to_quantize"):
-        config.modules_in_block_to_quantize = ["q_proj", "k_proj", "v_proj", "o_proj"]
+        config.modules_in_block_to_quantize = ["_proj"]
     return config
 
 
@@ -144,3 +147,83 @@ def test_parts_quantised_in_different_orders_are_refused():
     loaded["k"][0]["g_idx"] = loaded["k"][0]["g_idx"].flip(0)
     with pytest.raises(CheckpointError, match="different g_idx"):
         load(layer, loaded["k"][0], "k")
+
+
+@pytest.mark.parametrize("name", ["awq", "gptq-4"])
+def test_the_other_name_of_packed_experts_is_the_checkpoints_method(name):
+    described = SCHEMES[name].configuration()
+    config = get_quantization_config("moe_wna16")
+    assert config.override_quantization_method(described, "moe_wna16") == "moe_wna16"
+    assert config.override_quantization_method(described, None) is None
+    assert config.from_config(described).get_name() == described["quant_method"]
+
+
+EXPERTS, INNER, WIDTH = 4, 32, 48
+
+
+@pytest.fixture(scope="module")
+def _one_process(tmp_path_factory):
+    """vLLM's groups of processes, of this one alone."""
+    address = f"file://{tmp_path_factory.mktemp('gloo') / 'store'}"
+    with set_current_vllm_config(VllmConfig()):
+        distributed.init_distributed_environment(1, 0, address, 0, "gloo")
+        distributed.initialize_model_parallel(1, 1)
+        yield
+        distributed.cleanup_dist_env_and_memory()
+
+
+@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("name", [name for name in SCHEMES if name != "w4a16-act-order"])
+def test_a_layer_of_experts(name, size, monkeypatch, _one_process):
+    scheme = SCHEMES[name]
+    generator = torch.Generator().manual_seed(0)
+    shapes = {"w1": (INNER, WIDTH), "w3": (INNER, WIDTH), "w2": (WIDTH, INNER)}
+    names = {"w1": "gate_proj", "w2": "down_proj", "w3": "up_proj"}
+    loaded = {
+        (expert, shard): quantised.quantise(
+            f"m.experts.{expert}.{names[shard]}",
+            torch.randn(shape, generator=generator) * 0.2,
+            scheme,
+        )
+        for expert in range(EXPERTS)
+        for shard, shape in shapes.items()
+    }
+    x = torch.randn(9, WIDTH, generator=generator)
+    ids = torch.stack([torch.randperm(EXPERTS, generator=generator)[:2] for _ in range(9)])
+    weights = torch.rand(9, 2, generator=generator)
+    parts = []
+    for rank in range(size):
+        on_rank(monkeypatch, rank, size)
+        monkeypatch.setattr(moe_config, "get_tensor_model_parallel_rank", lambda rank=rank: rank)
+        with contextlib.ExitStack() as stack:
+            if size > 1 and scheme.desc_act and scheme.group != -1:
+                stack.enter_context(pytest.raises(UnsupportedError, match="expert-parallel"))
+            layer = FusedMoE(
+                EXPERTS,
+                2,
+                WIDTH,
+                INNER,
+                params_dtype=torch.float32,
+                quant_config=configuration(scheme),
+                tp_size=size,
+                prefix=f"m{name}{size}{rank}.experts",
+            )
+            for (expert, shard), (tensors, _) in loaded.items():
+                for part, value in tensors.items():
+                    target = "w2" if shard == "w2" else "w13"
+                    parameter = getattr(layer, f"{target}_{part}")
+                    parameter.weight_loader(
+                        parameter, value, f"{target}_{part}", shard_id=shard, expert_id=expert
+                    )
+            layer.quant_method.process_weights_after_loading(layer)
+            parts.append(layer.quant_method.apply(layer, x, weights, ids.to(torch.int32)))
+    if len(parts) < size:
+        return
+    expected = torch.zeros_like(x, dtype=torch.float64)
+    for token in range(9):
+        for weight, expert in zip(weights[token].tolist(), ids[token].tolist(), strict=True):
+            w1, w2, w3 = (loaded[expert, shard][1].double() for shard in ("w1", "w2", "w3"))
+            row = x[token].double()
+            inner = torch.nn.functional.silu(w1 @ row) * (w3 @ row)
+            expected[token] += weight * (w2 @ inner)
+    torch.testing.assert_close(sum(parts).double(), expected, rtol=1e-4, atol=1e-4)

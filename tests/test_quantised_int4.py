@@ -92,6 +92,13 @@ def test_experts_equal_the_dequantised_reference(name, checkpoint, prompts, tmp_
         agree(reference, prompts[3:4], greedy_with_logprobs(llm, prompts[3:4], NEW_TOKENS))
 
 
+def test_moe_wna16_is_another_name(checkpoint, prompts, tmp_path):
+    packed, plain = quantised.write(checkpoint("qwen3-moe-even"), tmp_path, TINY["awq"])
+    reference = Reference(plain)
+    with engine(packed, quantization="moe_wna16") as llm:
+        agree(reference, prompts, greedy_with_logprobs(llm, prompts, NEW_TOKENS))
+
+
 @pytest.mark.parametrize("expert_parallel", [False, True], ids=["tp2", "ep2"])
 @pytest.mark.parametrize("name", ["awq", "gptq-4", "gptq-8", "w4a16", "w4a16-channel"])
 def test_experts_on_two_ranks(name, expert_parallel, checkpoint, prompts, tmp_path, monkeypatch):

@@ -105,9 +105,24 @@ REAL_SCHEMES = {
 }
 
 
+@pytest.fixture(scope="module")
+def manual():
+    """512-token pieces of running text: 8 to judge by, 8 shorter ones to calibrate with."""
+    tokenizer = AutoTokenizer.from_pretrained(smollm2.checkpoint())
+    whole = text.manual()
+    judged = text.windows(tokenizer(whole[:60_000])["input_ids"], 512, 8)
+    return judged, text.windows(tokenizer(whole[300_000:320_000])["input_ids"], 256, 8)
+
+
+@pytest.fixture(scope="module")
+def in_float(manual):
+    """SmolLM2's perplexity in float32."""
+    return _perplexity(w8a8.float_model(smollm2.checkpoint()), manual[0])
+
+
 @pytest.mark.weights
 @pytest.mark.parametrize("name", REAL_SCHEMES)
-def test_real_weights(name, tmp_path):
+def test_real_weights(name, manual, in_float, tmp_path):
     """SmolLM2: each quantised layer of a run computes the formula; perplexity on 4096 tokens.
 
     Over 30 layers, roundings that fall differently add up to all the noise that quantisation makes:
@@ -115,10 +130,7 @@ def test_real_weights(name, tmp_path):
     are compared one by one, on the inputs that they got, and the model by its perplexity.
     """
     scheme, source = REAL_SCHEMES[name], smollm2.checkpoint()
-    tokenizer = AutoTokenizer.from_pretrained(source)
-    manual = text.manual()
-    pieces = text.windows(tokenizer(manual[:60_000])["input_ids"], 512, 8)
-    calibration = text.windows(tokenizer(manual[300_000:320_000])["input_ids"], 256, 8)
+    pieces, calibration = manual
     folder = w8a8.quantise(source, tmp_path / "w8a8", scheme, calibration)
     options = {"max_model_len": 520, "kv_cache_memory_bytes": 512 * 2**20}
     with engine(folder, **options) as llm:
@@ -130,7 +142,6 @@ def test_real_weights(name, tmp_path):
     expected = _perplexity(
         w8a8.reference_model(source, folder, scheme, dtype=torch.float32), pieces
     )
-    in_float = _perplexity(w8a8.float_model(source), pieces)
     print(f"perplexity: float32 {in_float:.3f}, W8A8 {name} {came:.3f}, HF's {expected:.3f}")
     assert came == pytest.approx(expected, rel=0.01)
     assert in_float < came < in_float * 1.1
@@ -180,7 +191,8 @@ def _check_layers(seen: Seen, folder: Path, scheme: Scheme) -> None:
             assert error.amax(-1).quantile(0.5) < 1e-4 * size, layer
             assert error.mean() < 1e-3 * size, layer
             checked += 1
-    assert checked >= 5 * 30 * (4 if "down_proj" not in scheme.keep else 3)
+    # A prefill and three decode steps, 30 layers.
+    assert checked == 4 * 30 * (4 if "down_proj" not in scheme.keep else 3)
 
 
 @torch.inference_mode()
@@ -331,27 +343,11 @@ def test_experts_without_a_scale(checkpoint, tmp_path):
         pass
 
 
-@pytest.mark.parametrize(
-    ("weights", "activations", "format_"),
-    [
-        ({"num_bits": 4}, {}, "int-quantized"),
-        ({"symmetric": False}, {}, "int-quantized"),
-        ({"strategy": "group", "group_size": 32}, {}, "int-quantized"),
-        ({}, {"num_bits": 4}, "int-quantized"),
-        ({}, {}, "an-unknown-format"),
-    ],
-    ids=["w4a8", "weights-asymmetric", "groups", "w8a4", "format"],
-)
-def test_what_has_no_arithmetic_is_refused_by_name(
-    weights, activations, format_, quantised, tmp_path
-):
+def test_a_scheme_without_arithmetic_is_refused_by_name(quantised, tmp_path):
     _, folder = quantised("qwen2", Scheme())
     shutil.copytree(folder, tmp_path / "bad")
     described = json.loads((folder / "config.json").read_text())
-    described["quantization_config"]["format"] = format_
-    group = described["quantization_config"]["config_groups"]["group_0"]
-    group["weights"] |= weights
-    group["input_activations"] |= activations
+    described["quantization_config"]["config_groups"]["group_0"]["weights"]["num_bits"] = 4
     (tmp_path / "bad" / "config.json").write_text(json.dumps(described))
     refused = pytest.raises(UnsupportedError, match=r"qkv_proj.*int8 \(W8A8\)")
     with refused, engine(tmp_path / "bad"):

@@ -95,12 +95,12 @@ def test_blocks_that_do_not_fill_the_last_row_and_column():
 
 
 def test_conversion_needs_little_memory_beside_the_weight():
-    """Measured in a process of its own: the peak over what a weight of 256 MiB takes."""
+    """Measured in a process of its own: the peak over what a weight of 128 MiB takes."""
     program = """
         import resource, torch
         from vllm_kunlun.quantization import fp8
-        bits = torch.full((2**14, 2**14), 56, dtype=torch.int8)
-        scale = torch.ones(2**7, 2**7)
+        bits = torch.full((2**13, 2**14), 56, dtype=torch.int8)
+        scale = torch.ones(2**6, 2**7)
         fp8.to_int8(bits[:256], scale, (128, 128))
         peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         before = peak()
@@ -112,4 +112,4 @@ def test_conversion_needs_little_memory_beside_the_weight():
         capture_output=True, text=True, check=True, timeout=300,
         env={**os.environ, "VLLM_KUNLUN_DEVICE": "emulated"},
     )  # fmt: skip
-    assert float(done.stdout.split()[-1]) < 0.1
+    assert float(done.stdout.split()[-1]) < 0.2

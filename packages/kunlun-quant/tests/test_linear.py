@@ -209,6 +209,28 @@ def test_transforms_are_refused_and_an_fp8_cache_is_not_taken_over():
     assert config.kv_cache_scheme is None
 
 
+@pytest.mark.parametrize(
+    ("weights", "activations", "format_"),
+    [
+        ({"num_bits": 4}, {}, "int-quantized"),
+        ({"symmetric": False}, {}, "int-quantized"),
+        ({"strategy": "group", "group_size": 32}, {}, "int-quantized"),
+        ({}, {"num_bits": 4}, "int-quantized"),
+        ({}, {}, "an-unknown-format"),
+    ],
+    ids=["w4a8", "weights-asymmetric", "groups", "w8a4", "format"],
+)
+def test_what_has_no_arithmetic_is_refused_by_name(weights, activations, format_):
+    given = configuration("channel", False, True)
+    group = given.config["config_groups"]["g"]
+    group["weights"] |= weights
+    group["input_activations"] |= activations
+    config = KunlunCompressedTensorsConfig.from_config({**given.config, "format": format_})
+    config.packed_modules_mapping = given.packed_modules_mapping
+    with pytest.raises(UnsupportedError, match=r"qkv_proj: .*int8 \(W8A8\)"):
+        qkv(config)
+
+
 @pytest.mark.parametrize("kind", ["int8", "float"])
 def test_fp8_blocks_in_a_merged_layer(kind, monkeypatch):
     monkeypatch.setenv("VLLM_KUNLUN_FP8_TO", kind)

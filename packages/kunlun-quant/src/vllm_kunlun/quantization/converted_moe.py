@@ -14,7 +14,6 @@ from vllm.model_executor.layers.fused_moe import (
 from vllm.model_executor.layers.fused_moe.fused_moe_method_base import FusedMoEMethodBase
 from vllm.model_executor.utils import replace_parameter, set_weight_attrs
 
-from vllm_kunlun.ops import moe
 from vllm_kunlun.platforms import envs
 from vllm_kunlun.platforms.errors import UnsupportedError
 from vllm_kunlun.quantization.float_formats import (
@@ -29,12 +28,14 @@ from vllm_kunlun.quantization.fp8 import (
     to_float,
     to_int8,
 )
+from vllm_kunlun.quantization.int8_experts import Int8Experts
 from vllm_kunlun.quantization.loading import (
     check_scale,
     checked_loader,
     derive,
     layer_name,
     mark_unloaded,
+    missing,
 )
 
 __all__ = ["KunlunFp8MoEMethod", "KunlunMxfp4MoEMethod"]
@@ -46,36 +47,7 @@ _SCALES = {
 }
 
 
-class _ConvertedMoEMethod(FusedMoEMethodBase):
-    """Runs experts of int8 weights, or of the model's dtype where there is no ``max``."""
-
-    def maybe_make_prepare_finalize(self, routing_tables: object = None) -> None:
-        # As for unquantised experts: each rank runs its own on all tokens.
-        return None
-
-    def get_fused_moe_quant_config(self, layer: torch.nn.Module) -> None:
-        return None  # of vLLM's own kernels
-
-    def apply(
-        self, layer: torch.nn.Module, x: Tensor, topk_weights: Tensor, topk_ids: Tensor
-    ) -> Tensor:
-        return moe.run_experts(
-            x,
-            layer.w13_weight,
-            layer.w2_weight,
-            topk_weights,
-            topk_ids,
-            activation=layer.activation,
-            w13_bias=getattr(layer, "w13_bias", None),
-            w2_bias=getattr(layer, "w2_bias", None),
-            w13_max=getattr(layer, "int8_w13_max", None),
-            w2_max=getattr(layer, "int8_w2_max", None),
-            weight_on_input=layer.apply_router_weight_on_input,
-            expert_map=layer.expert_map,
-        )
-
-
-class KunlunFp8MoEMethod(_ConvertedMoEMethod):
+class KunlunFp8MoEMethod(Int8Experts, FusedMoEMethodBase):
     """fp8 experts, scaled per tensor, channel or block; converted as linear layers are."""
 
     def __init__(self, layout: Fp8Layout, moe_config: FusedMoEConfig) -> None:
@@ -120,26 +92,17 @@ class KunlunFp8MoEMethod(_ConvertedMoEMethod):
                 tall, wide = layout.block
                 shape = (num_experts, -(-rows // tall), -(-width // wide))
             scale = torch.empty(shape, dtype=torch.float32)
-            self._register(layer, f"{name}_weight", weight, extra_weight_attrs)
+            _register(layer, f"{name}_weight", weight, extra_weight_attrs)
             of_scale = {**extra_weight_attrs, "quant_method": _SCALES[layout.strategy].value}
-            self._register(layer, f"{name}_{layout.scale_name}", scale, of_scale)
+            _register(layer, f"{name}_{layout.scale_name}", scale, of_scale)
             if layout.static_input:
                 ones = torch.ones(num_experts, dtype=torch.float32)
-                self._register(layer, f"{name}_input_scale", ones, of_scale)
+                _register(layer, f"{name}_input_scale", ones, of_scale)
         mark_unloaded(layer)
         for name in ("w13", "w2"):
-            getattr(layer, f"{name}_{layout.scale_name}").data.fill_(-1.0)
             getattr(layer, f"{name}_weight").data.fill_(E4M3_NAN)
             if layout.static_input:
                 getattr(layer, f"{name}_input_scale").data.fill_(1.0)
-
-    @staticmethod
-    def _register(
-        layer: torch.nn.Module, name: str, data: Tensor, attributes: dict[str, Any]
-    ) -> None:
-        parameter = torch.nn.Parameter(data, requires_grad=False)
-        layer.register_parameter(name, parameter)
-        set_weight_attrs(parameter, attributes)
 
     def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
         if getattr(layer, "derived", False):
@@ -170,7 +133,7 @@ class KunlunFp8MoEMethod(_ConvertedMoEMethod):
         replace_parameter(layer, f"{name}_weight", weight)
 
 
-class KunlunMxfp4MoEMethod(_ConvertedMoEMethod):
+class KunlunMxfp4MoEMethod(Int8Experts, FusedMoEMethodBase):
     """gpt-oss's experts in mxfp4, converted to int8 with one scale per output channel."""
 
     def create_weights(
@@ -194,12 +157,10 @@ class KunlunMxfp4MoEMethod(_ConvertedMoEMethod):
         for name, rows, width in (("w13", 2 * inner, hidden_size), ("w2", hidden_size, inner)):
             for part, columns in (("weight", width // 2), ("weight_scale", width // MXFP4_GROUP)):
                 data = torch.zeros((num_experts, rows, columns), dtype=torch.uint8)
-                self._register(layer, f"{name}_{part}", data, extra_weight_attrs)
+                _register(layer, f"{name}_{part}", data, extra_weight_attrs)
             bias = torch.zeros((num_experts, rows), dtype=params_dtype)
-            self._register(layer, f"{name}_bias", bias, extra_weight_attrs)
+            _register(layer, f"{name}_bias", bias, extra_weight_attrs)
         mark_unloaded(layer)
-
-    _register = staticmethod(KunlunFp8MoEMethod._register)
 
     def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
         if getattr(layer, "derived", False):
@@ -208,7 +169,7 @@ class KunlunMxfp4MoEMethod(_ConvertedMoEMethod):
             packed = getattr(layer, f"{name}_weight").data
             exponents = getattr(layer, f"{name}_weight_scale").data
             if layer.from_checkpoint and not bool(exponents.any()):
-                check_numbers(layer, f"{name}_weight_scale", torch.tensor(torch.nan))
+                raise missing(layer, f"{name}_weight_scale")
             experts, rows, half = packed.shape
             weight = packed.new_empty((experts, rows, 2 * half), dtype=torch.int8)
             largest = torch.stack(
@@ -224,3 +185,9 @@ class KunlunMxfp4MoEMethod(_ConvertedMoEMethod):
 
 def _reader(packed: Tensor, exponents: Tensor) -> Any:
     return lambda rows: decode_mxfp4(packed[rows], exponents[rows])
+
+
+def _register(layer: torch.nn.Module, name: str, data: Tensor, attributes: dict[str, Any]) -> None:
+    parameter = torch.nn.Parameter(data, requires_grad=False)
+    layer.register_parameter(name, parameter)
+    set_weight_attrs(parameter, attributes)

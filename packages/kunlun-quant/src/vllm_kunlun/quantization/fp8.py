@@ -31,11 +31,12 @@ from vllm_kunlun.platforms.errors import CheckpointError, UnsupportedError
 from vllm_kunlun.quantization import int8
 from vllm_kunlun.quantization.float_formats import (
     E4M3_NAN,
+    PIECE,
     decode_e4m3,
     expand_blocks,
     quantise_rows,
 )
-from vllm_kunlun.quantization.int8_kernel import per_channel
+from vllm_kunlun.quantization.int8_kernel import bias_in_float32, per_channel
 from vllm_kunlun.quantization.loading import (
     check_scale,
     checked_loader,
@@ -133,6 +134,7 @@ class KunlunFp8Scheme(CompressedTensorsScheme):
             largest = to_int8(bits, scale, layout.block)
             check_numbers(layer, "weight", largest)
             derive(layer, "int8_weight_max", largest)
+            bias_in_float32(layer)
         else:
             weight = to_float(bits, scale, layout.block, layer.orig_dtype)
             check_numbers(layer, "weight", weight)
@@ -140,9 +142,6 @@ class KunlunFp8Scheme(CompressedTensorsScheme):
             layer.derived = True
         delattr(layer, layout.scale_name)
         layer.input_scale = None
-        bias = getattr(layer, "bias", None)
-        if self.to_int8 and bias is not None and not layer.skip_bias_add:
-            bias.data = bias.data.float()
 
     def apply_weights(
         self, layer: torch.nn.Module, x: Tensor, bias: Tensor | None = None
@@ -193,7 +192,7 @@ def to_float(
 ) -> Tensor:
     """The weight in ``dtype``; arguments as :func:`to_int8`."""
     result = torch.empty_like(bits, dtype=dtype)
-    height = max(1, 2**20 // bits.shape[1])
+    height = max(1, PIECE // bits.shape[1])
     for start in range(0, bits.shape[0], height):
         rows = slice(start, min(start + height, bits.shape[0]))
         result[rows] = _values(bits, scale, block, rows)

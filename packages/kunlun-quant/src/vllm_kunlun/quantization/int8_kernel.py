@@ -17,7 +17,13 @@ from vllm.model_executor.layers.quantization.kernels.scaled_mm import (
 from vllm_kunlun.quantization import int8
 from vllm_kunlun.quantization.loading import derive
 
-__all__ = ["MAX_OF_SCALE", "KunlunInt8ScaledMMLinearKernel", "per_channel", "united_range"]
+__all__ = [
+    "MAX_OF_SCALE",
+    "KunlunInt8ScaledMMLinearKernel",
+    "bias_in_float32",
+    "per_channel",
+    "united_range",
+]
 
 MAX_OF_SCALE = 127.0
 """The vendor's int8 functions take the absolute maximum that a scale stands for."""
@@ -51,9 +57,7 @@ class KunlunInt8ScaledMMLinearKernel(Int8ScaledMMLinearKernel):
             derive(layer, "int8_azp_adj", sums if azp is None else sums * azp)
             if azp is not None:
                 derive(layer, "int8_azp", azp)
-        bias = getattr(layer, "bias", None)
-        if bias is not None and not layer.skip_bias_add:
-            bias.data = bias.data.float()  # as the card adds it; its loader converts on a reload
+        bias_in_float32(layer)
 
     def apply_weights(
         self, layer: torch.nn.Module, x: Tensor, bias: Tensor | None = None
@@ -74,6 +78,13 @@ class KunlunInt8ScaledMMLinearKernel(Int8ScaledMMLinearKernel):
             layer.int8_azp if static else None,
             bias,
         )
+
+
+def bias_in_float32(layer: torch.nn.Module) -> None:
+    """Keep the bias as the card adds it. Its loader converts what a reload brings."""
+    bias = getattr(layer, "bias", None)
+    if bias is not None and not layer.skip_bias_add:
+        bias.data = bias.data.float()
 
 
 def per_channel(scale: Tensor, widths: list[int]) -> Tensor:

@@ -19,11 +19,19 @@ from vllm.model_executor.parameter import PerTensorScaleParameter
 
 from vllm_kunlun.platforms.errors import CheckpointError, UnsupportedError
 
-__all__ = ["check_scale", "check_weight", "checked_loader", "derive", "layer_name", "mark_unloaded"]
+__all__ = [
+    "check_scale",
+    "check_weight",
+    "checked_loader",
+    "derive",
+    "layer_name",
+    "mark_unloaded",
+    "missing",
+]
 
 _NO_SCALE = -1.0
 _NO_WEIGHT = -128
-"""Every element of a row: a quantiser's largest magnitude is the row's maximum alone."""
+"""In every place of a row: no row of a real weight is that throughout."""
 
 Loader = Callable[..., Any]
 
@@ -92,8 +100,16 @@ def mark_unloaded(layer: torch.nn.Module) -> None:
     for name, parameter in layer.named_parameters(recurse=False):
         if parameter.dtype == torch.int8 and parameter.dim() > 1:
             parameter.data.fill_(_NO_WEIGHT)
-        elif name.endswith("scale"):
+        elif parameter.is_floating_point() and "scale" in name:
             parameter.data.fill_(_NO_SCALE)
+
+
+def missing(layer: torch.nn.Module, name: str) -> CheckpointError:
+    """The error for a tensor that was not loaded."""
+    return CheckpointError(
+        f"{layer_name(layer)}: {name} is missing from the checkpoint, or part of it. Copy all "
+        "files of the checkpoint, or quantise it again."
+    )
 
 
 def check_scale(layer: torch.nn.Module, name: str, *, zero: bool = True) -> None:
@@ -106,10 +122,7 @@ def check_scale(layer: torch.nn.Module, name: str, *, zero: bool = True) -> None
         return
     scale = getattr(layer, name)
     if bool((scale == _NO_SCALE).any()):
-        raise CheckpointError(
-            f"{layer_name(layer)}: {name} is missing from the checkpoint, or part of it. Copy all "
-            "files of the checkpoint, or quantise it again."
-        )
+        raise missing(layer, name)
     ok = torch.isfinite(scale) & (scale >= 0 if zero else scale > 0)
     if not bool(ok.all()):
         raise CheckpointError(
@@ -126,10 +139,7 @@ def check_weight(layer: torch.nn.Module, name: str) -> None:
     """
     weight = getattr(layer, name)
     if layer.from_checkpoint and bool((weight.amax(-1) == _NO_WEIGHT).any()):
-        raise CheckpointError(
-            f"{layer_name(layer)}: {name} is missing from the checkpoint, or part of it. Copy all "
-            "files of the checkpoint, or quantise it again."
-        )
+        raise missing(layer, name)
 
 
 def derive(layer: torch.nn.Module, name: str, value: Tensor) -> None:

@@ -27,6 +27,7 @@ from vllm_kunlun.quantization.compressed_tensors.packed_linear import (
 from vllm_kunlun.quantization.fp8_config import KunlunFp8Config, KunlunMxfp4Config
 from vllm_kunlun.quantization.gptq import KunlunGPTQConfig, KunlunGPTQLinearMethod
 from vllm_kunlun.quantization.int8_kernel import KunlunInt8ScaledMMLinearKernel
+from vllm_kunlun.quantization.moe_wna16 import KunlunMoeWNA16Config
 
 __all__ = ["CONFIGS", "INT8_KERNELS", "LINEAR_METHODS", "MIXED_PRECISION_KERNELS", "register"]
 
@@ -35,6 +36,7 @@ CONFIGS: dict[str, type[QuantizationConfig]] = {
     "compressed-tensors": KunlunCompressedTensorsConfig,
     "fp8": KunlunFp8Config,
     "gptq": KunlunGPTQConfig,
+    "moe_wna16": KunlunMoeWNA16Config,
     "mxfp4": KunlunMxfp4Config,
 }
 """vLLM's name of a method -> our class."""

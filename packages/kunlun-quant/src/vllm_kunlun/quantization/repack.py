@@ -141,13 +141,13 @@ def _convert(words: Tensor, formula: str) -> Tensor:
         if not fast:
             target.copy_(step(source))
             continue
-        # [blocks, 8 words]: two words that become neighbours stand 4 apart
-        source, target = source.view(-1, 2, 4), target.view(-1, 4, 2)
+        # Of each 8 words two that stand 4 apart become neighbours, or the other way round.
         if formula.endswith("fast"):
-            target[..., 0], target[..., 1] = step(source[:, 0], source[:, 1])
+            apart, near = source.view(-1, 2, 4), target.view(-1, 4, 2)
+            near[..., 0], near[..., 1] = step(apart[:, 0], apart[:, 1])
         else:
-            source, target = source.view(-1, 4, 2), target.view(-1, 2, 4)
-            target[:, 0], target[:, 1] = step(source[..., 0], source[..., 1])
+            near, apart = source.view(-1, 4, 2), target.view(-1, 2, 4)
+            apart[:, 0], apart[:, 1] = step(near[..., 0], near[..., 1])
     return result
 
 

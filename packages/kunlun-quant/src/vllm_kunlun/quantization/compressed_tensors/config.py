@@ -69,12 +69,12 @@ class KunlunCompressedTensorsConfig(CompressedTensorsConfig):
                 return KunlunFp8Scheme(layout)
         try:
             scheme = super().get_scheme(layer, layer_name)
-        except (NotImplementedError, AssertionError) as error:
-            raise self._refusal(layer, layer_name) from error
+        except (NotImplementedError, AssertionError, ValueError) as error:
+            raise _refusal(layer_name, described) from error
         if scheme is None:
             return None
         if type(scheme) not in SCHEMES:
-            raise self._refusal(layer, layer_name)
+            raise _refusal(layer_name, described)
         return SCHEMES[type(scheme)](scheme)
 
     def maybe_update_config(self, model_name: str, revision: str | None = None) -> None:
@@ -86,11 +86,12 @@ class KunlunCompressedTensorsConfig(CompressedTensorsConfig):
             return expert_method(self, layer, prefix)
         return super().get_quant_method(layer, prefix)
 
-    def _refusal(self, layer: torch.nn.Module, layer_name: str | None) -> UnsupportedError:
-        scheme = self.get_scheme_dict(layer, layer_name) or {}
-        return UnsupportedError(
-            f"{layer_name}: compressed-tensors with weights {scheme.get('weights')}, activations "
-            f"{scheme.get('input_activations')}, format {scheme.get('format')!r} has no "
-            "arithmetic on this device. Use int8 (W8A8), 4 or 8-bit weights in pack-quantized, "
-            "or fp8, which is converted."
-        )
+
+def _refusal(layer_name: str | None, described: dict[str, Any] | None) -> UnsupportedError:
+    scheme = described or {}
+    return UnsupportedError(
+        f"{layer_name}: compressed-tensors with weights {scheme.get('weights')}, activations "
+        f"{scheme.get('input_activations')}, format {scheme.get('format')!r} has no arithmetic on "
+        "this device. Use int8 (W8A8), 4 or 8-bit weights in pack-quantized, or fp8, which is "
+        "converted."
+    )

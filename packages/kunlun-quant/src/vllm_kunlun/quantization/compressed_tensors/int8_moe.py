@@ -10,7 +10,7 @@ from vllm.model_executor.layers.quantization.compressed_tensors.compressed_tenso
     CompressedTensorsW8A8Int8MoEMethod,
 )
 
-from vllm_kunlun.ops import moe
+from vllm_kunlun.quantization.int8_experts import Int8Experts
 from vllm_kunlun.quantization.int8_kernel import MAX_OF_SCALE
 from vllm_kunlun.quantization.loading import (
     check_scale,
@@ -23,12 +23,8 @@ from vllm_kunlun.quantization.loading import (
 __all__ = ["KunlunW8A8Int8MoEMethod"]
 
 
-class KunlunW8A8Int8MoEMethod(CompressedTensorsW8A8Int8MoEMethod):
-    """int8 experts, one scale per output channel; activations quantised per token twice.
-
-    vLLM chooses the experts (softmax, sigmoid, groups, bias, a function of the model); this runs
-    them: :func:`vllm_kunlun.ops.moe.run_experts`.
-    """
+class KunlunW8A8Int8MoEMethod(Int8Experts, CompressedTensorsW8A8Int8MoEMethod):
+    """int8 experts, one scale per output channel; activations quantised per token twice."""
 
     def create_weights(
         self,
@@ -56,34 +52,6 @@ class KunlunW8A8Int8MoEMethod(CompressedTensorsW8A8Int8MoEMethod):
             check_weight(layer, f"{name}_weight")
             check_scale(layer, f"{name}_weight_scale")
         _derive_max(layer)
-
-    def maybe_make_prepare_finalize(self, routing_tables: object = None) -> None:
-        # vLLM's modular kernels exchange tokens between ranks by CUDA libraries; here each rank
-        # runs its own experts on all tokens and the results are summed.
-        return None
-
-    def get_fused_moe_quant_config(self, layer: torch.nn.Module) -> None:
-        return None  # of vLLM's own kernels
-
-    def apply(
-        self,
-        layer: torch.nn.Module,
-        x: torch.Tensor,
-        topk_weights: torch.Tensor,
-        topk_ids: torch.Tensor,
-    ) -> torch.Tensor:
-        return moe.run_experts(
-            x,
-            layer.w13_weight,
-            layer.w2_weight,
-            topk_weights,
-            topk_ids,
-            activation=layer.activation,
-            w13_max=layer.int8_w13_max,
-            w2_max=layer.int8_w2_max,
-            weight_on_input=layer.apply_router_weight_on_input,
-            expert_map=layer.expert_map,
-        )
 
 
 def _derive_max(layer: torch.nn.Module) -> None:
