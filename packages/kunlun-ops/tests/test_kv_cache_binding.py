@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Caches of a target and its drafter are bound, layer by layer."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from vllm.v1.worker import gpu_model_runner, utils
+
+from vllm_kunlun.ops import kv_cache_binding
+from vllm_kunlun.platforms import import_hook
+
+NAMES = ["model.layers.1.attn", "draft_model.model.layers.0.attn", "model.layers.0.attn"]
+
+
+def test_layers_of_one_index_are_bound() -> None:
+    caches = {name: torch.full((1,), float(place)) for place, name in enumerate(NAMES)}
+    layers = {name: SimpleNamespace() for name in NAMES}
+    of_the_runner: list[torch.Tensor] = []
+    gpu_model_runner.bind_kv_cache(caches, layers, of_the_runner)
+    assert [int(cache) for cache in of_the_runner] == [1, 2, 0]
+    for name in NAMES:
+        (bound,) = layers[name].kv_cache
+        assert bound is caches[name]
+
+
+def test_vllms_own_refuses_them() -> None:
+    """The redirect's reason: when this fails, vLLM does it itself and the redirect can go."""
+    own = import_hook.import_original("vllm.v1.worker.utils")
+    caches = dict.fromkeys(NAMES, torch.zeros(1))
+    layers = {name: SimpleNamespace() for name in NAMES}
+    with pytest.raises(NotImplementedError):
+        own.bind_kv_cache(caches, layers, [])
+
+
+def test_every_other_name_of_the_module_is_vllms() -> None:
+    own = import_hook.import_original("vllm.v1.worker.utils")
+    assert utils is kv_cache_binding
+    assert utils.AttentionGroup is own.AttentionGroup
+    with pytest.raises(AttributeError, match="no_such_name"):
+        utils.no_such_name  # noqa: B018
