@@ -45,6 +45,7 @@ def test_the_wheel_says_what_it_provides() -> None:
         ("vllm.general_plugins", "kunlun_ops"),
         ("vllm_kunlun.attention_backends", "dense"),
         ("vllm_kunlun.module_redirects", "kunlun_ops"),
+        ("vllm_kunlun.patches", "kunlun_ops_speculation"),
     }
 
 
@@ -80,7 +81,10 @@ def test_redirect_was_written_against_the_installed_vllm(redirect: Any) -> None:
     assert importlib.util.find_spec(redirect.replacement) is not None
 
 
-@pytest.mark.parametrize("module", ["vllm_kunlun.ops", "vllm_kunlun.ops.redirects"])
+@pytest.mark.parametrize(
+    "module",
+    ["vllm_kunlun.ops", "vllm_kunlun.ops.redirects", "vllm_kunlun.ops.speculation.patches"],
+)
 def test_import_brings_in_neither_torch_nor_vllm(module: str) -> None:
     heavy = python(
         f"import sys, json, {module}\n"
@@ -95,7 +99,8 @@ def test_in_a_process_of_vllm_the_redirect_and_the_layers_are_active() -> None:
         "from vllm.platforms import current_platform\n"
         "from vllm.plugins import load_general_plugins\n"
         "load_general_plugins()\n"
-        "from vllm.v1.sample import sampler\n"
+        "from vllm.v1.sample import rejection_sampler, sampler\n"
+        "from vllm.v1.worker import utils\n"
         "from vllm.model_executor.custom_op import op_registry_oot\n"
         "from vllm_kunlun.platforms import import_hook\n"
         "print(json.dumps({\n"

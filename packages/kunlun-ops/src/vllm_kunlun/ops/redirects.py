@@ -23,6 +23,15 @@ def redirects() -> Sequence[Redirect]:
             remove_when="vLLM's TopKTopPSampler dispatches through the platform",
         ),
         Redirect(
+            target="vllm.v1.sample.rejection_sampler",
+            replacement="vllm_kunlun.ops.sample.rejection_sampler",
+            why="draft tokens are verified by triton kernels alone",
+            upstream="https://github.com/vllm-project/vllm/blob/v0.15.1/vllm/v1/sample/rejection_sampler.py",
+            vllm_range=">=0.15.1,<0.16",
+            sha256="1ec5d47c7432e28a80babbca2d553e187dd5a0c969a8755fb711b701846f6352",
+            remove_when="vLLM's rejection sampler has a path without triton",
+        ),
+        Redirect(
             target="vllm.v1.worker.utils",
             replacement="vllm_kunlun.ops.kv_cache_binding",
             why="caches of a target and its drafter are bound on platforms known by name only",

@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from vllm.config import VllmConfig
-from vllm.v1.worker.cpu_model_runner import CPUModelRunner, _torch_cuda_wrapper
+from vllm.v1.worker.cpu_model_runner import CPUModelRunner
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
+
+from vllm_kunlun.platforms import host_streams
 
 __all__ = ["KunlunModelRunner"]
 
@@ -19,7 +23,7 @@ class KunlunModelRunner(CPUModelRunner):
     """
 
     def __init__(self, vllm_config: VllmConfig, device: torch.device) -> None:
-        with _torch_cuda_wrapper():
+        with host_streams.in_place():
             GPUModelRunner.__init__(self, vllm_config, device)
         self.use_cuda_graph = False
         self.cascade_attn_enabled = False
@@ -28,3 +32,14 @@ class KunlunModelRunner(CPUModelRunner):
     def load_model(self, eep_scale_up: bool = False) -> None:
         # The GPU runner's loader also loads drafters.
         GPUModelRunner.load_model(self, eep_scale_up)
+
+    def sample_tokens(self, *arguments: Any, **keywords: Any) -> Any:
+        with host_streams.in_place():
+            return super().sample_tokens(*arguments, **keywords)
+
+    def _build_attention_metadata(self, *arguments: Any, **keywords: Any) -> Any:
+        metadata, for_drafter = super()._build_attention_metadata(*arguments, **keywords)
+        if for_drafter is not None:
+            # A drafter counts on in the device's lengths, and here the host's are the same tensor.
+            for_drafter = for_drafter.replace(seq_lens=for_drafter.seq_lens.clone())
+        return metadata, for_drafter

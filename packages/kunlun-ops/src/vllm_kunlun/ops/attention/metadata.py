@@ -135,6 +135,7 @@ class KunlunAttentionMetadataBuilder(AttentionMetadataBuilder[KunlunAttentionMet
     ) -> None:
         super().__init__(kv_cache_spec, layer_names, vllm_config, device)
         self._init_reorder_batch_threshold(1, supports_spec_as_decode=True)
+        self._drafting = vllm_compat.DraftingSteps()
 
     def build(
         self,
@@ -159,6 +160,12 @@ class KunlunAttentionMetadataBuilder(AttentionMetadataBuilder[KunlunAttentionMet
             prefill=common.prefill_from(num_decodes) if num_decodes < step.num_reqs else None,
             common=common,
         )
+
+    def build_for_drafting(
+        self, common_attn_metadata: CommonAttentionMetadata, draft_index: int
+    ) -> KunlunAttentionMetadata:
+        """The metadata of a drafter's pass, from what its lengths are on the device."""
+        return self.build(0, self._drafting.step(common_attn_metadata, draft_index))
 
     def _leading_decodes(self, common: _CommonTensors, *, causal: bool) -> tuple[int, int]:
         """How many requests at the front share one query length within the threshold."""

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Speculative decoding without triton: verification of drafts, and what drafters need around it."""

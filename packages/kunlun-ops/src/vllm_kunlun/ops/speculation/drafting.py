@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a drafter reads off a verified step, without asking the host what was accepted.
+
+A drafter's batch keeps the rejected tokens as padding, so that its shape is known on the host.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from vllm_kunlun.ops.speculation import ragged
+from vllm_kunlun.ops.speculation.verification import REJECTED
+
+__all__ = ["last_accepted", "merge_tokens", "next_tokens"]
+
+
+def next_tokens(
+    sampled_ids: torch.Tensor,
+    discarded: torch.Tensor,
+    backup_ids: torch.Tensor,
+    vocab_size: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The last token of each request and how many it gained in this step.
+
+    A discarded request (its prompt is not through) has gained none: its next token is the backup.
+
+    Shapes: sampled_ids ``[B, S]`` with -1 for rejected, discarded bool ``[B]``, backup_ids ``[B]``.
+
+    Returns:
+        Token ids int32 ``[B]`` and counts int32 ``[B]``.
+    """
+    valid = (sampled_ids != REJECTED) & (sampled_ids < vocab_size) & ~discarded.unsqueeze(1)
+    column = torch.arange(sampled_ids.shape[1], device=sampled_ids.device)
+    last = torch.where(valid, column, 0).amax(1, keepdim=True)
+    found = sampled_ids.gather(1, last).squeeze(1)
+    count = valid.sum(1, dtype=torch.int32)
+    return torch.where(count > 0, found, backup_ids).to(torch.int32), count
+
+
+def last_accepted(
+    draft_ends: torch.Tensor, num_gained: torch.Tensor, query_lod: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The last token of each request that stands, and how many behind it were rejected.
+
+    Of ``n`` drafts ``n + 1 - gained`` were rejected; a request without drafts lost none.
+
+    Shapes: draft_ends ``[B]`` (inclusive cumulative number of drafts), num_gained ``[B]``,
+    query_lod ``[B + 1]``.
+
+    Returns:
+        Token indices ``[B]`` into the step's tokens and counts ``[B]``.
+    """
+    drafts = ragged.counts(draft_ends)
+    rejected = torch.where(drafts > 0, drafts + 1 - num_gained, 0)
+    return query_lod[1:] - 1 - rejected, rejected
+
+
+def merge_tokens(
+    tokens: torch.Tensor,
+    next_ids: torch.Tensor,
+    first: torch.Tensor,
+    last: torch.Tensor,
+    fill: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each request's tokens with its next one put in behind the last that stands.
+
+    Request ``b`` becomes one longer: its tokens ``first[b]`` to ``last[b]``, then ``next_ids[b]``,
+    then ``fill`` in place of what was rejected.
+
+    Shapes: tokens ``[T]``; next_ids, first and last ``[B]``.
+
+    Returns:
+        ``[T + B]`` of the type of ``tokens``, and bool ``[T + B]``: filled because rejected.
+    """
+    requests, num_tokens = len(first), len(tokens)
+    merged = torch.arange(num_tokens + requests, device=tokens.device)
+    shift = torch.arange(requests, device=tokens.device)
+    owner = torch.searchsorted(first + shift, merged, right=True) - 1
+    source = merged - owner
+    standing, after = source <= last[owner], source == last[owner] + 1
+    kept = tokens[source.clamp(max=num_tokens - 1)]
+    values = torch.where(standing, kept, torch.where(after, next_ids[owner].to(kept.dtype), fill))
+    return values, ~(standing | after)

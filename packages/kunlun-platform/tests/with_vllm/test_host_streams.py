@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Streams of host memory stand in while the runner runs, and leave no trace."""
+
+import pytest
+import torch
+
+from vllm_kunlun.platforms import host_streams
+
+
+def names() -> list[object]:
+    return [torch.Event, torch.cuda.Stream, torch.cuda.current_stream, torch.cuda.stream]
+
+
+def test_a_copy_on_a_stream_of_its_own_as_vllms_runner_writes_it() -> None:
+    before = names()
+    with host_streams.in_place():
+        stream, event = torch.cuda.Stream(), torch.Event()
+        current = torch.cuda.current_stream()
+        target = torch.zeros(3)
+        with torch.cuda.stream(stream):
+            stream.wait_stream(current)
+            target.copy_(torch.ones(3), non_blocking=True)
+            event.record()
+        event.synchronize()
+        assert event.query()
+        assert target.tolist() == [1.0, 1.0, 1.0]
+    assert names() == before
+
+
+def test_torchs_own_come_back_after_a_failure() -> None:
+    before = names()
+    with pytest.raises(RuntimeError, match="broken"), host_streams.in_place():
+        raise RuntimeError("broken")
+    assert names() == before
