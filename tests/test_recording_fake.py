@@ -10,14 +10,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from support import fake_vendor, vendor_calls
-from support.engine import engine, greedy
+from support import adapters, fake_vendor, vendor_calls
+from support.engine import engine, greedy, greedy_with_logprobs
 from support.reference import Reference
 from vllm import LLM, SamplingParams
+from vllm.lora.request import LoRARequest
 
 NEW_TOKENS = 6
 
@@ -56,6 +58,31 @@ EXPERTS = {
     "kunlun_ops.moe_post",
 }
 
+DELTA_RULE = {
+    "kunlun_ops.causal_conv1d_fn",
+    "kunlun_ops.causal_conv1d_update",
+    "kunlun_ops.fused_gdn_gating",
+    "kunlun_ops.fused_recurrent_gated_delta_rule_fwdv2",
+    "kunlun_ops.l2norm",
+    "kunlun_ops.rms_norm_gated",
+    "xspeedgate_ops.chunk_fwd_o",
+    "xspeedgate_ops.chunk_gated_delta_rule_fwd_h",
+    "xspeedgate_ops.chunk_local_cumsum",
+    "xspeedgate_ops.chunk_scaled_dot_kkt_fwd",
+    "xspeedgate_ops.recompute_w_u_fwd",
+    "xspeedgate_ops.solve_tril_ns",
+}
+
+
+def with_adapters(llm: LLM, prompts: Sequence[Sequence[int]], count: int) -> list[list[int]]:
+    """Every second prompt with an adapter."""
+    base = Path(llm.llm_engine.model_config.model)
+    folder = base.parent / "recorded-adapter"
+    if not folder.exists():
+        adapters.write(Reference(base).model, folder, adapters.ATTENTION, rank=8, alpha=16)
+    requests = [LoRARequest("one", 1, str(folder)) if n % 2 else None for n in range(len(prompts))]
+    return [tokens for tokens, _ in greedy_with_logprobs(llm, prompts, count, requests)]
+
 
 @dataclass
 class Run:
@@ -86,6 +113,28 @@ RUNS = {
         "qwen3-moe",
         (QWEN3 | EXPERTS | {"kunlun_ops.rotary_embedding"}) - {"kunlun_ops.split_norm_rope_neox"},
         {"max_num_batched_tokens": 160},
+    ),
+    "lora": Run(
+        "qwen3",
+        QWEN3 | {"xspeedgate_ops.sgmv_shrink_cluster", "xspeedgate_ops.sgmv_expand_cluster"},
+        {"enable_lora": True, "max_lora_rank": 8},
+        say=with_adapters,
+    ),
+    # 16-bit: the contract knows the delta rule in no other.
+    "hybrid": Run(
+        "qwen3-next-long-blocks",
+        DELTA_RULE
+        | ATTENTION
+        | SAMPLING
+        | (EXPERTS - {"kunlun_ops.gen_block_statistic", "kunlun_ops.moe_pre_sorted"})
+        | {
+            "kunlun_ops.gemma_rmsnorm",
+            "kunlun_ops.gemma_add_rmsnorm",
+            "kunlun_ops.rotary_embedding",
+            "kunlun_ops.swiglu",
+        },
+        {"block_size": None, "max_num_batched_tokens": 160},
+        torch.float16,
     ),
 }
 
