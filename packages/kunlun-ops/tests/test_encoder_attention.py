@@ -154,7 +154,7 @@ def test_the_packages_functions_are_called() -> None:
         query, key, value = tensors(1, 20, 4, 4, 16, torch.float32)
         assert layer(query, key, value).eq(1).all()
         layer(query, key, value, torch.tensor([0, 7, 20], dtype=torch.int32))
-    assert calls[0] == ("batch", {"softmax_scale": None})
+    assert calls[0] == ("batch", {"softmax_scale": 0.25})
     kind, named = calls[1]
     assert kind == "packed"
     assert named["max_seqlen_q"] == named["max_seqlen_k"] == 20

@@ -568,7 +568,7 @@ def test_a_card_may_lack_flash_attn(card: pytest.MonkeyPatch) -> None:
     assert not library.has("flash_attn", "flash_attn_func")
     assert library.missing_symbols()["flash_attn"] == flash_attn.__all__
     with pytest.raises(VendorLibraryError, match=r"flash_attn .*'flash_attn_func'.*doctor"):
-        vendor.flash_attn_func(None, None, None)
+        vendor.flash_attn_func(*torch.empty(3, 1, 1, 1, 1))
 
 
 def test_wheels_answer_without_a_card_if_told_to(monkeypatch: pytest.MonkeyPatch) -> None:

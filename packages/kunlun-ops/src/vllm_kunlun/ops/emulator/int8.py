@@ -204,7 +204,9 @@ def exact_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     float32 products of pieces that cannot round.
     """
     width = left.shape[1]
-    if left.numel() and right.numel() and width <= _INT32_WIDTH and _adds_in_int32():
+    # torch's int8 product of one column with one row reads memory that is not theirs.
+    fits = left.numel() and right.numel() and 1 < width <= _INT32_WIDTH
+    if fits and _adds_in_int32():
         return torch._int_mm(left, right)
     total = torch.zeros(left.shape[0], right.shape[1], dtype=torch.float64)
     for start in range(0, width, _EXACT_WIDTH):
