@@ -70,15 +70,14 @@ def agree(reference, prompts, answers):
         torch.testing.assert_close(torch.tensor(logprobs), expected, atol=LOGPROB_TOLERANCE, rtol=0)
 
 
-SKIPPED = ("lm_head", "mlp.gate.")
 TINY = {
-    "awq": Scheme("awq", group=16, skipped=SKIPPED),
-    "gptq-4": Scheme("gptq_v2", group=16, skipped=SKIPPED),
-    "gptq-8": Scheme("gptq", bits=8, group=16, skipped=SKIPPED, symmetric=True),
-    "gptq-desc-act": Scheme("gptq", group=16, skipped=SKIPPED, desc_act=True, symmetric=True),
-    "w4a16": Scheme("compressed-tensors", group=16, skipped=SKIPPED, symmetric=True),
-    "w4a16-zero-points": Scheme("compressed-tensors", group=16, skipped=SKIPPED),
-    "w4a16-channel": Scheme("compressed-tensors", group=-1, skipped=SKIPPED, symmetric=True),
+    "awq": Scheme("awq", group=16),
+    "gptq-4": Scheme("gptq_v2", group=16),
+    "gptq-8": Scheme("gptq", bits=8, group=16, symmetric=True),
+    "gptq-desc-act": Scheme("gptq", group=16, desc_act=True, symmetric=True),
+    "w4a16": Scheme("compressed-tensors", group=16, symmetric=True),
+    "w4a16-zero-points": Scheme("compressed-tensors", group=16),
+    "w4a16-channel": Scheme("compressed-tensors", group=-1, symmetric=True),
 }
 
 

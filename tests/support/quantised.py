@@ -74,7 +74,7 @@ class Scheme:
             "format": "pack-quantized",
             "quantization_status": "compressed",
             "config_groups": {"group_0": group},
-            "ignore": [f"re:.*{name}.*" for name in self.skipped],
+            "ignore": list(self.skipped),
         }
 
 
