@@ -18,7 +18,7 @@ from vllm_kunlun.ops.emulator.contract import (
 from vllm_kunlun.ops.emulator.ragged import ragged_rows
 from vllm_kunlun.ops.emulator.state_pool import check_pool
 
-__all__ = ["check_heads", "fused_gdn_gating", "fused_recurrent_gated_delta_rule_fwdv2"]
+__all__ = ["check_packed", "fused_gdn_gating", "fused_recurrent_gated_delta_rule_fwdv2"]
 
 SOFTPLUS_THRESHOLD = 20.0
 L2_EPS = 1e-6
@@ -79,7 +79,7 @@ def fused_recurrent_gated_delta_rule_fwdv2(
         ("is_h0_transposed", is_h0_transposed),
     ):
         require(given is True, name, argument, "True", given)
-    heads, value_heads, key_size, value_size = check_heads(name, q, k, v, g, beta)
+    heads, value_heads, key_size, value_size = check_packed(name, q, k, v, g, beta)
     check_pool(name, "initial_state", initial_state, FLOATS, (value_heads, value_size, key_size))
     sequences = _sequences(
         name, cu_seqlens, h0_indices, num_accepted_tokens, q.shape[1], initial_state.shape[0]
@@ -108,7 +108,7 @@ def fused_recurrent_gated_delta_rule_fwdv2(
     return output.to(v.dtype).unsqueeze(0), initial_state
 
 
-def check_heads(
+def check_packed(
     function: str,
     q: torch.Tensor | None,
     k: torch.Tensor,

@@ -16,7 +16,7 @@ from vllm_kunlun.ops.emulator.contract import (
     check_tensor,
     require,
 )
-from vllm_kunlun.ops.emulator.gdn import check_heads
+from vllm_kunlun.ops.emulator.gdn import check_packed
 from vllm_kunlun.ops.emulator.step_cache import StepCache
 
 __all__ = [
@@ -89,7 +89,7 @@ def chunk_scaled_dot_kkt_fwd(
     check_tensor(name, "k", k, dims=4)
     check_tensor(name, "g", g, (torch.float32,), 3)
     # There is no v to say how many value heads there are: g does.
-    check_heads(name, None, k, k.new_empty(1, k.shape[1], g.shape[2], 0), g, beta)
+    check_packed(name, None, k, k.new_empty(1, k.shape[1], g.shape[2], 0), g, beta)
     chunks = _chunks(name, k.shape[1], cu_seqlens, chunk_indices, chunk_size)
     keys = chunks.fill(k)  # [n, H, 64, K]
     product = _per_value_head(keys @ keys.mT, g.shape[2])
@@ -129,7 +129,7 @@ def recompute_w_u_fwd(
     """``w = A (beta * exp(g) * k)``, ``u = A (beta * v)``."""
     name = "recompute_w_u_fwd"
     check_tensor(name, "g_cumsum", g_cumsum, (torch.float32,), 3)
-    _, value_heads, _, _ = check_heads(name, None, k, v, g_cumsum, beta)
+    _, value_heads, _, _ = check_packed(name, None, k, v, g_cumsum, beta)
     check_tensor(name, "A", A, dims=4)
     check_shape(name, "A", A, (1, k.shape[1], value_heads, chunk_size))
     chunks = _chunks(name, k.shape[1], cu_seqlens, chunk_indices, chunk_size)
@@ -160,7 +160,7 @@ def chunk_gated_delta_rule_fwd_h(
     """
     name = "chunk_gated_delta_rule_fwd_h"
     require(save_new_value is True, name, "save_new_value", "True", save_new_value)
-    _, value_heads, key_size, value_size = check_heads(name, None, k, u, g, None)
+    _, value_heads, key_size, value_size = check_packed(name, None, k, u, g, None)
     check_tensor(name, "w", w, (k.dtype,), 4)
     check_shape(name, "w", w, (1, k.shape[1], value_heads, key_size))
     check_tensor(name, "initial_state", initial_state, dims=4)
@@ -209,7 +209,7 @@ def chunk_fwd_o(
     ``v`` is the new value of :func:`chunk_gated_delta_rule_fwd_h`.
     """
     name = "chunk_fwd_o"
-    _, value_heads, key_size, value_size = check_heads(name, q, k, v, g, None)
+    _, value_heads, key_size, value_size = check_packed(name, q, k, v, g, None)
     chunks = _chunks(name, k.shape[1], cu_seqlens, chunk_indices, chunk_size)
     check_tensor(name, "h", h, (k.dtype,), 5)
     check_shape(name, "h", h, (1, chunks.total, value_heads, key_size, value_size))
