@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 import types
 
 import pytest
@@ -13,7 +14,7 @@ from vllm_kunlun.ops.benchmark.case import Benchmark, Maker, Pair
 from vllm_kunlun.ops.benchmark.cases import benchmarks
 from vllm_kunlun.ops.benchmark.ceiling import Ceilings
 from vllm_kunlun.ops.benchmark.run import TOLERANCES, Timing, difference, run, time_one
-from vllm_kunlun.ops.benchmark.timing import LEAST_ROUNDS, least_seconds
+from vllm_kunlun.ops.benchmark.timing import ROUNDS, least_seconds
 from vllm_kunlun.ops.conformance.contract import contract
 from vllm_kunlun.ops.vendor.library import Libraries, libraries, use_libraries
 
@@ -132,9 +133,21 @@ def test_ceilings_are_measured_once(ceilings: Ceilings) -> None:
 
 def test_functions_run_in_turns() -> None:
     order: list[str] = []
-    times = least_seconds(lambda: order.append("a"), lambda: order.append("b"), seconds=0.0)
-    assert order == ["a", "b"] * (LEAST_ROUNDS + 1)
+    times = least_seconds(lambda: order.append("a"), lambda: order.append("b"), seconds=0.01)
+    assert order == ["a", "b"] * (len(order) // 2)
+    assert len(order) >= 2 * ROUNDS
     assert all(0 < each < 1 for each in times)
+
+
+def test_slow_functions_run_less_often_but_once() -> None:
+    calls: list[None] = []
+
+    def slow() -> None:
+        time.sleep(0.05)
+        calls.append(None)
+
+    least_seconds(slow, seconds=0.001)
+    assert len(calls) == 1
 
 
 def test_the_ratio_is_torch_over_vendor() -> None:

@@ -37,7 +37,7 @@ class Ceilings:
         """Bytes per second of a copy (read and written both count) and of a read."""
         if self._memory is None:
             source = torch.ones(self.copied_bytes // 4, device=self.device)
-            target = torch.empty_like(source)
+            target = source.clone()
             copy, read = least_seconds(
                 lambda: target.copy_(source), source.sum, seconds=self.seconds, device=self.device
             )
@@ -59,6 +59,7 @@ class Ceilings:
         while True:
             try:
                 multiply = _product(width, dtype, self.device)
+                multiply()
                 (least,) = least_seconds(multiply, seconds=self.seconds / 4, device=self.device)
             except RuntimeError:  # torch's word for a dtype without a product on this device
                 return None

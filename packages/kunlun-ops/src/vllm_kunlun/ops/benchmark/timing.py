@@ -10,27 +10,26 @@ import torch
 
 __all__ = ["least_seconds"]
 
-LEAST_ROUNDS = 3
+ROUNDS = 3
+"""At least so many, unless they take :data:`PATIENCE` times as long as asked for."""
+PATIENCE = 4
 
 
 def least_seconds(
     *functions: Callable[[], object], seconds: float, device: str = "cpu"
 ) -> list[float]:
-    """Least time of each, after one call of each that does not count.
+    """Least time of each; each has been called before, so that this measures no first call.
 
     They run in turns, so that whatever else the machine does disturbs them alike.
 
     Args:
         functions: to be timed.
-        seconds: how long to go on, all together; three rounds at least.
+        seconds: how long to go on, all together.
         device: torch's name; a card is waited for.
     """
     best = [float("inf")] * len(functions)
-    for function in functions:
-        function()
-    end = time.perf_counter() + seconds
-    rounds = 0
-    while rounds < LEAST_ROUNDS or time.perf_counter() < end:
+    begun, rounds, elapsed = time.perf_counter(), 0, 0.0
+    while elapsed < seconds or (rounds < ROUNDS and elapsed < PATIENCE * seconds) or rounds == 0:
         for index, function in enumerate(functions):
             _wait(device)
             started = time.perf_counter()
@@ -38,6 +37,7 @@ def least_seconds(
             _wait(device)
             best[index] = min(best[index], time.perf_counter() - started)
         rounds += 1
+        elapsed = time.perf_counter() - begun
     return best
 
 
