@@ -97,7 +97,13 @@ def engine(session: nox.Session) -> None:
     """vLLM's engine and HTTP server on the emulated device, against HF transformers (minutes)."""
     # Two engines side by side, each with one thread: tiny models wait for Python, not for sums.
     workers = ("-n", "2", "--dist", "loadfile")
-    pytest(session, "tests", "--ignore=tests/wheels", *workers, threads=1)
+    pytest(session, "tests", "--ignore=tests/wheels", "-m", "not slow", *workers, threads=1)
+
+
+@nox.session
+def engine_slow(session: nox.Session) -> None:
+    """Engine tests of quantised checkpoints, latent attention and speculation (up to an hour)."""
+    pytest(session, "tests", "--ignore=tests/wheels", "-m", "slow")
 
 
 @nox.session

@@ -13,6 +13,8 @@ from vllm import SamplingParams
 from vllm_kunlun.mla import metadata as mla_metadata
 from vllm_kunlun.mla.metadata import FlashMLAMetadataBuilder
 
+pytestmark = pytest.mark.slow
+
 NEW_TOKENS = 12
 LOGPROB_TOLERANCE = 3e-4
 

@@ -15,6 +15,8 @@ from test_quantised_int8 import NEW_TOKENS, assert_agrees
 
 from vllm_kunlun.platforms.errors import CheckpointError, UnsupportedError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("kind", ["block", "tensor", "compressed-channel", "compressed-block"])
 @pytest.mark.parametrize("name", ["qwen2", "qwen3-moe"])

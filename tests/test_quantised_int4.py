@@ -18,6 +18,8 @@ from support.quantised import Scheme
 from support.reference import Reference
 from transformers import AutoTokenizer
 
+pytestmark = pytest.mark.slow
+
 NEW_TOKENS = 16
 LOGPROB_TOLERANCE = 1e-3
 

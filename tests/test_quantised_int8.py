@@ -28,6 +28,8 @@ from transformers import AutoTokenizer
 
 from vllm_kunlun.platforms.errors import CheckpointError, UnsupportedError
 
+pytestmark = pytest.mark.slow
+
 NEW_TOKENS = 12
 
 SCHEMES = {

@@ -14,6 +14,8 @@ from vllm import SamplingParams
 
 from vllm_kunlun.mla import indexer_metadata
 
+pytestmark = pytest.mark.slow
+
 NEW_TOKENS = 12
 LOGPROB_TOLERANCE = 3e-4
 TOPK = 24

@@ -22,6 +22,8 @@ from vllm import LLM, SamplingParams
 
 from vllm_kunlun.ops import vendor
 
+pytestmark = pytest.mark.slow
+
 NEW_TOKENS = 20
 DRAFTS = 3
 LOGPROB_TOLERANCE = 1e-3
