@@ -64,22 +64,31 @@ def write(source: Path, target: Path, kind: str, block: tuple[int, int] = (8, 8)
             tensors[f"{module}.input_scale"] = torch.tensor([0.1])
         tensors[key] = (value / every).to(torch.float8_e4m3fn)
         tensors[f"{module}.{scale_name}"] = scale
-    copy_configuration(source, target, _described(kind, block))
+    kept = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and name not in names
+    ]
+    copy_configuration(source, target, _described(kind, block, kept))
     save_file(tensors, target / "model.safetensors", metadata={"format": "pt"})
     return target
 
 
-def _described(kind: str, block: tuple[int, int]) -> dict[str, object]:
-    skipped = ["lm_head", "re:.*mlp.gate$"]
+def _described(kind: str, block: tuple[int, int], kept: list[str]) -> dict[str, object]:
     if kind == "block":
         return {
+            "modules_to_not_convert": kept,
             "quant_method": "fp8",
             "activation_scheme": "dynamic",
             "fmt": "e4m3",
             "weight_block_size": list(block),
         }
     if kind == "tensor":
-        return {"quant_method": "fp8", "activation_scheme": "static"}
+        return {
+            "quant_method": "fp8",
+            "activation_scheme": "static",
+            "modules_to_not_convert": kept,
+        }
     weights: dict[str, object] = {"num_bits": 8, "type": "float", "symmetric": True,
                                   "dynamic": False}  # fmt: skip
     activations: dict[str, object] = {"num_bits": 8, "type": "float", "symmetric": True,
@@ -95,7 +104,7 @@ def _described(kind: str, block: tuple[int, int]) -> dict[str, object]:
         "quant_method": "compressed-tensors",
         "format": "float-quantized",
         "config_groups": {"group_0": group},
-        "ignore": skipped,
+        "ignore": kept,
     }
 
 
