@@ -34,7 +34,8 @@ def redirects() -> Sequence[Redirect]:
         Redirect(
             target="vllm.v1.worker.utils",
             replacement="vllm_kunlun.ops.kv_cache_binding",
-            why="caches of a target and its drafter are bound on platforms known by name only",
+            why="two caches of one layer number (a drafter's, an indexer's) are bound on platforms "
+            "known by name only",
             upstream="https://github.com/vllm-project/vllm/blob/v0.15.1/vllm/v1/worker/utils.py",
             vllm_range=">=0.15.1,<0.16",
             sha256="38ad72193886062cc787474ae8ee2b1066e53e938716cfd56dca52fc58fe0a37",
