@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ import torch
 
 PROMPT_TOKENS = 128
 SHORT, LONG = 4, 36
-REPEATS = 3
+REPEATS = 5
 
 
 def prompts(batch: int) -> list[list[int]]:
@@ -39,41 +40,51 @@ def prompts(batch: int) -> list[list[int]]:
     return torch.randint(100, 40_000, (batch, PROMPT_TOKENS), generator=generator).tolist()
 
 
-def decode_tokens_per_s(generate: Callable[[int], None], batch: int) -> float:
-    """Median over repeats of ``batch * (LONG - SHORT)`` tokens over the difference of the times."""
-
-    def seconds(count: int) -> float:
+def seconds_per_token(generate: Callable[[int], None]) -> float:
+    """A long generation less a short one, over the tokens between them: prefill cancels out."""
+    elapsed = []
+    for count in (SHORT, LONG):
         started = time.perf_counter()
         generate(count)
-        return time.perf_counter() - started
-
-    seconds(SHORT)
-    return statistics.median(
-        batch * (LONG - SHORT) / (seconds(LONG) - seconds(SHORT)) for _ in range(REPEATS)
-    )
+        elapsed.append(time.perf_counter() - started)
+    return (elapsed[1] - elapsed[0]) / (LONG - SHORT)
 
 
-def measure_transformers(checkpoint: Path, batches: list[int]) -> dict[int, float]:
+def compare(
+    ours: Callable[[int], None], reference: Callable[[int], None], batch: int
+) -> dict[str, float]:
+    """Tokens per second of both, and their ratio: medians over repeats that take turns.
+
+    A shared machine drifts by a third within minutes; a repeat of one right after a repeat of the
+    other meets the same machine.
+    """
+    for generate in (ours, reference):
+        generate(SHORT)
+    pairs = [(seconds_per_token(reference), seconds_per_token(ours)) for _ in range(REPEATS)]
+    return {
+        "transformers": statistics.median(batch / theirs for theirs, _ in pairs),
+        "ours": statistics.median(batch / own for _, own in pairs),
+        "ratio": statistics.median(theirs / own for theirs, own in pairs),
+    }
+
+
+def load_transformers(checkpoint: Path) -> Any:
     import transformers
 
-    model = transformers.AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
+    return transformers.AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
 
-    @torch.inference_mode()
-    def generate(tokens: torch.Tensor, count: int) -> None:
-        model.generate(
-            tokens,
-            attention_mask=torch.ones_like(tokens),
-            do_sample=False,
-            max_new_tokens=count,
-            min_new_tokens=count,
-            pad_token_id=0,
-        )
 
-    speeds = {}
-    for batch in batches:
-        tokens = torch.tensor(prompts(batch))
-        speeds[batch] = decode_tokens_per_s(lambda count, t=tokens: generate(t, count), batch)
-    return speeds
+@torch.inference_mode()
+def run_transformers(model: Any, batch: int, count: int) -> None:
+    tokens = torch.tensor(prompts(batch))
+    model.generate(
+        tokens,
+        attention_mask=torch.ones_like(tokens),
+        do_sample=False,
+        max_new_tokens=count,
+        min_new_tokens=count,
+        pad_token_id=0,
+    )
 
 
 def start_engine(checkpoint: Path) -> Any:
@@ -90,7 +101,7 @@ def start_engine(checkpoint: Path) -> Any:
     )
 
 
-def run(llm: Any, batch: int, count: int) -> None:
+def run_engine(llm: Any, batch: int, count: int) -> None:
     from vllm import SamplingParams
 
     llm.generate(
@@ -98,13 +109,6 @@ def run(llm: Any, batch: int, count: int) -> None:
         SamplingParams(temperature=0, max_tokens=count, ignore_eos=True, detokenize=False),
         use_tqdm=False,
     )
-
-
-def measure_engine(llm: Any, batches: list[int]) -> dict[int, float]:
-    return {
-        batch: decode_tokens_per_s(lambda count, b=batch: run(llm, b, count), batch)
-        for batch in batches
-    }
 
 
 def measure_host_ms(llm: Any, batches: list[int]) -> dict[int, float]:
@@ -136,7 +140,7 @@ def measure_host_ms(llm: Any, batches: list[int]) -> dict[int, float]:
             for count in (SHORT, LONG):
                 inside = 0.0
                 started = time.perf_counter()
-                run(llm, batch, count)
+                run_engine(llm, batch, count)
                 totals.append(time.perf_counter() - started - inside)
             outside[batch] = (totals[1] - totals[0]) / (LONG - SHORT) * 1e3
     finally:
@@ -178,15 +182,19 @@ def main() -> None:
 
     from vllm_kunlun.cli.weights import smollm2
 
-    checkpoint, batches = smollm2(), [1, 16]
-    reference = measure_transformers(checkpoint, batches)
-    llm = start_engine(checkpoint)
-    ours = measure_engine(llm, batches)
+    checkpoint = smollm2()
+    model, llm = load_transformers(checkpoint), start_engine(checkpoint)
+    decode = {
+        batch: compare(
+            partial(run_engine, llm, batch), partial(run_transformers, model, batch), batch
+        )
+        for batch in (1, 16)
+    }
+    del model
     host = measure_host_ms(llm, [1, 16, 256])
     result = {
         "threads": torch.get_num_threads(),
-        "decode_tokens_per_s": {"ours": ours, "transformers": reference},
-        "ratio": {batch: ours[batch] / reference[batch] for batch in batches},
+        "decode_tokens_per_s": decode,
         "import_ms": measure_import_ms(),
         "host_ms_per_step": host,
     }
@@ -195,9 +203,9 @@ def main() -> None:
         return
     print(f"SmolLM2-135M float32, {PROMPT_TOKENS}-token prompts, {result['threads']} threads")
     print("batch   ours tok/s   transformers tok/s   ratio")
-    for batch in batches:
+    for batch, speed in decode.items():
         print(
-            f"{batch:5d} {ours[batch]:12.1f} {reference[batch]:20.1f} {result['ratio'][batch]:7.2f}"
+            f"{batch:5d} {speed['ours']:12.1f} {speed['transformers']:20.1f} {speed['ratio']:7.2f}"
         )
     print(f"the plugin adds {result['import_ms']:.0f} ms to `import vllm`")
     print("host time of a decode step outside the emulator:")
