@@ -13,6 +13,7 @@ from vllm_kunlun.ops.emulator.contract import (
     check_tensor,
     require,
 )
+from vllm_kunlun.ops.emulator.grouped_product_kernel import grouped_product
 
 __all__ = ["fused_moe", "grouped_mm", "moe_fc", "moe_post"]
 
@@ -72,6 +73,10 @@ def moe_fc(
     require(not use_pack_int4, name, "use_pack_int4", "False", use_pack_int4)
     ends = _check_lod(name, sorted_tokens_num_lod, pairs)
     rows = ends[-1]
+    flat = y.view(pairs, out)[:rows]
+    if act is None and x.dtype == torch.float32:
+        grouped_product(x[:rows], weight, sorted_tokens_num_lod[1:], flat)
+        return
     result = _grouped_product(x[:rows], weight, sorted_tokens_num_lod[1:])
     if int8:
         check_tensor(name, "x_perchannel_max", x_perchannel_max, _FLOAT32)
@@ -82,7 +87,6 @@ def moe_fc(
         expert = torch.repeat_interleave(sorted_tokens_num_lod.diff())
         result *= x_perchannel_max[:rows] / 127.0
         result *= w_perchannel_max[expert, :, 0] / 127.0
-    flat = y.view(pairs, out)[:rows]
     if act is None:
         flat.copy_(result)
     else:
@@ -179,7 +183,9 @@ def _grouped_product(x: torch.Tensor, weight: torch.Tensor, ends: torch.Tensor) 
 
 
 def grouped_mm(x: torch.Tensor, weight: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
-    """torch's grouped product wants rows of a multiple of 16 bytes: odd widths get zeros."""
+    """``x[r] weight[e(r)]^T``. For 16 bit torch's, whose rows fill 16 bytes: odd widths get zeros."""
+    if x.dtype == torch.float32:
+        return grouped_product(x, weight, ends, x.new_empty(x.shape[0], weight.shape[1]))
     lanes = 16 // x.element_size()
     missing = -x.shape[1] % lanes
     missing_rows = -weight.shape[1] % lanes

@@ -11,80 +11,9 @@ import torch
 
 from vllm_kunlun.ops.emulator.compiled import FAST, compiled, use_threads
 from vllm_kunlun.ops.emulator.exponential import exponential
+from vllm_kunlun.ops.emulator.tiles import add_combinations, dot_products
 
 __all__ = ["attend"]
-
-
-@numba.njit(fastmath=FAST)
-def _scores(query, key, low, high, scale, scores, to):  # type: ignore[no-untyped-def]
-    """``scores[g, to + t - low] = scale * query[g] . key[t]``.
-
-    Four keys by two heads at a time: eight sums for six loads, and each key is read once.
-    """
-    group, size = query.shape
-    fours, pairs = low + (high - low) // 4 * 4, group // 2 * 2
-    for t in range(low, fours, 4):
-        at = to + t - low
-        for g in range(0, pairs, 2):
-            a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = np.float32(0)
-            for e in range(size):
-                x, y = query[g, e], query[g + 1, e]
-                k0, k1, k2, k3 = key[t, e], key[t + 1, e], key[t + 2, e], key[t + 3, e]
-                a0 += x * k0
-                a1 += x * k1
-                a2 += x * k2
-                a3 += x * k3
-                b0 += y * k0
-                b1 += y * k1
-                b2 += y * k2
-                b3 += y * k3
-            scores[g, at], scores[g, at + 1] = a0 * scale, a1 * scale
-            scores[g, at + 2], scores[g, at + 3] = a2 * scale, a3 * scale
-            scores[g + 1, at], scores[g + 1, at + 1] = b0 * scale, b1 * scale
-            scores[g + 1, at + 2], scores[g + 1, at + 3] = b2 * scale, b3 * scale
-        for g in range(pairs, group):
-            a0 = a1 = a2 = a3 = np.float32(0)
-            for e in range(size):
-                x = query[g, e]
-                a0 += x * key[t, e]
-                a1 += x * key[t + 1, e]
-                a2 += x * key[t + 2, e]
-                a3 += x * key[t + 3, e]
-            scores[g, at], scores[g, at + 1] = a0 * scale, a1 * scale
-            scores[g, at + 2], scores[g, at + 3] = a2 * scale, a3 * scale
-    for t in range(fours, high):
-        for g in range(group):
-            a0 = np.float32(0)
-            for e in range(size):
-                a0 += query[g, e] * key[t, e]
-            scores[g, to + t - low] = a0 * scale
-
-
-@numba.njit(fastmath=FAST)
-def _add_values(weights, at, value, low, high, result):  # type: ignore[no-untyped-def]
-    """``result[g] += sum over t of weights[g, at + t - low] * value[t]``, tiled as the scores."""
-    group, size = result.shape
-    fours, pairs = low + (high - low) // 4 * 4, group // 2 * 2
-    for t in range(low, fours, 4):
-        i = at + t - low
-        for g in range(0, pairs, 2):
-            a0, a1, a2, a3 = weights[g, i], weights[g, i + 1], weights[g, i + 2], weights[g, i + 3]
-            b0, b1 = weights[g + 1, i], weights[g + 1, i + 1]
-            b2, b3 = weights[g + 1, i + 2], weights[g + 1, i + 3]
-            for e in range(size):
-                v0, v1, v2, v3 = value[t, e], value[t + 1, e], value[t + 2, e], value[t + 3, e]
-                result[g, e] += (a0 * v0 + a1 * v1) + (a2 * v2 + a3 * v3)
-                result[g + 1, e] += (b0 * v0 + b1 * v1) + (b2 * v2 + b3 * v3)
-        for g in range(pairs, group):
-            a0, a1, a2, a3 = weights[g, i], weights[g, i + 1], weights[g, i + 2], weights[g, i + 3]
-            for e in range(size):
-                pair = a0 * value[t, e] + a1 * value[t + 1, e]
-                result[g, e] += pair + (a2 * value[t + 2, e] + a3 * value[t + 3, e])
-    for t in range(fours, high):
-        for g in range(group):
-            a0 = weights[g, at + t - low]
-            for e in range(size):
-                result[g, e] += a0 * value[t, e]
 
 
 @numba.njit(fastmath=True)
@@ -143,15 +72,15 @@ def _attend(query, keys, values, table, lengths, scale, window, sinks, out):  # 
                 start = column * block_size
                 key = keys[table[request, column], head]
                 low, high = max(first, start), min(last + 1, start + block_size)
-                _scores(query[request, row, head], key, low - start, high - start, scale,
-                        scores, low - first)  # fmt: skip
+                dot_products(query[request, row, head], key, low - start, high - start, scale,
+                             scores, low - first)  # fmt: skip
             for g in range(group):
                 _softmax(scores[g, : last + 1 - first], bits, powers, sinks[head * group + g])
             for column in range(first // block_size, last // block_size + 1):
                 start = column * block_size
                 value = values[table[request, column], head]
                 low, high = max(first, start), min(last + 1, start + block_size)
-                _add_values(scores, low - first, value, low - start, high - start, result)
+                add_combinations(scores, low - first, value, low - start, high - start, result)
 
 
 def attend(
