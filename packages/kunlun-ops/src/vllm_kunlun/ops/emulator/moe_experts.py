@@ -183,7 +183,7 @@ def _grouped_product(x: torch.Tensor, weight: torch.Tensor, ends: torch.Tensor) 
 
 
 def grouped_mm(x: torch.Tensor, weight: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
-    """``x[r] weight[e(r)]^T``. For 16 bit torch's, whose rows fill 16 bytes: odd widths get zeros."""
+    """``x[r] weight[e(r)]^T``. For 16 bit torch's, whose rows fill 16 bytes: zeros do it."""
     if x.dtype == torch.float32:
         return grouped_product(x, weight, ends, x.new_empty(x.shape[0], weight.shape[1]))
     lanes = 16 // x.element_size()
