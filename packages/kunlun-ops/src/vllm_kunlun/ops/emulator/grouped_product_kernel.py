@@ -14,7 +14,7 @@ __all__ = ["grouped_product"]
 
 TILE_BYTES = 1 << 18
 """Of a matrix, what its group's rows pass over before the next rows of it: a share of the cache."""
-ROWS = 16
+ROWS = 32
 
 
 @compiled(
