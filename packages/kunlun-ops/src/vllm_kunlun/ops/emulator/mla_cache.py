@@ -57,6 +57,7 @@ def gather_and_maybe_dequant_cache(
     """
     name = "gather_and_maybe_dequant_cache"
     require(kv_cache_dtype == "auto", name, "kv_cache_dtype", "'auto' (no fp8)", kv_cache_dtype)
+    check_tensor(name, "scale", scale, (torch.float32,))
     check_tensor(name, "src_cache", src_cache, dims=3)
     check_tensor(name, "dst", dst, (src_cache.dtype,), 2)
     blocks, block_size, width = src_cache.shape
