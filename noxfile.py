@@ -23,6 +23,8 @@ MEMBERS = (
     "packages/kunlun-models/deepseek",
     "packages/kunlun-quant",
     "packages/kunlun-models/qwen",
+    "packages/kunlun-models/gpt-oss",
+    "packages/kunlun-models/seed-oss",
     "packages/kunlun-cli",
 )
 

@@ -69,6 +69,9 @@ CONFIGURATIONS: dict[str, transformers.PretrainedConfig] = {
         query_pre_attn_scalar=32,
     ),
     "phi3": transformers.Phi3Config(**_COMMON, num_attention_heads=3, num_key_value_heads=3),
+    "seed-oss": transformers.SeedOssConfig(
+        **_COMMON, num_attention_heads=4, num_key_value_heads=2, head_dim=32
+    ),
     "olmo2": transformers.Olmo2Config(**_COMMON, num_attention_heads=3, num_key_value_heads=1),
     "glm4": transformers.Glm4Config(
         **_COMMON, num_attention_heads=4, num_key_value_heads=2, head_dim=32

@@ -23,6 +23,8 @@ OWNS = {
     "kunlun_models_deepseek": "vllm_kunlun/models/deepseek/",
     "kunlun_quant": "vllm_kunlun/quantization/",
     "kunlun_models_qwen": "vllm_kunlun/models/qwen/",
+    "kunlun_models_gpt_oss": "vllm_kunlun/models/gpt_oss/",
+    "kunlun_models_seed_oss": "vllm_kunlun/models/seed_oss/",
     "kunlun_cli": "vllm_kunlun/cli/",
     "vllm_kunlun": None,
 }
@@ -103,6 +105,8 @@ EXTRAS = {
     "xpu": EVERY,
     "deepseek": NEEDED | {"kunlun_quant", "kunlun_mla", "kunlun_models_deepseek"},
     "qwen": NEEDED | {"kunlun_quant", "kunlun_models_qwen"},
+    "gpt-oss": NEEDED | {"kunlun_quant", "kunlun_models_gpt_oss"},
+    "seed-oss": NEEDED | {"kunlun_quant", "kunlun_models_seed_oss"},
 }
 
 
@@ -132,6 +136,17 @@ FAMILIES = {
             qk_rope_head_dim=16, v_head_dim=32, moe_intermediate_size=40, n_routed_experts=8,
             num_experts_per_tok=2, first_k_dense_replace=1, n_group=1, topk_group=1,
         ),
+    ),
+    "gpt-oss": (
+        {"kunlun-platform", "kunlun-custom-ops", "kunlun-quant", "kunlun-models-gpt-oss"},
+        lambda: transformers.GptOssConfig(
+            **{**_TINY, "num_attention_heads": 4}, num_key_value_heads=2, head_dim=32,
+            num_local_experts=4, num_experts_per_tok=2, sliding_window=11,
+        ),
+    ),
+    "seed-oss": (
+        {"kunlun-platform", "kunlun-custom-ops", "kunlun-models-seed-oss"},
+        lambda: transformers.SeedOssConfig(**_TINY, num_key_value_heads=2, head_dim=32),
     ),
 }  # fmt: skip
 """Family -> the wheels that it brings, and a tiny model of it."""
