@@ -12,7 +12,15 @@ from vllm_kunlun.platforms import envs
 from vllm_kunlun.platforms.entry_points import call_providers
 from vllm_kunlun.platforms.errors import KunlunError, UnsupportedError
 
-__all__ = ["GROUP", "LoadedFamilies", "ModelFamily", "ServingPreset", "family_for", "load_families"]
+__all__ = [
+    "GROUP",
+    "LoadedFamilies",
+    "ModelFamily",
+    "ServingPreset",
+    "family_for",
+    "load_families",
+    "register_models",
+]
 
 GROUP = "vllm_kunlun.model_families"
 
@@ -112,3 +120,22 @@ def family_for(architecture: str) -> ModelFamily | None:
     return next(
         (f for f in load_families().families.values() if architecture in f.architectures), None
     )
+
+
+def register_models(*families: ModelFamily) -> None:
+    """Put the classes that differ from vLLM's, by name only, into vLLM's registry. Re-entrant.
+
+    For a wheel's entry point of ``vllm.general_plugins``. An architecture whose class is None runs
+    with vLLM's own class and our layers. Does nothing when another platform is in charge.
+    """
+    from vllm import ModelRegistry
+    from vllm.platforms import current_platform
+
+    from vllm_kunlun.platforms.kunlun import KunlunPlatform
+
+    if not isinstance(current_platform, KunlunPlatform):
+        return
+    for family in families:
+        for architecture, path in family.architectures.items():
+            if path is not None:
+                ModelRegistry.register_model(architecture, path)

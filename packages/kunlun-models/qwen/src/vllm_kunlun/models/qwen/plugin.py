@@ -3,26 +3,12 @@
 
 from __future__ import annotations
 
-from vllm_kunlun.models.qwen.family import family
+from vllm_kunlun.models.qwen.family import FAMILIES
+from vllm_kunlun.platforms.families import register_models
 
 __all__ = ["register"]
 
 
 def register() -> None:
-    """Put our classes, by name only, into vLLM's registry. Re-entrant.
-
-    An architecture whose class is None runs with vLLM's own class and our layers. Does nothing
-    when another platform is in charge.
-    """
-    ours = {name: path for name, path in family().architectures.items() if path is not None}
-    if not ours:
-        return
-    from vllm import ModelRegistry
-    from vllm.platforms import current_platform
-
-    from vllm_kunlun.platforms.kunlun import KunlunPlatform
-
-    if not isinstance(current_platform, KunlunPlatform):
-        return
-    for architecture, path in ours.items():
-        ModelRegistry.register_model(architecture, path)
+    """Put our classes into vLLM's registry."""
+    register_models(*FAMILIES)

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A family's own classes in vLLM's registry: twice, lazily, and only on our platform."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from vllm import ModelRegistry, platforms
+from vllm.platforms.interface import UnspecifiedPlatform
+
+from vllm_kunlun.platforms.families import ModelFamily, ServingPreset, register_models
+from vllm_kunlun.platforms.kunlun import KunlunPlatform
+
+MODULE = "vllm_kunlun.models.planted"
+FAMILY = ModelFamily(
+    name="planted",
+    distribution="kunlun-models-planted",
+    architectures={"Qwen2ForCausalLM": None, "PlantedForCausalLM": f"{MODULE}:PlantedForCausalLM"},
+    preset=ServingPreset(),
+    status="planted",
+)
+
+
+@pytest.fixture
+def models(monkeypatch):
+    models = dict(ModelRegistry.models)
+    monkeypatch.setattr(ModelRegistry, "models", models)
+    return models
+
+
+def test_only_own_classes_are_registered_and_none_is_imported(models, monkeypatch):
+    monkeypatch.setattr(platforms, "_current_platform", KunlunPlatform())
+    before = dict(models)
+    register_models(FAMILY)
+    register_models(FAMILY)
+    assert {name for name in models if models[name] is not before.get(name)} == {
+        "PlantedForCausalLM"
+    }
+    added = models["PlantedForCausalLM"]
+    assert (added.module_name, added.class_name) == (MODULE, "PlantedForCausalLM")
+    assert MODULE not in sys.modules
+
+
+def test_another_platform_keeps_its_models(models, monkeypatch):
+    monkeypatch.setattr(platforms, "_current_platform", UnspecifiedPlatform())
+    before = dict(models)
+    register_models(FAMILY)
+    assert models == before

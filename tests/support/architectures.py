@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tiny configurations of every decoder that both vLLM and transformers know, generated."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import transformers
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from vllm.model_executor.models.registry import _TEXT_GENERATION_MODELS
+
+_SIZES: dict[str, Any] = {
+    "vocab_size": 320,
+    "initializer_range": 0.15,
+    "init_std": 0.15,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+    "tie_word_embeddings": False,
+    # width
+    "hidden_size": 128,
+    "n_embd": 128,
+    "d_model": 128,
+    "word_embed_proj_dim": 128,
+    "intermediate_size": 160,
+    "ffn_hidden_size": 160,
+    "ffn_dim": 160,
+    "n_inner": 160,
+    # depth
+    "num_hidden_layers": 4,
+    "n_layer": 4,
+    "n_layers": 4,
+    "num_layers": 4,
+    # heads
+    "num_attention_heads": 4,
+    "n_head": 4,
+    "n_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 32,
+    "rotary_dim": 16,
+    "max_position_embeddings": 256,
+    "n_positions": 256,
+    "max_seq_len": 256,
+    # experts
+    "num_experts": 8,
+    "num_local_experts": 8,
+    "n_routed_experts": 8,
+    "moe_num_experts": 8,
+    "num_experts_per_tok": 2,
+    "moe_k": 2,
+    "moe_intermediate_size": 40,
+    "shared_expert_intermediate_size": 40,
+    "shared_intermediate_size": 40,
+    "n_group": 1,
+    "topk_group": 1,
+    # latent attention
+    "kv_lora_rank": 48,
+    "q_lora_rank": 56,
+    "qk_nope_head_dim": 24,
+    "qk_rope_head_dim": 16,
+    "v_head_dim": 32,
+    # state spaces
+    "state_size": 16,
+    "mamba_d_state": 16,
+    "mamba_d_ssm": 256,
+    "mamba_n_heads": 8,
+    "mamba_d_head": 32,
+    "mamba_dt_rank": 8,
+    "time_step_rank": 8,
+    "num_heads": 8,
+    "n_mamba_heads": 8,
+}
+
+
+def architectures() -> dict[str, str]:
+    """Architecture -> model type, of what vLLM registers and transformers has a class for."""
+    known: dict[str, str] = {}
+    for model_type, names in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.items():
+        for name in (names,) if isinstance(names, str) else names:
+            known.setdefault(name, model_type)
+    return {name: known[name] for name in sorted(_TEXT_GENERATION_MODELS) if name in known}
+
+
+def configuration(architecture: str) -> transformers.PretrainedConfig:
+    """The default configuration of ``architecture`` with each size that it has made small."""
+    kind = CONFIG_MAPPING[architectures()[architecture]]
+    default = kind()
+    names = {*vars(default), *kind.attribute_map}
+    sizes = {name: value for name, value in _SIZES.items() if name in names}
+    made = kind(**{**sizes, **_SPECIAL.get(architecture, {})})
+    made.architectures = [architecture]
+    return made
+
+
+_SPECIAL: dict[str, dict[str, Any]] = {}
+"""What an architecture needs beside or instead of the sizes."""
