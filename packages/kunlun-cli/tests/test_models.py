@@ -46,3 +46,26 @@ def test_a_family_that_does_not_load_is_exit_code_1(run, run_json, planted):
     assert code == 1
     assert "gone" in value["failures"]["broken"]
     assert "family broken failed to load" in run("models").stderr
+
+
+@pytest.mark.parametrize(
+    ("architecture", "runs", "said"),
+    [
+        ("Qwen3ForCausalLM", True, "the family qwen (kunlun-models-qwen)"),
+        ("LlamaForCausalLM", True, "vLLM's class runs it"),
+        ("NobodyKnowsForCausalLM", False, "neither vLLM nor an installed wheel"),
+    ],
+)
+def test_one_checkpoint_is_told_what_would_run_it(run_json, tmp_path, architecture, runs, said):
+    (tmp_path / "config.json").write_text(f'{{"architectures": ["{architecture}"]}}')
+    code, value = run_json("models", str(tmp_path))
+    assert (code, value["runs"]) == (0 if runs else 1, runs)
+    assert value["architecture"] == architecture
+    assert said in value["verdict"]
+    assert value["next"]
+
+
+def test_a_name_whose_configuration_is_not_here_says_how_to_fetch_it(run):
+    told = run("models", "owner/not-here")
+    assert told.exit_code == 1
+    assert "hf download owner/not-here config.json" in told.stdout

@@ -3,19 +3,30 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
-from vllm_kunlun.cli.console import JsonFlag, err, out, print_json, table
-from vllm_kunlun.platforms.families import load_families
+from vllm_kunlun.cli.console import JsonFlag, err, out, print_json, quiet_vllm, table
+from vllm_kunlun.cli.serve import architecture_of
+from vllm_kunlun.platforms.families import family_for, load_families
 
 __all__ = ["models"]
 
 
-def models(json: JsonFlag = False) -> None:
-    """Use this to see which model families are installed and how each is served.
+def models(
+    model: Annotated[
+        str | None, typer.Argument(help="A checkpoint folder: what would run it.")
+    ] = None,
+    json: JsonFlag = False,
+) -> None:
+    """Use this to see which model families are installed, or what would run one checkpoint.
 
-    An architecture that no family names runs too, if it is dense and vLLM has it.
+    An architecture that no family names runs with vLLM's own class, if vLLM has it.
     """
+    if model is not None:
+        _one(model, json)
+        return
     families, failures = load_families()
     if json:
         print_json(
@@ -43,6 +54,51 @@ def models(json: JsonFlag = False) -> None:
     for name, error in failures.items():
         err.print(f"family {name} failed to load: {_say(error)}", markup=False)
     raise typer.Exit(1 if failures else 0)
+
+
+def _one(model: str, json: bool) -> None:
+    """Which class and preset ``model`` gets, and what to do next; exit code 1 if none runs it."""
+    architecture = architecture_of(model)
+    family = family_for(architecture) if architecture else None
+    known = architecture is not None and (family is not None or architecture in _of_vllm())
+    if architecture is None:
+        verdict = "its config.json, which names the architecture, is not on this disk"
+        todo = f"fetch it: hf download {model} config.json"
+    elif family is not None:
+        ours = family.architectures[architecture] or "vLLM's class"
+        verdict = f"the family {family.name} ({family.distribution}) serves it with {ours}"
+        todo = f"vllm-kunlun serve {model}"
+    elif known:
+        verdict = "vLLM's class runs it on this platform's layers; no installed family has a preset"
+        todo = f"vllm-kunlun serve {model} --dtype float16, and compare with HF transformers"
+    else:
+        verdict = "neither vLLM nor an installed wheel has a class for it"
+        todo = (
+            "install the wheel of its family, or write its model class for vLLM and name it in "
+            "`architectures` of a ModelFamily (packages/kunlun-models/qwen is an example)"
+        )
+    if json:
+        print_json(
+            {
+                "model": model,
+                "architecture": architecture,
+                "family": family.name if family else None,
+                "runs": known,
+                "verdict": verdict,
+                "next": todo,
+            }
+        )
+    else:
+        out.print(f"{architecture or model}: {verdict}.", markup=False)
+        out.print(f"Next: {todo}", markup=False)
+    raise typer.Exit(0 if known else 1)
+
+
+def _of_vllm() -> set[str]:
+    quiet_vllm()
+    from vllm import ModelRegistry
+
+    return set(ModelRegistry.get_supported_archs())
 
 
 def _say(error: Exception) -> str:
