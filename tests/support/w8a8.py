@@ -221,10 +221,13 @@ def float_model(source: Path) -> transformers.PreTrainedModel:
 
 
 def rows_in_int8(weight: Tensor) -> Tensor:
-    """``weight`` rounded to 127 steps of each row's absolute maximum, in float64."""
-    wide = weight.double()
-    step = wide.abs().amax(-1, keepdim=True).clamp(min=1e-30) / 127
-    return (wide / step).round() * step
+    """``weight`` rounded to 127 steps of each row's absolute maximum, in float64.
+
+    What is rounded is the float32 product ``value (127 / maximum)``: half the maximum, which a
+    small float format holds often, lies between two steps, and float64 would take the other one.
+    """
+    largest = weight.float().abs().amax(-1, keepdim=True).clamp(min=1e-30)
+    return (weight.float() * (127.0 / largest)).round().double() * largest.double() / 127
 
 
 def copy_configuration(source: Path, target: Path, quantisation: Mapping[str, object]) -> None:
