@@ -17,7 +17,6 @@ _SIZES: dict[str, Any] = {
     "bos_token_id": 1,
     "eos_token_id": 2,
     "pad_token_id": 0,
-    "tie_word_embeddings": False,
     # width
     "hidden_size": 128,
     "n_embd": 128,
@@ -93,5 +92,15 @@ def configuration(architecture: str) -> transformers.PretrainedConfig:
     return made
 
 
-_SPECIAL: dict[str, dict[str, Any]] = {}
+_SPECIAL: dict[str, dict[str, Any]] = {
+    "DeepseekV3ForCausalLM": {"head_dim": 16},  # the rotated part of a head
+    "LongcatFlashForCausalLM": {"head_dim": 16},
+    "Dots1ForCausalLM": {"n_shared_experts": 1},
+    "GraniteMoeHybridForCausalLM": {"layer_types": ["mamba", "attention"] * 2},
+    "JambaForCausalLM": {
+        "use_mamba_kernels": False,
+        "attn_layer_period": 2,
+        "attn_layer_offset": 1,
+    },
+}
 """What an architecture needs beside or instead of the sizes."""
