@@ -129,6 +129,7 @@ def test_tokens_equal_plain_greedy_decoding(
 def test_cached_prefixes_and_pieces_of_prompts_change_nothing(method, target, repetitive, expected):
     """The longest prompt ends at the model's last position, where nothing can be drafted."""
     longest = max(map(len, repetitive))
+    runs = 2
     with speculating(
         target,
         method,
@@ -139,11 +140,14 @@ def test_cached_prefixes_and_pieces_of_prompts_change_nothing(method, target, re
         block_size=16,
         max_model_len=longest + NEW_TOKENS,
     ) as llm:
-        assert greedy(llm, repetitive, NEW_TOKENS) == expected
-        assert greedy(llm, repetitive, NEW_TOKENS) == expected
+        for _ in range(runs):
+            assert greedy(llm, repetitive, NEW_TOKENS) == expected
         hits = next(m.value for m in llm.get_metrics() if m.name == "vllm:prefix_cache_hits")
-        check_acceptance(method, target, llm)
-    assert hits > 0
+        proposed, accepted = acceptance(llm)
+    assert hits > 0 and accepted > 0
+    if method.get("model") == str(target):
+        # vLLM drafts behind a piece of a prompt, too, and verifies that behind the next piece.
+        assert proposed - accepted <= DRAFTS * len(repetitive) * runs
 
 
 def test_logprobs_are_the_targets(target, near, repetitive, expected):
@@ -164,10 +168,10 @@ def test_requests_with_fewer_drafts_share_a_batch(target, repetitive, expected, 
     seen: list[tuple[int, list[int]]] = []
     build = KunlunAttentionMetadataBuilder.build
 
-    def recorded(self: Any, prefix: int, step: Any, fast_build: bool = False) -> Any:
-        made = build(self, prefix, step, fast_build)
+    def recorded(self: Any, *arguments: Any, **named: Any) -> Any:
+        made = build(self, *arguments, **named)
         decoding = 0 if made.decode is None else made.decode.num_requests
-        seen.append((decoding, step.query_start_loc_cpu.diff().tolist()))
+        seen.append((decoding, made.common.query_lod_host.diff().tolist()))
         return made
 
     monkeypatch.setattr(KunlunAttentionMetadataBuilder, "build", recorded)
@@ -299,6 +303,7 @@ def test_random_sampling_keeps_the_targets_distribution(method, target):
     reference = Reference(target)
     prompt = a_prompt_whose_n_grams_are_likely(reference)
     paths = joint_distribution(reference, prompt)
+    runs = 2
     with speculating(
         target,
         method,
