@@ -303,7 +303,6 @@ def test_random_sampling_keeps_the_targets_distribution(method, target):
     reference = Reference(target)
     prompt = a_prompt_whose_n_grams_are_likely(reference)
     paths = joint_distribution(reference, prompt)
-    runs = 2
     with speculating(
         target,
         method,

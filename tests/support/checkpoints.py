@@ -259,8 +259,19 @@ SPARSE_CONFIGURATIONS: dict[str, transformers.PretrainedConfig] = {
     ),
 }
 
+DRAFTING_CONFIGURATIONS: dict[str, transformers.PretrainedConfig] = {
+    # The first layer is one of experts, as a multi-token-prediction layer has to be.
+    "deepseek-v3-mixtures": transformers.DeepseekV3Config(
+        **{**_LATENT, "first_k_dense_replace": 0},
+        **_SIGMOID,
+        q_lora_rank=56,
+        n_group=4,
+        topk_group=2,
+    ),
+}
+
 _ALL = {**CONFIGURATIONS, **MOE_CONFIGURATIONS, **MLA_CONFIGURATIONS, **SPARSE_CONFIGURATIONS,
-        **EVEN_CONFIGURATIONS, **HYBRID_CONFIGURATIONS}  # fmt: skip
+        **EVEN_CONFIGURATIONS, **HYBRID_CONFIGURATIONS, **DRAFTING_CONFIGURATIONS}  # fmt: skip
 
 
 def write(name: str, folder: Path, dtype: torch.dtype = torch.float32, seed: int = 0) -> Path:

@@ -25,9 +25,9 @@ HEADS, WIDTH = 16, 128  # with few heads, keys tie at 0: every product is negati
 ARCHITECTURE = "DeepseekV32ForCausalLM"
 
 
-def write(folder: Path, topk: int, *, seed: int = 0) -> Path:
-    """The checkpoint ``deepseek-v3-sparse`` with a random indexer in each layer."""
-    checkpoints.write("deepseek-v3-sparse", folder, seed=seed)
+def write(folder: Path, topk: int, *, name: str = "deepseek-v3-sparse", seed: int = 0) -> Path:
+    """The checkpoint ``name``, a DeepSeek-V3, with a random indexer in each layer."""
+    checkpoints.write(name, folder, seed=seed)
     described = json.loads((folder / "config.json").read_text())
     described |= {
         "architectures": [ARCHITECTURE],

@@ -28,8 +28,9 @@ def test_entry_point_registers_our_classes(monkeypatch):
         if model is not before.get(name)
     }
     assert changed == {
+        "DeepSeekMTPModel": ("vllm_kunlun.models.deepseek.mtp", "KunlunDeepSeekMTP"),
         "DeepseekV32ForCausalLM": (
             "vllm_kunlun.models.deepseek.v32",
             "KunlunDeepseekV32ForCausalLM",
-        )
+        ),
     }

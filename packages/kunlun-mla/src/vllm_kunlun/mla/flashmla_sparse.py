@@ -11,7 +11,7 @@ from vllm.v1.attention.backend import AttentionMetadata
 
 from vllm_kunlun.mla.flashmla import FlashMLABackend
 from vllm_kunlun.mla.implementation import KunlunMLAImpl, refuse_output_scale
-from vllm_kunlun.mla.indexer_metadata import MAX_SPARSE_QUERIES
+from vllm_kunlun.mla.indexer_metadata import MAX_SPARSE_QUERIES, renew_for_drafting
 from vllm_kunlun.ops import vendor
 from vllm_kunlun.ops.attention.metadata import Decode, KunlunAttentionMetadataBuilder, Prefill
 
@@ -95,6 +95,13 @@ class FlashMLASparseMetadataBuilder(KunlunAttentionMetadataBuilder):
             max_decode_len=0 if decode is None else int(decode.seq_lens_host.max()),
             prefill=step.prefill,
         )
+
+    def build_for_drafting(
+        self, common_attn_metadata: CommonAttentionMetadata, draft_index: int
+    ) -> FlashMLASparseMetadata:
+        """The metadata of a drafter's pass, and with it that of the draft's indexer."""
+        renew_for_drafting(common_attn_metadata, draft_index)
+        return self.build(0, self._drafting.step(common_attn_metadata, draft_index))
 
 
 class FlashMLASparseImpl(KunlunMLAImpl):

@@ -36,6 +36,7 @@ __all__ = [
     "MAX_LOGITS",
     "MAX_SPARSE_QUERIES",
     "QueryTile",
+    "renew_for_drafting",
 ]
 
 MAX_SPARSE_QUERIES = 2
@@ -135,6 +136,15 @@ class KunlunIndexerMetadataBuilder(KunlunAttentionMetadataBuilder):
             prefill=[] if step.prefill is None else list(self._groups(step.prefill)),
         )
 
+    def build_for_drafting(
+        self, common_attn_metadata: CommonAttentionMetadata, draft_index: int
+    ) -> IndexerMetadata:
+        """The metadata of a drafter's pass; that of the first pass is renewed for later ones."""
+        made = self.build(0, self._drafting.step(common_attn_metadata, draft_index))
+        if draft_index == 0:
+            common_attn_metadata.draft_indexer = self, made
+        return made
+
     def _decode(self, part: Decode) -> IndexerDecode:
         columns = -(-int(part.seq_lens_host.max()) // self.block_size)
         return IndexerDecode(
@@ -194,3 +204,14 @@ class KunlunIndexerMetadataBuilder(KunlunAttentionMetadataBuilder):
     def _copied(self, values: np.ndarray) -> torch.Tensor:
         host = torch.from_numpy(values.astype(np.int32))
         return host.to(self.device, non_blocking=True)
+
+
+def renew_for_drafting(step: CommonAttentionMetadata, draft_index: int) -> None:
+    """Bring the metadata that the draft's indexer layers hold to a later pass of the proposal.
+
+    vLLM asks the indexer's builder once a proposal and the attention's before each pass, with one
+    step object throughout: the indexer's builder leaves itself and its metadata there.
+    """
+    if draft_index > 0 and (left := getattr(step, "draft_indexer", None)) is not None:
+        builder, held = left
+        vars(held).update(vars(builder.build_for_drafting(step, draft_index)))

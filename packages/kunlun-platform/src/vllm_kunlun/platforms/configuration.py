@@ -262,8 +262,9 @@ def _update_compilation(compilation: CompilationConfig, *, on_card: bool) -> Non
 
 
 def _update_for_emulation(config: VllmConfig) -> None:
-    # The host is the device: there is no step in flight that the next one could be made beside.
-    config.scheduler_config.async_scheduling = False
+    if not envs.VLLM_KUNLUN_EMULATED_ASYNC_SCHEDULING:
+        # The host is the device: no step is in flight that the next one could be made beside.
+        config.scheduler_config.async_scheduling = False
     config.parallel_config.distributed_executor_backend = (
         config.parallel_config.distributed_executor_backend
         or ("mp" if config.parallel_config.world_size > 1 else "uni")

@@ -124,6 +124,12 @@ TABLE: dict[str, EnvVar] = {
             choices=("auto", "wheels"),
         ),
         _ours(
+            "VLLM_KUNLUN_EMULATED_ASYNC_SCHEDULING",
+            "bool",
+            False,
+            "schedule a step ahead on the emulated device, too, as vLLM does on a card",
+        ),
+        _ours(
             "VLLM_KUNLUN_EMULATED_MEMORY_GIB",
             "float",
             None,

@@ -61,12 +61,14 @@ class ModelFamily(BaseModel):
     distribution: str
     architectures: dict[str, str | None]
     """``architectures`` entry of config.json -> our ``module:Class``, or None for vLLM's class."""
+    drafts: dict[str, str | None] = {}
+    """Likewise for draft models that vLLM makes of a checkpoint of the family (its MTP layers)."""
     preset: ServingPreset
     quantisation: tuple[str, ...] = ()
     status: str
     notes: str = ""
 
-    @field_validator("architectures")
+    @field_validator("architectures", "drafts")
     @classmethod
     def _check_class_paths(cls, value: dict[str, str | None]) -> dict[str, str | None]:
         for architecture, path in value.items():
@@ -136,6 +138,6 @@ def register_models(*families: ModelFamily) -> None:
     if not isinstance(current_platform, KunlunPlatform):
         return
     for family in families:
-        for architecture, path in family.architectures.items():
+        for architecture, path in {**family.architectures, **family.drafts}.items():
             if path is not None:
                 ModelRegistry.register_model(architecture, path)

@@ -29,6 +29,7 @@ _DENSE = ModelFamily(
     name="deepseek",
     distribution="kunlun-models-deepseek",
     architectures={"DeepseekV2ForCausalLM": None, "DeepseekV3ForCausalLM": None},
+    drafts={"DeepSeekMTPModel": "vllm_kunlun.models.deepseek.mtp:KunlunDeepSeekMTP"},
     preset=ServingPreset(
         args={"dtype": "float16", "block-size": 64},
         environment=_ENVIRONMENT,
