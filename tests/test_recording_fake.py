@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from support import adapters, fake_vendor, vendor_calls
+from support import adapters, draft_layer, fake_vendor, sparse, vendor_calls
 from support.engine import engine, greedy, greedy_with_logprobs
 from support.reference import Reference
 from vllm import LLM, SamplingParams
@@ -46,12 +46,16 @@ DENSE = {
 
 QWEN3 = DENSE | {"kunlun_ops.split_norm_rope_neox"}
 
-EXPERTS = {
-    "kunlun_ops.moe_softmax_topk_norm",
-    # few, some and many tokens
+FEW_EXPERTS = {
     "xspeedgate_ops.moe_active_expert_balance",
     "xspeedgate_ops.fused_moe",
     "xspeedgate_ops.moe_pre_small",
+}
+
+EXPERTS = {
+    "kunlun_ops.moe_softmax_topk_norm",
+    *FEW_EXPERTS,
+    # many tokens
     "kunlun_ops.gen_block_statistic",
     "kunlun_ops.moe_pre_sorted",
     "kunlun_ops.moe_fc",
@@ -74,6 +78,43 @@ DELTA_RULE = {
 }
 
 
+LATENT = {
+    *SAMPLING,
+    *FEW_EXPERTS,
+    "kunlun_ops.rmsnorm",
+    "kunlun_ops.add_rmsnorm",
+    "kunlun_ops.swiglu",
+    "kunlun_ops.concat_and_cache_mla",
+}
+
+DENSE_LATENT = LATENT | {
+    "kunlun_ops.attention",
+    "kunlun_ops.attention_merge_stage",
+    "kunlun_ops.paged_attention",
+    "xspeedgate_ops.flashinfer_rotary_embedding",
+    "xspeedgate_ops.gather_and_maybe_dequant_cache",
+}
+
+SPARSE_LATENT = LATENT | {
+    "kunlun_ops.I8_mqa_logits",
+    "kunlun_ops.I8_paged_mqa_logits",
+    "kunlun_ops.fwd_kvcache_mla",
+    "kunlun_ops.quant2d",
+    "kunlun_ops.rotary_embedding",
+    "kunlun_ops.sparse_prefill_fwd_opt",
+    "xspeedgate_ops.convert_req_index_to_global_index",
+    "xspeedgate_ops.cp_gather_indexer_k_quant_cache",
+    "xspeedgate_ops.indexer_k_quant_and_cache",
+    "xspeedgate_ops.mask_for_I8_mqa_logits",
+    "xspeedgate_ops.topk_per_row",
+}
+
+
+def drafting_sparse_model(folder: Path) -> Path:
+    """DeepSeek-V3.2 with a multi-token-prediction layer."""
+    return draft_layer.add(sparse.write(folder, topk=24, name="deepseek-v3-mixtures"))
+
+
 def with_adapters(llm: LLM, prompts: Sequence[Sequence[int]], count: int) -> list[list[int]]:
     """Every second prompt with an adapter."""
     base = Path(llm.llm_engine.model_config.model)
@@ -88,11 +129,12 @@ def with_adapters(llm: LLM, prompts: Sequence[Sequence[int]], count: int) -> lis
 class Run:
     """One engine under the fake: a tiny model, vLLM's options, and exactly what it must call.
 
+    The model is one of :mod:`support.checkpoints`, or what ``checkpoint`` writes.
     ``say`` has the engine answer; HF transformers is asked too if it is plain greedy decoding in
     float32.
     """
 
-    checkpoint: str
+    checkpoint: str | Callable[[Path], Path]
     calls: set[str]
     options: dict[str, Any] = field(default_factory=dict)
     dtype: torch.dtype = torch.float32
@@ -136,6 +178,16 @@ RUNS = {
         {"block_size": None, "max_num_batched_tokens": 160},
         torch.float16,
     ),
+    "latent": Run("deepseek-v2", DENSE_LATENT, {"block_size": 64}, torch.float16),
+    "sparse-drafts": Run(
+        drafting_sparse_model,
+        SPARSE_LATENT,
+        {
+            "block_size": 64,
+            "speculative_config": {"method": "mtp", "num_speculative_tokens": 2},
+        },
+        torch.bfloat16,
+    ),
 }
 
 
@@ -155,9 +207,12 @@ def records(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_every_call_is_within_the_contract(name, checkpoint, prompts, records):
+def test_every_call_is_within_the_contract(name, checkpoint, prompts, records, tmp_path):
     run = RUNS[name]
-    folder = checkpoint(run.checkpoint, run.dtype)
+    if isinstance(run.checkpoint, str):
+        folder = checkpoint(run.checkpoint, run.dtype)
+    else:
+        folder = run.checkpoint(tmp_path / "model")
     options = {
         "dtype": str(run.dtype).removeprefix("torch."),
         "block_size": 16,
