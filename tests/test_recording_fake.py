@@ -96,6 +96,7 @@ DENSE_LATENT = LATENT | {
 }
 
 SPARSE_LATENT = LATENT | {
+    "kunlun_ops.moe_sigmoid_group_topk_norm",
     "kunlun_ops.I8_mqa_logits",
     "kunlun_ops.I8_paged_mqa_logits",
     "kunlun_ops.fwd_kvcache_mla",

@@ -10,7 +10,8 @@ from vllm_kunlun.platforms.patch_ledger import Patch
 __all__ = ["patches"]
 
 _HOOKS = "vllm_kunlun.ops.linear_attention.runner_hooks"
-_SOURCE = "https://github.com/vllm-project/vllm/blob/v0.15.1/vllm/v1/worker/"
+_VLLM = "https://github.com/vllm-project/vllm/blob/v0.15.1/vllm/"
+_SOURCE = f"{_VLLM}v1/worker/"
 _RANGE = ">=0.15.1,<0.16"
 
 
@@ -47,5 +48,16 @@ def patches() -> Sequence[Patch]:
             vllm_range=_RANGE,
             sha256="23258295ea03d7931395d2e2ed8fff539a13932aca93a565c1a374c03fa63699",
             remove_when="the platform provides the copy of mamba blocks",
+        ),
+        Patch(
+            name="grouped-routing",
+            target="vllm.model_executor.layers.fused_moe.router.grouped_topk_router:grouped_topk",
+            replacement="vllm_kunlun.ops.layers.moe:grouped_topk",
+            why="the router calls this function, compiled torch, where the vendor has one function; "
+            "the layer GroupedTopk, which is replaced by class, is called by nobody",
+            upstream=f"{_VLLM}model_executor/layers/fused_moe/router/grouped_topk_router.py",
+            vllm_range=_RANGE,
+            sha256="91a77744fde0632b6cbcb08b551da48d714631167895c66056eb0a0275286c5d",
+            remove_when="the router calls the layer GroupedTopk",
         ),
     )

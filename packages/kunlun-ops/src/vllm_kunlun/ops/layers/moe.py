@@ -12,7 +12,7 @@ from vllm.model_executor.layers.fused_moe.unquantized_fused_moe_method import (
 
 from vllm_kunlun.ops import moe
 
-__all__ = ["KunlunGroupedTopk", "KunlunUnquantizedFusedMoEMethod"]
+__all__ = ["KunlunGroupedTopk", "KunlunUnquantizedFusedMoEMethod", "grouped_topk"]
 
 
 class KunlunUnquantizedFusedMoEMethod(UnquantizedFusedMoEMethod):
@@ -47,8 +47,40 @@ class KunlunUnquantizedFusedMoEMethod(UnquantizedFusedMoEMethod):
         )
 
 
+def grouped_topk(
+    hidden_states: torch.Tensor,
+    gating_output: torch.Tensor,
+    topk: int,
+    renormalize: bool,
+    num_expert_group: int = 0,
+    topk_group: int = 0,
+    scoring_func: str = "softmax",
+    routed_scaling_factor: float = 1.0,
+    e_score_correction_bias: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """:func:`vllm_kunlun.ops.moe.grouped_top_k`, in the place of vLLM's function of this name.
+
+    Shapes: gating_output ``[M, E]``; returns float32 weights and int32 ids ``[M, topk]``.
+    """
+    shape = (gating_output.shape[0], topk)
+    weights = gating_output.new_empty(shape, dtype=torch.float32)
+    ids = gating_output.new_empty(shape, dtype=torch.int32)
+    moe.grouped_top_k(
+        gating_output,
+        weights,
+        ids,
+        num_expert_group,
+        topk_group,
+        e_score_correction_bias,
+        renormalize,
+        scoring_func,
+        routed_scaling_factor,
+    )
+    return weights, ids
+
+
 class KunlunGroupedTopk(GroupedTopk):
-    """Routing by groups of experts: :func:`vllm_kunlun.ops.moe.grouped_top_k`."""
+    """The layer form of :func:`grouped_topk`."""
 
     def forward_oot(
         self,
@@ -56,18 +88,14 @@ class KunlunGroupedTopk(GroupedTopk):
         gating_output: torch.Tensor,
         e_score_correction_bias: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        shape = (gating_output.shape[0], self.topk)
-        weights = gating_output.new_empty(shape, dtype=torch.float32)
-        ids = gating_output.new_empty(shape, dtype=torch.int32)
-        moe.grouped_top_k(
+        return grouped_topk(
+            hidden_states,
             gating_output,
-            weights,
-            ids,
+            self.topk,
+            self.renormalize,
             self.num_expert_group,
             self.topk_group,
-            e_score_correction_bias,
-            self.renormalize,
             self.scoring_func,
             self.routed_scaling_factor,
+            e_score_correction_bias,
         )
-        return weights, ids
