@@ -53,8 +53,8 @@ def patches() -> Sequence[Patch]:
             name="grouped-routing",
             target="vllm.model_executor.layers.fused_moe.router.grouped_topk_router:grouped_topk",
             replacement="vllm_kunlun.ops.layers.moe:grouped_topk",
-            why="the router calls this function, compiled torch, where the vendor has one function; "
-            "the layer GroupedTopk, which is replaced by class, is called by nobody",
+            why="the router calls this function, compiled torch, where the vendor has its own; "
+            "the layer GroupedTopk, replaced by class, is called by nobody",
             upstream=f"{_VLLM}model_executor/layers/fused_moe/router/grouped_topk_router.py",
             vllm_range=_RANGE,
             sha256="91a77744fde0632b6cbcb08b551da48d714631167895c66056eb0a0275286c5d",
