@@ -194,3 +194,12 @@ def test_one_family_alone_runs_the_engine(clean_python, family, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"RESULT KunlunPlatform {made[0, 3:].tolist()}" in done.stdout
+    assert f"of the family {family} (kunlun-models-{family})" in done.stdout + done.stderr
+
+
+def test_without_its_family_a_model_is_told_how_it_runs(clean_python, family):
+    if family == "qwen":
+        pytest.skip("this one has it")
+    code = "from vllm_kunlun.platforms.families import served_by; print(served_by('Qwen3VLModel'))"
+    said = subprocess.run([clean_python, "-c", code], capture_output=True, text=True, check=True)
+    assert "own class" in said.stdout and "pip install kunlun-models-qwen" in said.stdout

@@ -49,6 +49,15 @@ def test_families_are_found_by_entry_point(ground) -> None:
     assert families.family_for("AshForCausalLM") is None
 
 
+def test_it_is_said_what_serves_an_architecture(ground) -> None:
+    plant(ground, "oak", "OakForCausalLM")
+    said = families.served_by("OakForCausalLM")
+    assert "the family oak (kunlun-models-oak): vLLM's class" in said
+    assert "own class" in families.served_by("AshForCausalLM")
+    said = families.served_by("Qwen2VLForConditionalGeneration")
+    assert "own class" in said and "pip install kunlun-models-qwen" in said
+
+
 def test_one_architecture_claimed_twice(ground) -> None:
     plant(ground, "oak", "OakForCausalLM")
     plant(ground, "elm", "OakForCausalLM")

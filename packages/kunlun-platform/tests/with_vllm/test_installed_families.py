@@ -8,7 +8,7 @@ from vllm import ModelRegistry
 from vllm.engine.arg_utils import EngineArgs
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
-from vllm_kunlun.platforms.families import load_families
+from vllm_kunlun.platforms.families import load_families, served_by, wheel_for
 
 FAMILIES, FAILURES = load_families()
 each = pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
@@ -36,4 +36,16 @@ def test_preset_arguments_are_accepted_by_vllm(family):
 
 @each
 def test_architectures_are_known_to_vllm(family):
-    assert set(family.architectures) <= set(ModelRegistry.get_supported_archs())
+    assert set(family.classes) <= set(ModelRegistry.get_supported_archs())
+
+
+@each
+def test_the_wheel_is_known_by_the_architectures_names(family):
+    """So that without the wheel a user is told which one to install."""
+    assert {wheel_for(name) for name in family.architectures} == {family.distribution}
+
+
+@each
+def test_what_serves_an_architecture_is_said(family):
+    for name, ours in family.classes.items():
+        assert f"({family.distribution}): {ours or 'vLLM'}" in served_by(name)

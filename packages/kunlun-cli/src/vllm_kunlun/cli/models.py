@@ -9,7 +9,7 @@ import typer
 
 from vllm_kunlun.cli.console import JsonFlag, err, out, print_json, quiet_vllm, table
 from vllm_kunlun.cli.serve import architecture_of
-from vllm_kunlun.platforms.families import family_for, load_families
+from vllm_kunlun.platforms.families import family_for, load_families, wheel_for
 
 __all__ = ["models"]
 
@@ -40,7 +40,7 @@ def models(
         out.print(f"[bold]{family.name}[/bold] ({family.distribution}): {family.status}")
         if family.notes:
             out.print(f"  {family.notes}", markup=False)
-        for architecture, ours in family.architectures.items():
+        for architecture, ours in family.classes.items():
             out.print(f"  {architecture}: {ours or 'the class of vLLM'}", markup=False)
         grid = table("", "")
         preset = family.preset
@@ -65,12 +65,17 @@ def _one(model: str, json: bool) -> None:
         verdict = "its config.json, which names the architecture, is not on this disk"
         todo = f"fetch it: hf download {model} config.json"
     elif family is not None:
-        ours = family.architectures[architecture] or "vLLM's class"
+        ours = family.classes[architecture] or "vLLM's class"
         verdict = f"the family {family.name} ({family.distribution}) serves it with {ours}"
         todo = f"vllm-kunlun serve {model}"
     elif known:
         verdict = "vLLM's class runs it on this platform's layers; no installed family has a preset"
-        todo = f"vllm-kunlun serve {model} --dtype float16, and compare with HF transformers"
+        wheel = wheel_for(architecture)
+        todo = (
+            f"pip install {wheel}"
+            if wheel
+            else f"vllm-kunlun serve {model} --dtype float16, and compare with HF transformers"
+        )
     else:
         verdict = "neither vLLM nor an installed wheel has a class for it"
         todo = (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from vllm.logger import init_logger
 
-from vllm_kunlun.platforms import attention_backends, checkpoint, envs
+from vllm_kunlun.platforms import attention_backends, checkpoint, envs, families
 from vllm_kunlun.platforms.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -104,6 +104,7 @@ def _check_model(config: VllmConfig) -> None:
             "--enable-sleep-mode needs CUDA's virtual memory API, which this device has not. "
             "Leave it out; to free the device, stop the server."
         )
+    logger.info_once("%s", families.served_by(model.architecture), scope="local")
     if model.use_mla:
         # Named here, before minutes of loading; the layers look it up again.
         sparse = hasattr(model.hf_text_config, "index_topk")

@@ -20,9 +20,19 @@ __all__ = [
     "family_for",
     "load_families",
     "register_models",
+    "served_by",
+    "wheel_for",
 ]
 
 GROUP = "vllm_kunlun.model_families"
+
+_WHEELS = {
+    "Deepseek": "kunlun-models-deepseek",
+    "GptOss": "kunlun-models-gpt-oss",
+    "Qwen": "kunlun-models-qwen",
+    "SeedOss": "kunlun-models-seed-oss",
+}
+"""How an architecture's name begins -> the wheel of its family, installed or not."""
 
 
 class ServingPreset(BaseModel):
@@ -68,6 +78,11 @@ class ModelFamily(BaseModel):
     status: str
     notes: str = ""
 
+    @property
+    def classes(self) -> dict[str, str | None]:
+        """:attr:`architectures` and :attr:`drafts`."""
+        return {**self.architectures, **self.drafts}
+
     @field_validator("architectures", "drafts")
     @classmethod
     def _check_class_paths(cls, value: dict[str, str | None]) -> dict[str, str | None]:
@@ -107,7 +122,7 @@ def load_families() -> LoadedFamilies:
                 f"two wheels provide the family {family.name!r}, {other.distribution} and "
                 f"{family.distribution}: uninstall one of the two."
             )
-        for architecture in family.architectures:
+        for architecture in family.classes:
             if (owner := owners.setdefault(architecture, family.name)) != family.name:
                 raise KunlunError(
                     f"{architecture} is claimed by the families {owner!r} and {family.name!r}: "
@@ -119,9 +134,26 @@ def load_families() -> LoadedFamilies:
 
 def family_for(architecture: str) -> ModelFamily | None:
     """The installed family that serves ``architecture``, if any."""
-    return next(
-        (f for f in load_families().families.values() if architecture in f.architectures), None
+    return next((f for f in load_families().families.values() if architecture in f.classes), None)
+
+
+def wheel_for(architecture: str) -> str | None:
+    """The distribution of this project whose family ``architecture`` belongs to by its name."""
+    return next((w for prefix, w in _WHEELS.items() if architecture.startswith(prefix)), None)
+
+
+def served_by(architecture: str) -> str:
+    """One sentence: the family and class that run ``architecture``, or that no family does."""
+    family = family_for(architecture)
+    if family is not None:
+        ours = family.classes[architecture] or "vLLM's class"
+        return f"{architecture} is of the family {family.name} ({family.distribution}): {ours}."
+    text = (
+        f"no installed family wheel serves {architecture}: it runs with vLLM's own class on this "
+        "platform's layers, without a preset."
     )
+    wheel = wheel_for(architecture)
+    return f"{text} Its family's wheel: pip install {wheel}" if wheel else text
 
 
 def register_models(*families: ModelFamily) -> None:
@@ -138,6 +170,6 @@ def register_models(*families: ModelFamily) -> None:
     if not isinstance(current_platform, KunlunPlatform):
         return
     for family in families:
-        for architecture, path in {**family.architectures, **family.drafts}.items():
+        for architecture, path in family.classes.items():
             if path is not None:
                 ModelRegistry.register_model(architecture, path)
