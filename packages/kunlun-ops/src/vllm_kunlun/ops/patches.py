@@ -52,7 +52,7 @@ def patches() -> Sequence[Patch]:
         Patch(
             name="grouped-routing",
             target="vllm.model_executor.layers.fused_moe.router.grouped_topk_router:grouped_topk",
-            replacement="vllm_kunlun.ops.layers.moe:grouped_topk",
+            replacement="vllm_kunlun.ops.grouped_routing:grouped_topk",
             why="the router calls this function, compiled torch, where the vendor has its own; "
             "the layer GroupedTopk, replaced by class, is called by nobody",
             upstream=f"{_VLLM}model_executor/layers/fused_moe/router/grouped_topk_router.py",

@@ -11,8 +11,9 @@ from vllm.model_executor.layers.fused_moe.unquantized_fused_moe_method import (
 )
 
 from vllm_kunlun.ops import moe
+from vllm_kunlun.ops.grouped_routing import grouped_topk
 
-__all__ = ["KunlunGroupedTopk", "KunlunUnquantizedFusedMoEMethod", "grouped_topk"]
+__all__ = ["KunlunGroupedTopk", "KunlunUnquantizedFusedMoEMethod"]
 
 
 class KunlunUnquantizedFusedMoEMethod(UnquantizedFusedMoEMethod):
@@ -45,38 +46,6 @@ class KunlunUnquantizedFusedMoEMethod(UnquantizedFusedMoEMethod):
             weight_on_input=layer.apply_router_weight_on_input,
             expert_map=layer.expert_map,
         )
-
-
-def grouped_topk(
-    hidden_states: torch.Tensor,
-    gating_output: torch.Tensor,
-    topk: int,
-    renormalize: bool,
-    num_expert_group: int = 0,
-    topk_group: int = 0,
-    scoring_func: str = "softmax",
-    routed_scaling_factor: float = 1.0,
-    e_score_correction_bias: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """:func:`vllm_kunlun.ops.moe.grouped_top_k`, in the place of vLLM's function of this name.
-
-    Shapes: gating_output ``[M, E]``; returns float32 weights and int32 ids ``[M, topk]``.
-    """
-    shape = (gating_output.shape[0], topk)
-    weights = gating_output.new_empty(shape, dtype=torch.float32)
-    ids = gating_output.new_empty(shape, dtype=torch.int32)
-    moe.grouped_top_k(
-        gating_output,
-        weights,
-        ids,
-        num_expert_group,
-        topk_group,
-        e_score_correction_bias,
-        renormalize,
-        scoring_func,
-        routed_scaling_factor,
-    )
-    return weights, ids
 
 
 class KunlunGroupedTopk(GroupedTopk):
