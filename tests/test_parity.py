@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from support.checkpoints import CONFIGURATIONS
+from support.checkpoints import CONFIGURATIONS, MLA_CONFIGURATIONS
 from support.engine import engine, greedy_with_logprobs
 from support.reference import Reference
 
@@ -19,7 +19,7 @@ LOGPROB_TOLERANCE = {torch.float32: 2e-4, torch.float16: 4e-2, torch.bfloat16: 0
 ANOTHER_ACTIVATION = {"bloom": 2e-3}
 
 
-@pytest.mark.parametrize("name", CONFIGURATIONS)
+@pytest.mark.parametrize("name", [*CONFIGURATIONS, *MLA_CONFIGURATIONS])
 def test_float32_tokens_and_logprobs_equal_transformers(name, checkpoint, prompts):
     folder = checkpoint(name)
     reference = Reference(folder)
