@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from vllm_kunlun.cli import demo, doctor, env, models, serve
 from vllm_kunlun.cli.console import err
 from vllm_kunlun.cli.ops import ops
+from vllm_kunlun.cli.verify import verify
 from vllm_kunlun.platforms.errors import KunlunError
 
 __all__ = ["app"]
@@ -49,4 +50,5 @@ app.command("serve", context_settings={"allow_extra_args": True, "ignore_unknown
 app.command("doctor")(doctor.doctor)
 app.command("env")(env.env)
 app.command("models")(models.models)
+app.command("verify")(verify)
 app.add_typer(ops)
