@@ -49,9 +49,10 @@ def pytest(session: nox.Session, *args: str, threads: int = 2) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style: ruff check and ruff format (`uv run ruff check --fix` mends most)."""
+    """Style: ruff check and ruff format (`uv run ruff check --fix` mends most); support tables."""
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+    session.run("python", "support/render.py", "--check")
 
 
 @nox.session
@@ -99,13 +100,28 @@ def engine(session: nox.Session) -> None:
     """vLLM's engine and HTTP server on the emulated device, against HF transformers (minutes)."""
     # Two engines side by side, each with one thread: tiny models wait for Python, not for sums.
     workers = ("-n", "2", "--dist", "loadfile")
-    pytest(session, "tests", "--ignore=tests/wheels", "-m", "not slow", *workers, threads=1)
+    pytest(
+        session,
+        "tests",
+        "--ignore=tests/wheels",
+        "-m",
+        "not slow and not matrix",
+        *workers,
+        threads=1,
+    )
 
 
 @nox.session
 def engine_slow(session: nox.Session) -> None:
     """Engine tests of quantised checkpoints, latent attention and speculation (up to an hour)."""
     pytest(session, "tests", "--ignore=tests/wheels", "-m", "slow")
+
+
+@nox.session
+def support(session: nox.Session) -> None:
+    """Try every feature on every architecture, write support/matrix.json and its tables (1 h)."""
+    pytest(session, "tests/test_support_matrix.py", "-m", "matrix")
+    session.run("python", "support/render.py")
 
 
 @nox.session

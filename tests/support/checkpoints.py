@@ -276,8 +276,17 @@ _ALL = {**CONFIGURATIONS, **MOE_CONFIGURATIONS, **MLA_CONFIGURATIONS, **SPARSE_C
 
 def write(name: str, folder: Path, dtype: torch.dtype = torch.float32, seed: int = 0) -> Path:
     """Save a random checkpoint of one of the configurations in ``dtype``; return its folder."""
+    return write_configuration(_ALL[name], folder, dtype, seed)
+
+
+def write_configuration(
+    configuration: transformers.PretrainedConfig,
+    folder: Path,
+    dtype: torch.dtype = torch.float32,
+    seed: int = 0,
+) -> Path:
+    """As :func:`write`, of a configuration of the caller's."""
     torch.manual_seed(seed)
-    configuration = _ALL[name]
     model = transformers.AutoModelForCausalLM.from_config(configuration)
     for key, buffer in model.named_buffers():
         if key.endswith("e_score_correction_bias"):

@@ -8,8 +8,6 @@ from pathlib import Path
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from torch import Tensor
-
 from support.w8a8 import (
     QuantisedLinear,
     Scheme,
@@ -17,6 +15,7 @@ from support.w8a8 import (
     float_model,
     rows_in_int8,
 )
+from torch import Tensor
 
 E4M3_LARGEST = 448.0
 _E2M1 = torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0])

@@ -16,10 +16,9 @@ from pathlib import Path
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-
 from support import checkpoints
 from support.reference import Reference
+from torch import Tensor, nn
 
 HEADS, WIDTH = 16, 128  # with few heads, keys tie at 0: every product is negative
 ARCHITECTURE = "DeepseekV32ForCausalLM"

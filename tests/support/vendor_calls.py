@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import torch
-
 from support.vendor_contract import CONTRACT
 from support.vendor_contract.binding import bind
 
