@@ -34,7 +34,7 @@ def test_int8_by_default(name, kind, checkpoint, prompts, tmp_path):
     )
 
 
-@pytest.mark.parametrize("name", ["qwen2", "qwen3-moe"])
+@pytest.mark.parametrize("name", ["qwen2", "qwen3-moe", "deepseek-v3-even"])
 def test_float_on_request(name, checkpoint, prompts, tmp_path, monkeypatch):
     """No activation is rounded, so the agreement is that of an unquantised model."""
     monkeypatch.setenv("VLLM_KUNLUN_FP8_TO", "float")

@@ -93,6 +93,20 @@ def test_experts_equal_the_dequantised_reference(name, checkpoint, prompts, tmp_
         agree(reference, prompts[3:4], greedy_with_logprobs(llm, prompts[3:4], NEW_TOKENS))
 
 
+@pytest.mark.parametrize("name", ["awq", "gptq-4", "w4a16"])
+@pytest.mark.parametrize("ranks", ["one", "tp2", "ep2"])
+def test_latent_attention_and_grouped_experts(
+    name, ranks, checkpoint, prompts, tmp_path, monkeypatch
+):
+    """A DeepSeek-V3: ``kv_b_proj`` is packed too, and multiplied out for the absorbed products."""
+    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0" if ranks == "one" else "1")
+    packed, plain = quantised.write(checkpoint("deepseek-v3-even"), tmp_path, TINY[name])
+    reference = Reference(plain)
+    parallel = {"tensor_parallel_size": 2, "enable_expert_parallel": ranks == "ep2"}
+    with engine(packed, **({} if ranks == "one" else parallel)) as llm:
+        agree(reference, prompts, greedy_with_logprobs(llm, prompts, NEW_TOKENS))
+
+
 def test_moe_wna16_is_another_name(checkpoint, prompts, tmp_path):
     packed, plain = quantised.write(checkpoint("qwen3-moe-even"), tmp_path, TINY["awq"])
     reference = Reference(plain)

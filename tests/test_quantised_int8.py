@@ -204,33 +204,76 @@ def _perplexity(model: transformers.PreTrainedModel, pieces: Sequence[list[int]]
     return math.exp(sum(losses) / len(losses))
 
 
-@pytest.mark.parametrize("name", ["qwen3-moe", "qwen2-moe", "glm4-moe"])
+# Decode multiplies by kv_b_proj's weights without rounding its input, prefill does round it: no
+# reference that treats all tokens alike can be met closely, so this layer stays in float.
+EXPERTS = {
+    "qwen3-moe": Scheme(),
+    "qwen2-moe": Scheme(),
+    "glm4-moe": Scheme(),
+    "deepseek-v3-even": Scheme(keep=(*Scheme().keep, "kv_b_proj")),
+}
+
+
+@pytest.mark.parametrize("name", EXPERTS)
 def test_experts(name, quantised, prompts):
     """Softmax with and without renormalising, groups with a bias; shared experts, also gated."""
-    source, folder = quantised(name, Scheme())
+    scheme = EXPERTS[name]
+    source, folder = quantised(name, scheme)
     with engine(folder) as llm:
         answers = greedy_with_logprobs(llm, prompts, NEW_TOKENS)
     assert_agrees(
         prompts,
         answers,
-        w8a8.reference_model(source, folder, Scheme()),
-        w8a8.reference_model(source, folder, Scheme(), quantise_activations=False),
+        w8a8.reference_model(source, folder, scheme),
+        w8a8.reference_model(source, folder, scheme, quantise_activations=False),
         tolerance=0.03,
     )
 
 
+def test_the_absorbed_products_of_an_int8_layer(quantised):
+    """Decode multiplies by what the int8 weights of DeepSeek's ``kv_b_proj`` stand for."""
+    _, folder = quantised("deepseek-v3-even", Scheme())
+    with engine(folder) as llm:
+        found = llm.apply_model(_absorbed)[0]
+    tensors = load_file(folder / "model.safetensors")
+    for number, (keys, values) in enumerate(found):
+        name = f"model.layers.{number}.self_attn.kv_b_proj.weight"
+        exact = tensors[name].double() * tensors[f"{name}_scale"]
+        by_head = exact.unflatten(0, (keys.shape[0], -1))  # [H, P + V, L]
+        torch.testing.assert_close(keys.double(), by_head[:, : keys.shape[1]], rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            values.double(), by_head[:, keys.shape[1] :].mT, rtol=0, atol=1e-5
+        )
+    assert len(found) == 3
+
+
+def _absorbed(model: torch.nn.Module) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    layers = [m.impl.projections for m in model.modules() if hasattr(m, "impl")]
+    return [(each._w_uk.clone(), each._w_uv.clone()) for each in layers]
+
+
+def test_a_static_scale_on_the_absorbed_layer_is_refused(quantised):
+    feed_forward = ("gate_proj", "up_proj", "down_proj")
+    scheme = Scheme(static=True, keep=(*Scheme().keep, *feed_forward))
+    _, folder = quantised("deepseek-v3-even", scheme)
+    with pytest.raises(UnsupportedError, match=r"kv_b_proj .* static"), engine(folder):
+        pass
+
+
+@pytest.mark.parametrize("name", ["qwen3-moe", "deepseek-v3-even"])
 @pytest.mark.parametrize("experts_whole", [False, True], ids=["tp2", "ep2"])
-def test_two_ranks(experts_whole, quantised, prompts, monkeypatch):
+def test_two_ranks(name, experts_whole, quantised, prompts, monkeypatch):
     monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
-    source, folder = quantised("qwen3-moe", Scheme())
+    scheme = EXPERTS[name]
+    source, folder = quantised(name, scheme)
     with engine(folder, tensor_parallel_size=2, enable_expert_parallel=experts_whole) as llm:
         answers = greedy_with_logprobs(llm, prompts, NEW_TOKENS)
     arguments = {"ranks": 2, "whole": lambda name: experts_whole and ".experts." in name}
     assert_agrees(
         prompts,
         answers,
-        w8a8.reference_model(source, folder, Scheme(), **arguments),
-        w8a8.reference_model(source, folder, Scheme(), quantise_activations=False),
+        w8a8.reference_model(source, folder, scheme, **arguments),
+        w8a8.reference_model(source, folder, scheme, quantise_activations=False),
         tolerance=0.03,
     )
 

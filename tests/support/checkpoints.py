@@ -209,6 +209,13 @@ EVEN_CONFIGURATIONS: dict[str, transformers.PretrainedConfig] = {
         norm_topk_prob=True,
         mlp_only_layers=[0],
     ),
+    "deepseek-v3-even": transformers.DeepseekV3Config(
+        **{**_LATENT, "moe_intermediate_size": 64},
+        **_SIGMOID,
+        q_lora_rank=None,
+        n_group=4,
+        topk_group=2,
+    ),
 }
 
 _LINEAR = {

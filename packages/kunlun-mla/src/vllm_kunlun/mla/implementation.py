@@ -40,6 +40,13 @@ class KunlunMLAImpl(MLACommonBaseImpl[AttentionMetadata]):
 
         Of a plain layer they are views. With ``VLLM_KUNLUN_ENABLE_INT8_BMM`` they are int8 copies.
         """
+        if getattr(self.kv_b_proj, "int8_input_scale", None) is not None:
+            # vLLM reads quantised weights off the layer's answer to ones and zeros.
+            raise UnsupportedError(
+                "kv_b_proj is quantised with a static scale of its activations, which cannot hold "
+                "the ones that its weights are read with. Quantise its activations dynamically per "
+                "token, or leave the layer in float (`ignore` of the quantisation's configuration)."
+            )
         super().process_weights_after_loading(act_dtype)
         kind = Int8Projections if envs.VLLM_KUNLUN_ENABLE_INT8_BMM else FloatProjections
         self.projections = kind(self.W_UK_T, self.W_UV)
