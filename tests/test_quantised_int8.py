@@ -146,7 +146,8 @@ def test_real_weights(name, manual, in_float, tmp_path):
     )
     print(f"perplexity: float32 {in_float:.3f}, W8A8 {name} {came:.3f}, HF's {expected:.3f}")
     assert came == pytest.approx(expected, rel=0.01)
-    assert in_float < came < in_float * 1.1
+    # One scale for all tokens, taken from the largest of a few: no good quantiser, so a wide bound.
+    assert in_float < came < in_float * (1.2 if scheme.static else 1.1)
 
 
 Seen = dict[str, list[tuple[torch.Tensor, torch.Tensor]]]

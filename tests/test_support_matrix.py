@@ -158,7 +158,7 @@ def _w8a8(subject: Subject, folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
         errors.append((came - right.judge(prompt, tokens)[1]).abs())
         effects.append((came - wrong.judge(prompt, tokens)[1]).abs())
     error, effect = torch.cat(errors).mean().item(), torch.cat(effects).mean().item()
-    assert error < 0.01 and error < effect / 5, f"log-probabilities {error:.4f} from the formula's"
+    assert error < 0.03 and error < effect / 5, f"log-probabilities {error:.4f} from the formula's"
 
 
 def _w4a16(subject: Subject, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

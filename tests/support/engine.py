@@ -26,12 +26,15 @@ def engine(checkpoint: Path, **arguments: Any) -> Iterator[LLM]:
         "seed": 0,
         **arguments,
     }
-    llm = LLM(model=str(checkpoint), **options)
     try:
-        yield llm
+        llm = LLM(model=str(checkpoint), **options)
+        try:
+            yield llm
+        finally:
+            llm.llm_engine.engine_core.shutdown()
+            del llm
     finally:
-        llm.llm_engine.engine_core.shutdown()
-        del llm
+        # Also of an engine that was refused: the next one may want other groups of ranks.
         gc.collect()
         from vllm.distributed import cleanup_dist_env_and_memory
 

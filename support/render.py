@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables from ``support/matrix.json``: the page ``docs/support.md`` and a part of the README.
+
+python support/render.py           # write them
+python support/render.py --check   # exit code 1 if they are not what would be written
+python support/render.py --add-report check.json   # from a card: `ops check --report check.json`
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from support.matrix import FEATURES, PATH, Cell, Matrix  # noqa: E402
+
+PAGE = ROOT / "docs" / "support.md"
+README = ROOT / "README.md"
+REPORTS = ROOT / "support" / "cards"
+BEGIN, END = "<!-- support: begin -->", "<!-- support: end -->"
+MARK = {"pass": "✓", "fail": "✗", "refused": "refused", "not applicable": "–"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="compare, write nothing")
+    parser.add_argument("--add-report", type=Path, metavar="FILE", help="a report from a card")
+    options = parser.parse_args()
+    if options.add_report:
+        add_report(options.add_report)
+    matrix = Matrix.load(PATH)
+    old = README.read_text()
+    if old.count(BEGIN) != 1 or old.count(END) != 1:
+        sys.exit(f"README.md must hold {BEGIN} and {END} once each")
+    new = {
+        PAGE: page(matrix),
+        README: re.sub(
+            f"{BEGIN}.*{END}", lambda _: f"{BEGIN}\n{summary(matrix)}\n{END}", old, flags=re.DOTALL
+        ),
+    }
+    stale = [path for path, text in new.items() if not path.exists() or path.read_text() != text]
+    if options.check and stale:
+        names = ", ".join(str(path.relative_to(ROOT)) for path in stale)
+        sys.exit(f"{names} differ from support/matrix.json: run `python support/render.py`")
+    for path in () if options.check else stale:
+        path.write_text(new[path])
+        print(f"wrote {path.relative_to(ROOT)}")
+
+
+def add_report(file: Path) -> None:
+    """Keep a report of ``vllm-kunlun ops check`` that was made on a card."""
+    try:
+        report = json.loads(file.read_text())
+        around = report["surroundings"]
+        device, emulated = around["device"], around["emulated"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        sys.exit(f"{file} is no JSON report of `vllm-kunlun ops check`: {error!r}")
+    if emulated:
+        sys.exit(f"{file} was made on {device}: only a report from a card is evidence")
+    REPORTS.mkdir(exist_ok=True)
+    (REPORTS / file.name).write_text(json.dumps(report, indent=1) + "\n")
+    print(f"added support/cards/{file.name} ({device})")
+
+
+def summary(matrix: Matrix) -> str:
+    """One line a feature: on how many of the architectures it passes."""
+    lines = ["| Feature | Passes on | Refused | Fails |", "|---|---|---|---|"]
+    for feature, meaning in FEATURES.items():
+        cells = [row.cells[feature] for row in matrix.rows.values() if feature in row.cells]
+        count = {status: sum(c.status == status for c in cells) for status in MARK}
+        tried = len(cells) - count["not applicable"]
+        lines.append(
+            f"| {feature}: {meaning} | {count['pass']} of {tried} | {count['refused'] or '–'} "
+            f"| {count['fail'] or '–'} |"
+        )
+    return "\n".join(lines)
+
+
+def page(matrix: Matrix) -> str:
+    """The whole page."""
+    families = {
+        name: [row for row in matrix.rows.items() if row[1].family == name]
+        for name in sorted({row.family for row in matrix.rows.values()}, key=str)
+    }
+    parts = [
+        "# What was tried on which architecture",
+        "Written by tests (`nox -s support`): tiny random models in float32 on the emulated "
+        f"device, vLLM {matrix.vllm}; greedy tokens of five prompts equal those of the judge, "
+        f"HF transformers {matrix.transformers} unless another is named. ✓ passes, ✗ fails, "
+        "– does not apply. Reasons stand below. **Untested on a card** until a report from one "
+        "says otherwise.",
+        "\n".join(f"- **{name}**: {meaning}." for name, meaning in FEATURES.items()),
+    ]
+    for family, rows in families.items():
+        title = family or "Without a family wheel: vLLM's class on our layers"
+        head = f"| Architecture | {' | '.join(FEATURES)} | card |"
+        table = [head, "|---" * (len(FEATURES) + 2) + "|"]
+        table += [
+            f"| {name} | {' | '.join(_mark(row.cells.get(f)) for f in FEATURES)} | {row.card} |"
+            for name, row in rows
+        ]
+        parts += [f"## {title}", "\n".join(table)]
+    reasons = [
+        f"- {name}, {feature} {cell.status}: {cell.reason}"
+        for name, row in matrix.rows.items()
+        for feature, cell in row.cells.items()
+        if cell.reason
+    ]
+    judges = [
+        f"- {name}: judged by {row.judge}"
+        for name, row in matrix.rows.items()
+        if row.judge != "HF transformers"
+    ]
+    parts += ["## Reasons", "\n".join(judges + reasons) or "None.", "## Reports from cards"]
+    reports = [_report(file) for file in sorted(REPORTS.glob("*.json"))]
+    parts.append(
+        "\n".join(reports)
+        or "None yet. On a card: `vllm-kunlun ops check --report check.json`, then "
+        "`python support/render.py --add-report check.json` in a clone of this repository."
+    )
+    return "\n\n".join(parts) + "\n"
+
+
+def _mark(cell: Cell | None) -> str:
+    return MARK[cell.status] if cell else "not tried"
+
+
+def _report(file: Path) -> str:
+    report = json.loads(file.read_text())
+    functions, around = report["functions"], report["surroundings"]
+    passed = sum(each["status"] == "pass" for each in functions)
+    return (
+        f"- [{file.name}](../support/cards/{file.name}): {passed} of {len(functions)} functions "
+        f"pass on {around['device']}, {around['date'][:10]}"
+    )
+
+
+if __name__ == "__main__":
+    main()

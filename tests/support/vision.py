@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tiny random vision-language checkpoints with a processor, and what HF transformers answers.
+
+The tokenizer has a token for each byte and no merges; pictures are noise of a few patches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from PIL import Image
+from support.checkpoints import VOCABULARY
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import AutoProcessor
+from transformers.video_utils import VideoMetadata
+
+SPECIAL = {
+    "<|endoftext|>": 256,
+    "<|im_start|>": 257,
+    "<|im_end|>": 258,
+    "<|vision_start|>": 259,
+    "<|vision_end|>": 260,
+    "<|image_pad|>": 261,
+    "<|video_pad|>": 262,
+}
+IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
+VIDEO = "<|vision_start|><|video_pad|><|vision_end|>"
+CHAT = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n"
+    "{% if message.content is string %}{{ message.content }}{% else %}"
+    "{% for part in message.content %}{% if part.type == 'text' %}{{ part.text }}"
+    "{% elif 'image' in part.type %}" + IMAGE + "{% elif 'video' in part.type %}" + VIDEO + ""
+    "{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
+)
+
+_TEXT: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 128,
+    "intermediate_size": 160,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 32,
+    "max_position_embeddings": 1024,
+    "initializer_range": 0.15,
+    "tie_word_embeddings": False,
+    "rope_scaling": {"type": "mrope", "mrope_section": [4, 6, 6]},
+    "bos_token_id": 256,
+    "eos_token_id": 258,
+    "pad_token_id": 256,
+}
+_IDS = {
+    "image_token_id": SPECIAL["<|image_pad|>"],
+    "video_token_id": SPECIAL["<|video_pad|>"],
+    "vision_start_token_id": SPECIAL["<|vision_start|>"],
+    "vision_end_token_id": SPECIAL["<|vision_end|>"],
+    "tie_word_embeddings": False,
+}
+_PATCHES = {"temporal_patch_size": 2, "spatial_merge_size": 2, "initializer_range": 0.1}
+_EIGHT = {"depth": 4, "num_heads": 4, "hidden_size": 64, "intermediate_size": 96, **_PATCHES}
+
+
+def _qwen2_vl() -> transformers.PretrainedConfig:
+    vision = {"depth": 3, "embed_dim": 64, "hidden_size": 128, "num_heads": 4, "mlp_ratio": 2,
+              "patch_size": 14, **_PATCHES}  # fmt: skip
+    return transformers.Qwen2VLConfig(text_config=_TEXT, vision_config=vision, **_IDS)
+
+
+def _qwen2_5_vl() -> transformers.PretrainedConfig:
+    vision = {**_EIGHT, "out_hidden_size": 128, "patch_size": 14, "window_size": 56,
+              "fullatt_block_indexes": [1, 3], "tokens_per_second": 2}  # fmt: skip
+    return transformers.Qwen2_5_VLConfig(text_config=_TEXT, vision_config=vision, **_IDS)
+
+
+_QWEN3_VISION = {**_EIGHT, "out_hidden_size": 128, "patch_size": 16,
+                 "num_position_embeddings": 64, "deepstack_visual_indexes": [0, 1, 2]}  # fmt: skip
+_QWEN3_TEXT = {
+    **_TEXT,
+    "rope_scaling": {
+        "rope_type": "default",
+        "mrope_section": [6, 5, 5],
+        "mrope_interleaved": True,
+    },
+}
+
+
+def _qwen3_vl() -> transformers.PretrainedConfig:
+    return transformers.Qwen3VLConfig(text_config=_QWEN3_TEXT, vision_config=_QWEN3_VISION, **_IDS)
+
+
+def _qwen3_vl_moe() -> transformers.PretrainedConfig:
+    experts = {"moe_intermediate_size": 64, "num_experts": 8, "num_experts_per_tok": 2,
+               "norm_topk_prob": True}  # fmt: skip
+    return transformers.Qwen3VLMoeConfig(
+        text_config={**_QWEN3_TEXT, **experts}, vision_config=_QWEN3_VISION, **_IDS
+    )
+
+
+CONFIGURATIONS = {
+    "qwen2-vl": _qwen2_vl,
+    "qwen2.5-vl": _qwen2_5_vl,
+    "qwen3-vl": _qwen3_vl,
+    "qwen3-vl-moe": _qwen3_vl_moe,
+}
+
+
+def tokenizer() -> transformers.PreTrainedTokenizerFast:
+    """A byte is a token."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    made = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    made.decoder = decoders.ByteLevel()
+    made.add_special_tokens(list(SPECIAL))
+    return transformers.Qwen2TokenizerFast(
+        tokenizer_object=made,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        additional_special_tokens=list(SPECIAL),
+        chat_template=CHAT,
+    )
+
+
+def _processor(name: str) -> transformers.ProcessorMixin:
+    patch = 16 if name.startswith("qwen3") else 14
+    token = (2 * patch) ** 2
+    sizes = {"patch_size": patch, "merge_size": 2, "temporal_patch_size": 2}
+    sizes |= {"min_pixels": 4 * token, "max_pixels": 16 * token}
+    kinds = {
+        "qwen2-vl": (transformers.Qwen2VLProcessor, transformers.Qwen2VLVideoProcessor),
+        "qwen2.5-vl": (transformers.Qwen2_5_VLProcessor, transformers.Qwen2VLVideoProcessor),
+    }
+    kind, video = kinds.get(
+        name, (transformers.Qwen3VLProcessor, transformers.Qwen3VLVideoProcessor)
+    )
+    return kind(
+        image_processor=transformers.Qwen2VLImageProcessorFast(**sizes),
+        tokenizer=tokenizer(),
+        video_processor=video(**sizes),
+        chat_template=CHAT,
+    )
+
+
+def write(name: str, folder: Path, seed: int = 0) -> Path:
+    """Save a random checkpoint of one of the configurations, in float32, with its processor."""
+    torch.manual_seed(seed)
+    configuration = CONFIGURATIONS[name]()
+    model = transformers.AutoModelForImageTextToText.from_config(configuration)
+    for key, parameter in model.named_parameters():
+        # Norm weights start as constants: give them values that a mistake would show.
+        if parameter.dim() == 1:
+            torch.nn.init.normal_(parameter, mean=parameter.data.mean().item(), std=0.1)
+        elif "experts" in key:
+            torch.nn.init.normal_(parameter, std=0.15)
+        assert torch.isfinite(parameter).all(), key
+    model.save_pretrained(folder)
+    _processor(name).save_pretrained(folder)
+    return folder
+
+
+@dataclass(frozen=True)
+class Request:
+    """A prompt, with what its placeholders stand for."""
+
+    prompt: str
+    images: Sequence[Image.Image] = ()
+    video: np.ndarray | None = field(default=None, compare=False)
+    """uint8 ``[frames, height, width, 3]``."""
+
+    def metadata(self) -> dict[str, Any]:
+        """Two frames a second, all of them taken."""
+        assert self.video is not None
+        count = len(self.video)
+        return {
+            "fps": 2.0,
+            "duration": count / 2,
+            "total_num_frames": count,
+            "frames_indices": list(range(count)),
+            "video_backend": "opencv",
+        }
+
+    def for_vllm(self) -> dict[str, Any]:
+        data: dict[str, Any] = {}
+        if self.images:
+            data["image"] = list(self.images)
+        if self.video is not None:
+            data["video"] = [(self.video, {**self.metadata(), "do_sample_frames": False})]
+        return {"prompt": self.prompt, **({"multi_modal_data": data} if data else {})}
+
+
+def picture(seed: int, height: int, width: int) -> Image.Image:
+    noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(noise)
+
+
+def clip(seed: int, frames: int, height: int, width: int) -> np.ndarray:
+    shape = (frames, height, width, 3)
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+class VisionReference:
+    """HF's model and processor."""
+
+    def __init__(self, folder: Path) -> None:
+        self.model = transformers.AutoModelForImageTextToText.from_pretrained(
+            folder, dtype=torch.float32, attn_implementation="eager"
+        ).eval()
+        self.processor = AutoProcessor.from_pretrained(folder)
+
+    def inputs(self, request: Request) -> Mapping[str, torch.Tensor]:
+        media: dict[str, Any] = {}
+        if request.images:
+            media["images"] = list(request.images)
+        if request.video is not None:
+            media["videos"] = [request.video]
+            media["video_metadata"] = [VideoMetadata(**request.metadata())]
+            media["do_sample_frames"] = False
+        made: Mapping[str, torch.Tensor] = self.processor(
+            text=[request.prompt], return_tensors="pt", **media
+        )
+        return made
+
+    @torch.inference_mode()
+    def greedy(self, request: Request, count: int) -> list[int]:
+        """``count`` greedy tokens, end-of-sequence ignored."""
+        inputs = self.inputs(request)
+        output = self.model.generate(
+            **inputs,
+            do_sample=False,
+            max_new_tokens=count,
+            min_new_tokens=count,
+            eos_token_id=None,
+            pad_token_id=0,
+        )
+        answer: list[int] = output[0, inputs["input_ids"].shape[1] :].tolist()
+        return answer

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Vision-language models through the engine against HF transformers: images, video, text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support import vision
+from support.engine import engine
+from support.vision import IMAGE, VIDEO, Request, VisionReference, clip, picture
+from vllm import LLM, SamplingParams
+
+from vllm_kunlun.ops import vendor
+
+NEW_TOKENS = 24
+
+REQUESTS = [
+    Request(f"{IMAGE}What is this?", [picture(0, 60, 90)]),
+    Request("No picture at all here."),
+    Request(f"One {IMAGE} and another {IMAGE}: compare.", [picture(1, 84, 56), picture(2, 56, 56)]),
+    Request(f"Watch {VIDEO} and tell.", video=clip(3, 4, 56, 84)),
+    Request(f"{VIDEO}{IMAGE}Both.", [picture(4, 120, 60)], clip(5, 6, 56, 56)),
+]
+
+
+@pytest.fixture(scope="module", params=vision.CONFIGURATIONS)
+def name(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def model(name, tmp_path_factory) -> Path:
+    return vision.write(name, tmp_path_factory.mktemp("vision"))
+
+
+@pytest.fixture(scope="module")
+def expected(model) -> list[list[int]]:
+    reference = VisionReference(model)
+    return [reference.greedy(request, NEW_TOKENS) for request in REQUESTS]
+
+
+def seeing(model: Path, **arguments: Any) -> Any:
+    options = {
+        "skip_tokenizer_init": False,
+        "limit_mm_per_prompt": {"image": 2, "video": 1},
+        "max_model_len": 512,
+        **arguments,
+    }
+    return engine(model, **options)
+
+
+def answers(llm: LLM, requests: list[Request]) -> list[list[int]]:
+    sampling = SamplingParams(temperature=0, max_tokens=NEW_TOKENS, ignore_eos=True)
+    outputs = llm.generate([r.for_vllm() for r in requests], sampling, use_tqdm=False)
+    return [list(output.outputs[0].token_ids) for output in outputs]
+
+
+def test_tokens_equal_transformers(model, expected, monkeypatch):
+    """All in one batch; the encoder attends by the vendor's function."""
+    lengths: list[int] = []
+    function = vendor.flash_attn_varlen_func
+
+    def recorded(q: torch.Tensor, *others: Any, **named: Any) -> torch.Tensor:
+        lengths.append(len(q))
+        return function(q, *others, **named)
+
+    monkeypatch.setattr(vendor, "flash_attn_varlen_func", recorded)
+    with seeing(model) as llm:
+        lengths.clear()
+        assert answers(llm, REQUESTS) == expected
+    assert max(lengths) >= 16
+
+
+def test_a_batch_equals_one_at_a_time_and_cached_prefixes(model, expected):
+    with seeing(model, enable_prefix_caching=True, block_size=16) as llm:
+        assert [answers(llm, [request])[0] for request in REQUESTS] == expected
+        assert answers(llm, REQUESTS) == expected
+
+
+@pytest.mark.slow
+def test_pieces_of_prompts(model, expected):
+    """A picture's tokens, too, may come in two pieces."""
+    with seeing(model, enable_chunked_prefill=True, max_num_batched_tokens=20) as llm:
+        assert answers(llm, REQUESTS) == expected
+
+
+@pytest.mark.slow
+def test_compiled(model, expected):
+    with seeing(model, enforce_eager=False) as llm:
+        assert answers(llm, REQUESTS) == expected
+
+
+@pytest.mark.slow
+def test_two_ranks(model, expected, monkeypatch):
+    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
+    with seeing(model, tensor_parallel_size=2) as llm:
+        assert answers(llm, REQUESTS) == expected
