@@ -19,7 +19,7 @@ _ENVIRONMENT = {
 _WHY = {
     "dtype": "the card multiplies float16 at about twice the speed of bfloat16, and bfloat16 "
     "is reported to take twice the memory; Qwen's checkpoints say bfloat16",
-    "block-size": "the vendor's start-up template for dense models serves with 64",
+    "block-size": "the vendor's start-up templates serve with 64",
     "XMLIR_FORCE_USE_XPU_GRAPH": "captured graphs run on the device",
     "XMLIR_ENABLE_MOCK_TORCH_COMPILE": "the piecewise graphs need torch.compile to be real",
     "XMLIR_CUDNN_ENABLED": "recommended by the vendor for every model",
@@ -34,11 +34,14 @@ _DENSE = ModelFamily(
     distribution="kunlun-models-qwen",
     architectures={
         "Qwen2ForCausalLM": None,
+        "Qwen2VLForConditionalGeneration": None,
+        "Qwen2_5_VLForConditionalGeneration": None,
+        "Qwen3VLForConditionalGeneration": None,
         "Qwen3ForCausalLM": "vllm_kunlun.models.qwen.qwen3:KunlunQwen3ForCausalLM",
     },
     preset=ServingPreset(args=_ARGS, environment=_ENVIRONMENT, why=_WHY),
     status=_STATUS,
-    notes="Qwen2.5 checkpoints name Qwen2ForCausalLM.",
+    notes="Qwen2.5 checkpoints name Qwen2ForCausalLM. The VL models take images and video.",
 )
 
 _MIXTURES = ModelFamily(
@@ -47,6 +50,7 @@ _MIXTURES = ModelFamily(
     architectures={
         "Qwen2MoeForCausalLM": None,
         "Qwen3MoeForCausalLM": None,
+        "Qwen3VLMoeForConditionalGeneration": None,
         "Qwen3NextForCausalLM": "vllm_kunlun.models.qwen.qwen3_next:KunlunQwen3NextForCausalLM",
     },
     preset=ServingPreset(
