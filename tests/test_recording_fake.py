@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from support import adapters, draft_layer, fake_vendor, sparse, vendor_calls
+from support import adapters, draft_layer, fake_vendor, sparse, vendor_calls, vision
 from support.engine import engine, greedy, greedy_with_logprobs
 from support.reference import Reference
 from vllm import LLM, SamplingParams
@@ -116,6 +117,18 @@ def drafting_sparse_model(folder: Path) -> Path:
     return draft_layer.add(sparse.write(folder, topk=24, name="deepseek-v3-mixtures"))
 
 
+def with_pictures(llm: LLM, prompts: Sequence[Sequence[int]], count: int) -> list[list[int]]:
+    """Text, two pictures, a short film."""
+    requests = [
+        vision.Request("No picture."),
+        vision.Request(f"{vision.IMAGE}, {vision.IMAGE}", [vision.picture(0, 60, 90)] * 2),
+        vision.Request(f"{vision.VIDEO}.", video=vision.clip(1, 4, 56, 84)),
+    ]
+    sampling = SamplingParams(temperature=0, max_tokens=count, ignore_eos=True)
+    outputs = llm.generate([each.for_vllm() for each in requests], sampling, use_tqdm=False)
+    return [list(output.outputs[0].token_ids) for output in outputs]
+
+
 def with_adapters(llm: LLM, prompts: Sequence[Sequence[int]], count: int) -> list[list[int]]:
     """Every second prompt with an adapter."""
     base = Path(llm.llm_engine.model_config.model)
@@ -178,6 +191,17 @@ RUNS = {
         },
         {"block_size": None, "max_num_batched_tokens": 160},
         torch.float16,
+    ),
+    "vision": Run(
+        partial(vision.write, "qwen3-vl"),
+        DENSE | {"flash_attn.flash_attn_varlen_func", "xspeedgate_ops.mrotary_embedding_fwd_v0"},
+        {
+            "skip_tokenizer_init": False,
+            "limit_mm_per_prompt": {"image": 2, "video": 1},
+            "max_num_batched_tokens": 64,
+        },
+        torch.float16,
+        say=with_pictures,
     ),
     "latent": Run("deepseek-v2", DENSE_LATENT, {"block_size": 64}, torch.float16),
     "sparse-drafts": Run(

@@ -74,6 +74,7 @@ def test_tokens_equal_transformers(model, expected, monkeypatch):
     assert max(lengths) >= 16
 
 
+@pytest.mark.slow
 def test_a_batch_equals_one_at_a_time_and_cached_prefixes(model, expected):
     with seeing(model, enable_prefix_caching=True, block_size=16) as llm:
         assert [answers(llm, [request])[0] for request in REQUESTS] == expected
