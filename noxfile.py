@@ -25,6 +25,7 @@ MEMBERS = (
     "packages/kunlun-models/qwen",
     "packages/kunlun-models/gpt-oss",
     "packages/kunlun-models/seed-oss",
+    "packages/kunlun-models/intern",
     "packages/kunlun-cli",
 )
 

@@ -140,11 +140,22 @@ def _lora(subject: Subject, folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
     )
 
 
+def _routers(subject: Subject) -> list[str]:
+    return [
+        name
+        for name, module in subject.reference.model.named_modules()
+        if isinstance(module, torch.nn.Linear) and name.endswith((".gate", "_gate", ".router"))
+    ]
+
+
 def _w8a8(subject: Subject, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Held to the log-probabilities: a rounding that falls the other way may turn a token."""
     if isinstance(subject.reference, sparse.SparseReference):
         raise NotApplicable("the tiny quantiser knows no model that transformers has not")
-    scheme = w8a8.Scheme()
+    if any(p.dim() == 3 for p in subject.reference.model.parameters()):
+        raise NotApplicable("the tiny quantiser knows layers, and HF has these experts in one")
+    # Of DeepSeek's kv_b_proj prefill rounds the input and decode does not: no formula has both.
+    scheme = w8a8.Scheme(keep=("lm_head", "kv_b_proj", *_routers(subject)))
     made = w8a8.quantise(subject.folder, folder / "w8a8", scheme)
     right, wrong = (
         Reference(w8a8.reference_model(subject.folder, made, scheme, quantise_activations=rounded))
@@ -158,19 +169,14 @@ def _w8a8(subject: Subject, folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
         errors.append((came - right.judge(prompt, tokens)[1]).abs())
         effects.append((came - wrong.judge(prompt, tokens)[1]).abs())
     error, effect = torch.cat(errors).mean().item(), torch.cat(effects).mean().item()
-    assert error < 0.03 and error < effect / 5, f"log-probabilities {error:.4f} from the formula's"
+    assert error < 0.03 and error < effect / 3, f"log-probabilities {error:.4f} from the formula's"
 
 
 def _w4a16(subject: Subject, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if isinstance(subject.reference, sparse.SparseReference):
         raise NotApplicable("the tiny quantiser knows no model that transformers has not")
-    routers = [
-        name
-        for name, module in subject.reference.model.named_modules()
-        if isinstance(module, torch.nn.Linear) and name.endswith((".gate", "_gate", ".router"))
-    ]
     scheme = quantised.Scheme(
-        "compressed-tensors", group=-1, symmetric=True, skipped=("lm_head", *routers)
+        "compressed-tensors", group=-1, symmetric=True, skipped=("lm_head", *_routers(subject))
     )
     packed, plain = quantised.write(subject.folder, folder, scheme)
     reference = Reference(plain)

@@ -37,9 +37,14 @@ def model(name, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def expected(model) -> list[list[int]]:
+def requests(name) -> list[Request]:
+    return [request.placed(name) for request in REQUESTS]
+
+
+@pytest.fixture(scope="module")
+def expected(model, requests) -> list[list[int]]:
     reference = VisionReference(model)
-    return [reference.greedy(request, NEW_TOKENS) for request in REQUESTS]
+    return [reference.greedy(request, NEW_TOKENS) for request in requests]
 
 
 def seeing(model: Path, **arguments: Any) -> Any:
@@ -58,44 +63,49 @@ def answers(llm: LLM, requests: list[Request]) -> list[list[int]]:
     return [list(output.outputs[0].token_ids) for output in outputs]
 
 
-def test_tokens_equal_transformers(model, expected, monkeypatch):
+def test_tokens_equal_transformers(model, requests, expected, monkeypatch):
     """All in one batch; the encoder attends by the vendor's function."""
     lengths: list[int] = []
-    function = vendor.flash_attn_varlen_func
 
-    def recorded(q: torch.Tensor, *others: Any, **named: Any) -> torch.Tensor:
-        lengths.append(len(q))
-        return function(q, *others, **named)
+    def record(name: str) -> None:
+        function = getattr(vendor, name)
 
-    monkeypatch.setattr(vendor, "flash_attn_varlen_func", recorded)
+        def recorded(q: torch.Tensor, *others: Any, **named: Any) -> torch.Tensor:
+            lengths.append(q.shape[-3])
+            return function(q, *others, **named)
+
+        monkeypatch.setattr(vendor, name, recorded)
+
+    record("flash_attn_func")
+    record("flash_attn_varlen_func")
     with seeing(model) as llm:
         lengths.clear()
-        assert answers(llm, REQUESTS) == expected
+        assert answers(llm, requests) == expected
     assert max(lengths) >= 16
 
 
 @pytest.mark.slow
-def test_a_batch_equals_one_at_a_time_and_cached_prefixes(model, expected):
+def test_a_batch_equals_one_at_a_time_and_cached_prefixes(model, requests, expected):
     with seeing(model, enable_prefix_caching=True, block_size=16) as llm:
-        assert [answers(llm, [request])[0] for request in REQUESTS] == expected
-        assert answers(llm, REQUESTS) == expected
+        assert [answers(llm, [request])[0] for request in requests] == expected
+        assert answers(llm, requests) == expected
 
 
 @pytest.mark.slow
-def test_pieces_of_prompts(model, expected):
+def test_pieces_of_prompts(model, requests, expected):
     """A picture's tokens, too, may come in two pieces."""
     with seeing(model, enable_chunked_prefill=True, max_num_batched_tokens=20) as llm:
-        assert answers(llm, REQUESTS) == expected
+        assert answers(llm, requests) == expected
 
 
 @pytest.mark.slow
-def test_compiled(model, expected):
+def test_compiled(model, requests, expected):
     with seeing(model, enforce_eager=False) as llm:
-        assert answers(llm, REQUESTS) == expected
+        assert answers(llm, requests) == expected
 
 
 @pytest.mark.slow
-def test_two_ranks(model, expected, monkeypatch):
+def test_two_ranks(model, requests, expected, monkeypatch):
     monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
     with seeing(model, tensor_parallel_size=2) as llm:
-        assert answers(llm, REQUESTS) == expected
+        assert answers(llm, requests) == expected

@@ -7,7 +7,7 @@ The tokenizer has a token for each byte and no merges; pictures are noise of a f
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,10 @@ SPECIAL = {
     "<|vision_end|>": 260,
     "<|image_pad|>": 261,
     "<|video_pad|>": 262,
+    "<img>": 263,
+    "</img>": 264,
+    "<IMG_CONTEXT>": 265,
+    "<video>": 266,
 }
 IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
 VIDEO = "<|vision_start|><|video_pad|><|vision_end|>"
@@ -102,7 +106,25 @@ def _qwen3_vl_moe() -> transformers.PretrainedConfig:
     )
 
 
+def _internvl() -> transformers.PretrainedConfig:
+    vision = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3,
+              "num_attention_heads": 4, "image_size": [56, 56], "patch_size": [14, 14],
+              "use_qk_norm": False, "layer_scale_init_value": 1.0,
+              "initializer_range": 0.1}  # fmt: skip
+    text = transformers.Qwen2Config(
+        **{**_TEXT, "rope_scaling": None, "architectures": ["Qwen2ForCausalLM"]}
+    )
+    return transformers.InternVLConfig(
+        text_config=text.to_dict(),
+        vision_config=vision,
+        image_token_id=SPECIAL["<IMG_CONTEXT>"],
+        image_seq_length=4,
+        tie_word_embeddings=False,
+    )
+
+
 CONFIGURATIONS = {
+    "internvl": _internvl,
     "qwen2-vl": _qwen2_vl,
     "qwen2.5-vl": _qwen2_5_vl,
     "qwen3-vl": _qwen3_vl,
@@ -122,11 +144,29 @@ def tokenizer() -> transformers.PreTrainedTokenizerFast:
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
         additional_special_tokens=list(SPECIAL),
+        # InternVL's processor asks its tokenizer for these by name.
+        extra_special_tokens={
+            "start_image_token": "<img>",
+            "end_image_token": "</img>",
+            "context_image_token": "<IMG_CONTEXT>",
+            "video_token": "<video>",
+        },
         chat_template=CHAT,
     )
 
 
 def _processor(name: str) -> transformers.ProcessorMixin:
+    if name == "internvl":
+        size = {"height": 56, "width": 56}
+        return transformers.InternVLProcessor(
+            image_processor=transformers.GotOcr2ImageProcessorFast(
+                size=size, crop_to_patches=True, min_patches=1, max_patches=4
+            ),
+            tokenizer=tokenizer(),
+            video_processor=transformers.InternVLVideoProcessor(size=size),
+            image_seq_length=4,
+            chat_template=CHAT,
+        )
     patch = 16 if name.startswith("qwen3") else 14
     token = (2 * patch) ** 2
     sizes = {"patch_size": patch, "merge_size": 2, "temporal_patch_size": 2}
@@ -171,6 +211,13 @@ class Request:
     images: Sequence[Image.Image] = ()
     video: np.ndarray | None = field(default=None, compare=False)
     """uint8 ``[frames, height, width, 3]``."""
+
+    def placed(self, name: str) -> Request:
+        """The request with the placeholders of the model ``name``."""
+        if name != "internvl":
+            return self
+        prompt = self.prompt.replace(IMAGE, "<IMG_CONTEXT>").replace(VIDEO, "<video>")
+        return replace(self, prompt=prompt)
 
     def metadata(self) -> dict[str, Any]:
         """Two frames a second, all of them taken."""

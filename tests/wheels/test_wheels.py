@@ -25,6 +25,7 @@ OWNS = {
     "kunlun_models_qwen": "vllm_kunlun/models/qwen/",
     "kunlun_models_gpt_oss": "vllm_kunlun/models/gpt_oss/",
     "kunlun_models_seed_oss": "vllm_kunlun/models/seed_oss/",
+    "kunlun_models_intern": "vllm_kunlun/models/intern/",
     "kunlun_cli": "vllm_kunlun/cli/",
     "vllm_kunlun": None,
 }
@@ -107,6 +108,7 @@ EXTRAS = {
     "qwen": NEEDED | {"kunlun_quant", "kunlun_models_qwen"},
     "gpt-oss": NEEDED | {"kunlun_quant", "kunlun_models_gpt_oss"},
     "seed-oss": NEEDED | {"kunlun_quant", "kunlun_models_seed_oss"},
+    "intern": NEEDED | {"kunlun_quant", "kunlun_models_intern"},
 }
 
 

@@ -29,6 +29,7 @@ GROUP = "vllm_kunlun.model_families"
 _WHEELS = {
     "Deepseek": "kunlun-models-deepseek",
     "GptOss": "kunlun-models-gpt-oss",
+    "Intern": "kunlun-models-intern",
     "Qwen": "kunlun-models-qwen",
     "SeedOss": "kunlun-models-seed-oss",
 }

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""InternLM2, InternVL and InternS1: a family of models."""
