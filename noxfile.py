@@ -26,6 +26,7 @@ MEMBERS = (
     "packages/kunlun-models/gpt-oss",
     "packages/kunlun-models/seed-oss",
     "packages/kunlun-models/intern",
+    "packages/kunlun-models/mimo",
     "packages/kunlun-cli",
 )
 

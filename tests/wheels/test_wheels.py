@@ -26,6 +26,7 @@ OWNS = {
     "kunlun_models_gpt_oss": "vllm_kunlun/models/gpt_oss/",
     "kunlun_models_seed_oss": "vllm_kunlun/models/seed_oss/",
     "kunlun_models_intern": "vllm_kunlun/models/intern/",
+    "kunlun_models_mimo": "vllm_kunlun/models/mimo/",
     "kunlun_cli": "vllm_kunlun/cli/",
     "vllm_kunlun": None,
 }
@@ -109,6 +110,7 @@ EXTRAS = {
     "gpt-oss": NEEDED | {"kunlun_quant", "kunlun_models_gpt_oss"},
     "seed-oss": NEEDED | {"kunlun_quant", "kunlun_models_seed_oss"},
     "intern": NEEDED | {"kunlun_quant", "kunlun_models_intern"},
+    "mimo": NEEDED | {"kunlun_quant", "kunlun_models_mimo"},
 }
 
 

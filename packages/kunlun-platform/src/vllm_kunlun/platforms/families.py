@@ -30,6 +30,7 @@ _WHEELS = {
     "Deepseek": "kunlun-models-deepseek",
     "GptOss": "kunlun-models-gpt-oss",
     "Intern": "kunlun-models-intern",
+    "MiMo": "kunlun-models-mimo",
     "Qwen": "kunlun-models-qwen",
     "SeedOss": "kunlun-models-seed-oss",
 }

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""MiMo against HF's Qwen2 with the same weights, MiMo-V2-Flash against its formulas."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import checkpoints, mimo
+from support.engine import engine, greedy
+from support.reference import Reference
+
+NEW_TOKENS = 24
+
+WAYS: dict[str, dict[str, Any]] = {
+    "eager": {},
+    "compiled": {"enforce_eager": False},
+    "chunks": {"enable_chunked_prefill": True, "max_num_batched_tokens": 40},
+    "two-ranks": {"tensor_parallel_size": 2},
+}
+
+
+@pytest.fixture(scope="module", params=["mimo", "mimo-v2-flash"])
+def model(request, tmp_path_factory, prompts) -> tuple[Path, list[list[int]]]:
+    """A checkpoint and what is expected of it."""
+    folder = tmp_path_factory.mktemp("mimo")
+    reference: Any
+    if request.param == "mimo-v2-flash":
+        reference = mimo.MimoReference(mimo.write(folder))
+    else:
+        reference = Reference(checkpoints.write("qwen2", folder))
+        described = json.loads((folder / "config.json").read_text())
+        described |= {
+            "architectures": ["MiMoForCausalLM"],
+            "model_type": "mimo",
+            "num_nextn_predict_layers": 1,
+            "auto_map": {"AutoConfig": "configuration_mimo.MiMoConfig"},
+        }
+        (folder / "config.json").write_text(json.dumps(described))
+        (folder / "configuration_mimo.py").write_text(
+            "from transformers import Qwen2Config\n"
+            "class MiMoConfig(Qwen2Config):\n    model_type = 'mimo'\n"
+        )
+    return folder, [reference.greedy(prompt, NEW_TOKENS) for prompt in prompts]
+
+
+_SLOW = [pytest.param(way, marks=pytest.mark.slow) for way in WAYS if way != "eager"]
+
+
+@pytest.mark.parametrize("way", ["eager", *_SLOW])
+def test_tokens_are_the_references(way, model, prompts, monkeypatch):
+    folder, expected = model
+    if way == "two-ranks":
+        monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
+    with engine(folder, trust_remote_code=True, enable_prefix_caching=True, **WAYS[way]) as llm:
+        for _ in range(2):
+            assert greedy(llm, prompts, NEW_TOKENS) == expected
