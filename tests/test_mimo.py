@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -31,18 +30,7 @@ def model(request, tmp_path_factory, prompts) -> tuple[Path, list[list[int]]]:
         reference = mimo.MimoReference(mimo.write(folder))
     else:
         reference = Reference(checkpoints.write("qwen2", folder))
-        described = json.loads((folder / "config.json").read_text())
-        described |= {
-            "architectures": ["MiMoForCausalLM"],
-            "model_type": "mimo",
-            "num_nextn_predict_layers": 1,
-            "auto_map": {"AutoConfig": "configuration_mimo.MiMoConfig"},
-        }
-        (folder / "config.json").write_text(json.dumps(described))
-        (folder / "configuration_mimo.py").write_text(
-            "from transformers import Qwen2Config\n"
-            "class MiMoConfig(Qwen2Config):\n    model_type = 'mimo'\n"
-        )
+        mimo.of_qwen2(folder)
     return folder, [reference.greedy(prompt, NEW_TOKENS) for prompt in prompts]
 
 

@@ -161,6 +161,10 @@ def _w8a8(subject: Subject, folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
         Reference(w8a8.reference_model(subject.folder, made, scheme, quantise_activations=rounded))
         for rounded in (True, False)
     )
+    for model in (right.model, wrong.model):
+        for module in model.modules():
+            if type(module).__name__ == "BloomGelu":  # HF's by tanh, vLLM's exact
+                module.forward = torch.nn.functional.gelu
     with engine(made) as llm:
         answers = greedy_with_logprobs(llm, subject.prompts, NEW_TOKENS)
     errors, effects = [], []
@@ -169,7 +173,7 @@ def _w8a8(subject: Subject, folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
         errors.append((came - right.judge(prompt, tokens)[1]).abs())
         effects.append((came - wrong.judge(prompt, tokens)[1]).abs())
     error, effect = torch.cat(errors).mean().item(), torch.cat(effects).mean().item()
-    assert error < 0.03 and error < effect / 3, f"log-probabilities {error:.4f} from the formula's"
+    assert error < 0.03 and error < effect / 5, f"log-probabilities {error:.4f} from the formula's"
 
 
 def _w4a16(subject: Subject, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,6 +106,23 @@ def write(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
+def of_qwen2(folder: Path) -> Path:
+    """Rename the checkpoint ``folder``, a Qwen2, to a MiMo (7B), which differs by draft layers."""
+    described = json.loads((folder / "config.json").read_text())
+    described |= {
+        "architectures": ["MiMoForCausalLM"],
+        "model_type": "mimo",
+        "num_nextn_predict_layers": 1,
+        "auto_map": {"AutoConfig": "configuration_mimo.MiMoConfig"},
+    }
+    (folder / "config.json").write_text(json.dumps(described))
+    (folder / "configuration_mimo.py").write_text(
+        "from transformers import Qwen2Config\n"
+        "class MiMoConfig(Qwen2Config):\n    model_type = 'mimo'\n"
+    )
+    return folder
+
+
 class MimoReference:
     """Greedy decoding by the formulas; nothing is cached."""
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from support import internlm, mimo
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,7 +37,8 @@ ENGINE = """
 import sys
 from vllm import LLM, SamplingParams
 if __name__ == "__main__":
-    llm = LLM(sys.argv[1], dtype="float32", max_model_len=128, skip_tokenizer_init=True)
+    llm = LLM(sys.argv[1], dtype="float32", max_model_len=128, skip_tokenizer_init=True,
+              trust_remote_code=True, kv_cache_memory_bytes=2**26)
     out = llm.generate({"prompt_token_ids": [5, 6, 7]},
                        SamplingParams(temperature=0, max_tokens=8, detokenize=False))
     from vllm.platforms import current_platform
@@ -152,8 +154,21 @@ FAMILIES = {
         {"kunlun-platform", "kunlun-custom-ops", "kunlun-models-seed-oss"},
         lambda: transformers.SeedOssConfig(**_TINY, num_key_value_heads=2, head_dim=32),
     ),
+    "intern": (
+        {"kunlun-platform", "kunlun-custom-ops", "kunlun-models-intern"},
+        lambda: transformers.LlamaConfig(**_TINY, num_key_value_heads=2),
+    ),
+    "mimo": (
+        {"kunlun-platform", "kunlun-custom-ops", "kunlun-models-mimo"},
+        lambda: transformers.Qwen2Config(**_TINY, num_key_value_heads=2),
+    ),
 }  # fmt: skip
-"""Family -> the wheels that it brings, and a tiny model of it."""
+"""Family -> the wheels that it brings, and a tiny model of it, or one that is renamed to it."""
+
+RENAMED = {
+    "intern": lambda folder: internlm.write(folder, folder.parent / "internlm2"),
+    "mimo": mimo.of_qwen2,
+}
 
 
 @pytest.fixture(scope="session", params=FAMILIES)
@@ -175,6 +190,30 @@ def clean_python(dist, family, tmp_path_factory) -> Path:
     return python
 
 
+def runs_like_transformers(
+    python: Path, family: str, configuration: transformers.PretrainedConfig, folder: Path
+) -> str:
+    """A tiny random model of ``family`` answers as HF's; returns what the engine printed."""
+    torch.manual_seed(0)
+    model = transformers.AutoModelForCausalLM.from_config(configuration).eval()
+    checkpoint = folder / "model"
+    model.save_pretrained(checkpoint)
+    made = model.generate(torch.tensor([[5, 6, 7]]), max_new_tokens=8, do_sample=False)
+    checkpoint = RENAMED.get(family, lambda same: same)(checkpoint)
+
+    script = folder / "run.py"
+    script.write_text(ENGINE)
+    done = subprocess.run(
+        [python, script, checkpoint], cwd=folder, capture_output=True, text=True,
+        env={"PATH": "/usr/bin:/bin", "HOME": str(folder), "HF_HUB_OFFLINE": "1",
+             "OMP_NUM_THREADS": "2", "VLLM_KUNLUN_DEVICE": "emulated"},
+        timeout=600, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"RESULT KunlunPlatform {made[0, 3:].tolist()}" in done.stdout
+    return done.stdout + done.stderr
+
+
 def test_one_family_alone_runs_the_engine(clean_python, family, tmp_path):
     brought, configuration = FAMILIES[family]
     listed = json.loads(uv("pip", "list", "--python", clean_python, "--format", "json").stdout)
@@ -182,23 +221,22 @@ def test_one_family_alone_runs_the_engine(clean_python, family, tmp_path):
     assert set(ours) == brought
     assert not any("editable_project_location" in d for d in ours.values())
 
-    torch.manual_seed(0)
-    model = transformers.AutoModelForCausalLM.from_config(configuration()).eval()
-    checkpoint = tmp_path / "model"
-    model.save_pretrained(checkpoint)
-    made = model.generate(torch.tensor([[5, 6, 7]]), max_new_tokens=8, do_sample=False)
+    said = runs_like_transformers(clean_python, family, configuration(), tmp_path)
+    assert f"of the family {family} (kunlun-models-{family})" in said
 
-    script = tmp_path / "run.py"
-    script.write_text(ENGINE)
-    done = subprocess.run(
-        [clean_python, script, checkpoint], cwd=tmp_path, capture_output=True, text=True,
-        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "HF_HUB_OFFLINE": "1",
-             "OMP_NUM_THREADS": "2", "VLLM_KUNLUN_DEVICE": "emulated"},
-        timeout=600, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert f"RESULT KunlunPlatform {made[0, 3:].tolist()}" in done.stdout
-    assert f"of the family {family} (kunlun-models-{family})" in done.stdout + done.stderr
+
+def test_two_families_and_one_again(clean_python, dist, family, tmp_path):
+    if family != "seed-oss":
+        pytest.skip("once is enough")
+    brought, configuration = FAMILIES["qwen"]
+    added = sorted(brought - FAMILIES[family][0])
+    uv("pip", "install", "--python", clean_python, "--find-links", dist, "--no-sources", *added)
+    (tmp_path / "qwen").mkdir()
+    said = runs_like_transformers(clean_python, "qwen", configuration(), tmp_path / "qwen")
+    assert "of the family qwen" in said
+    uv("pip", "uninstall", "--python", clean_python, *added)
+    said = runs_like_transformers(clean_python, family, FAMILIES[family][1](), tmp_path)
+    assert f"of the family {family}" in said
 
 
 def test_without_its_family_a_model_is_told_how_it_runs(clean_python, family):

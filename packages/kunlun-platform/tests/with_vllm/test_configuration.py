@@ -125,6 +125,20 @@ def test_a_latent_cache_in_other_pages_is_refused(build: Any) -> None:
     assert "--block-size 16" in message and "--block-size 64" in message
 
 
+@pytest.mark.parametrize(
+    ("architecture", "more"),
+    [
+        ("MambaForCausalLM", {"model_type": "mamba", "state_size": 8, "expand": 2}),
+        ("BambaForCausalLM", {"model_type": "bamba", "attn_layer_indices": [1]}),
+    ],
+)
+def test_layers_of_a_state_space_are_refused(
+    build: Any, architecture: str, more: dict[str, Any]
+) -> None:
+    message = refusal(build, {**_DENSE, "architectures": [architecture], **more})
+    assert f"{architecture} has layers of a state space" in message
+
+
 def test_adapters_on_experts_are_refused(build: Any) -> None:
     experts = {
         **_DENSE,
