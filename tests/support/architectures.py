@@ -95,7 +95,16 @@ def configuration(architecture: str) -> transformers.PretrainedConfig:
 _SPECIAL: dict[str, dict[str, Any]] = {
     "DeepseekV3ForCausalLM": {"head_dim": 16},  # the rotated part of a head
     "LongcatFlashForCausalLM": {"head_dim": 16},
-    "Dots1ForCausalLM": {"n_shared_experts": 1},
+    # What vLLM's classes take for granted, as in every published checkpoint.
+    "Dots1ForCausalLM": {"n_shared_experts": 1, "moe_layer_freq": 1, "topk_method": "noaux_tc"},
+    "FalconForCausalLM": {
+        "ffn_hidden_size": 512,
+        "new_decoder_architecture": True,
+        "num_kv_heads": 2,
+    },
+    "HunYuanDenseV1ForCausalLM": {"use_qk_norm": True},
+    "OlmoForCausalLM": {"num_key_value_heads": 4},
+    "PhiForCausalLM": {"intermediate_size": 512, "num_key_value_heads": 4},
     "GraniteMoeHybridForCausalLM": {"layer_types": ["mamba", "attention"] * 2},
     "JambaForCausalLM": {
         "use_mamba_kernels": False,
