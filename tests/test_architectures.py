@@ -20,6 +20,7 @@ ARCHITECTURES = (
     "ArceeForCausalLM",
     "Cohere2ForCausalLM",
     "CohereForCausalLM",
+    "Dots1ForCausalLM",
     "Ernie4_5ForCausalLM",
     "Ernie4_5_MoeForCausalLM",
     "Exaone4ForCausalLM",
@@ -41,6 +42,7 @@ ARCHITECTURES = (
     "OlmoForCausalLM",
     "OlmoeForCausalLM",
     "PersimmonForCausalLM",
+    "PhiForCausalLM",
     "StableLmForCausalLM",
     "Starcoder2ForCausalLM",
 )

@@ -96,7 +96,12 @@ _SPECIAL: dict[str, dict[str, Any]] = {
     "DeepseekV3ForCausalLM": {"head_dim": 16},  # the rotated part of a head
     "LongcatFlashForCausalLM": {"head_dim": 16},
     # What vLLM's classes take for granted, as in every published checkpoint.
-    "Dots1ForCausalLM": {"n_shared_experts": 1, "moe_layer_freq": 1, "topk_method": "noaux_tc"},
+    "Dots1ForCausalLM": {
+        "n_shared_experts": 1,
+        "moe_layer_freq": 1,
+        "topk_method": "noaux_tc",
+        "scoring_func": "sigmoid",
+    },
     "FalconForCausalLM": {
         "ffn_hidden_size": 512,
         "new_decoder_architecture": True,
