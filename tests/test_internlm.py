@@ -4,25 +4,16 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import pytest
 from support import checkpoints, internlm
-from support.engine import engine, greedy
+from support.engine import WAYS, engine, greedy
 from support.reference import Reference
 
 NEW_TOKENS = 24
 
-WAYS: dict[str, dict[str, Any]] = {
-    "eager": {},
-    "compiled": {"enforce_eager": False},
-    "chunks": {"enable_chunked_prefill": True, "max_num_batched_tokens": 40},
-    "two-ranks": {"tensor_parallel_size": 2},
-}
-_SLOW = [pytest.param(way, marks=pytest.mark.slow) for way in WAYS if way != "eager"]
 
-
-@pytest.mark.parametrize("way", ["eager", *_SLOW])
+@pytest.mark.parametrize("way", WAYS)
 def test_tokens_equal_llamas(way, prompts, tmp_path, monkeypatch):
     # An InternLM2's heads are as wide as the hidden size divides.
     config = copy.deepcopy(checkpoints.EVEN_CONFIGURATIONS["llama-even"])
@@ -31,8 +22,8 @@ def test_tokens_equal_llamas(way, prompts, tmp_path, monkeypatch):
     folder = internlm.write(llama, tmp_path / "internlm2")
     reference = Reference(llama)
     expected = [reference.greedy(prompt, NEW_TOKENS) for prompt in prompts]
-    if way == "two-ranks":
+    if "tensor_parallel_size" in way:
         monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
-    with engine(folder, trust_remote_code=True, enable_prefix_caching=True, **WAYS[way]) as llm:
+    with engine(folder, trust_remote_code=True, enable_prefix_caching=True, **way) as llm:
         for _ in range(2):
             assert greedy(llm, prompts, NEW_TOKENS) == expected

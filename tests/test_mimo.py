@@ -8,17 +8,10 @@ from typing import Any
 
 import pytest
 from support import checkpoints, mimo
-from support.engine import engine, greedy
+from support.engine import WAYS, engine, greedy
 from support.reference import Reference
 
 NEW_TOKENS = 24
-
-WAYS: dict[str, dict[str, Any]] = {
-    "eager": {},
-    "compiled": {"enforce_eager": False},
-    "chunks": {"enable_chunked_prefill": True, "max_num_batched_tokens": 40},
-    "two-ranks": {"tensor_parallel_size": 2},
-}
 
 
 @pytest.fixture(scope="module", params=["mimo", "mimo-v2-flash"])
@@ -34,14 +27,11 @@ def model(request, tmp_path_factory, prompts) -> tuple[Path, list[list[int]]]:
     return folder, [reference.greedy(prompt, NEW_TOKENS) for prompt in prompts]
 
 
-_SLOW = [pytest.param(way, marks=pytest.mark.slow) for way in WAYS if way != "eager"]
-
-
-@pytest.mark.parametrize("way", ["eager", *_SLOW])
+@pytest.mark.parametrize("way", WAYS)
 def test_tokens_are_the_references(way, model, prompts, monkeypatch):
     folder, expected = model
-    if way == "two-ranks":
+    if "tensor_parallel_size" in way:
         monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
-    with engine(folder, trust_remote_code=True, enable_prefix_caching=True, **WAYS[way]) as llm:
+    with engine(folder, trust_remote_code=True, enable_prefix_caching=True, **way) as llm:
         for _ in range(2):
             assert greedy(llm, prompts, NEW_TOKENS) == expected

@@ -9,8 +9,20 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 from vllm import LLM, SamplingParams
 from vllm.lora.request import LoRARequest
+
+_LATER = {
+    "compiled": {"enforce_eager": False},
+    "chunks": {"enable_chunked_prefill": True, "max_num_batched_tokens": 40},
+    "two-ranks": {"tensor_parallel_size": 2},
+}
+WAYS = [
+    pytest.param({}, id="eager"),
+    *(pytest.param(options, id=way, marks=pytest.mark.slow) for way, options in _LATER.items()),
+]
+"""Options under which a model must answer the same; two ranks want processes of their own."""
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
@@ -37,6 +38,31 @@ _WHEELS = {
 """How an architecture's name begins -> the wheel of its family, installed or not."""
 
 
+_RECOMMENDED: dict[str, tuple[str | int, str]] = {
+    "dtype": (
+        "float16",
+        "the card multiplies float16 at about twice the speed of bfloat16, and bfloat16 is "
+        "reported to take twice the memory; the checkpoints say bfloat16",
+    ),
+    "block-size": (64, "the vendor's start-up templates serve with 64"),
+    "XMLIR_FORCE_USE_XPU_GRAPH": ("1", "captured graphs run on the device"),
+    "XMLIR_ENABLE_MOCK_TORCH_COMPILE": (
+        "false",
+        "the piecewise graphs need torch.compile to be real",
+    ),
+    "XMLIR_CUDNN_ENABLED": ("1", "recommended by the vendor for every model"),
+    "XPU_USE_DEFAULT_CTX": ("1", "recommended by the vendor for every model"),
+    "BKCL_FORCE_SYNC": ("1", "collectives between several cards are stable with it"),
+}
+_EXPERTS = {
+    "KUNLUN_USE_MOE_FFN_BLOCK": ("1", "recommended by the vendor for mixtures of experts"),
+    "XPU_USE_MOE_SORTED_THRES": (
+        "120",
+        "from so many tokens experts run sorted, as the vendor advises",
+    ),
+}
+
+
 class ServingPreset(BaseModel):
     """How to serve a family well; applied by ``vllm-kunlun serve`` where the user said nothing."""
 
@@ -48,6 +74,22 @@ class ServingPreset(BaseModel):
     """Variables of the vendor's runtime."""
     why: dict[str, str] = {}
     """Name of an argument or variable -> the reason for its value."""
+
+    @classmethod
+    def recommended(
+        cls, entries: Mapping[str, tuple[str | int, str]] | None = None, *, experts: bool = False
+    ) -> ServingPreset:
+        """What the vendor recommends for every model, and for mixtures of ``experts``.
+
+        Args:
+            entries: name of an argument or variable -> value and reason; they win.
+        """
+        chosen = {**_RECOMMENDED, **(_EXPERTS if experts else {}), **(entries or {})}
+        return cls(
+            args={n: value for n, (value, _) in chosen.items() if not n.isupper()},
+            environment={n: str(value) for n, (value, _) in chosen.items() if n.isupper()},
+            why={name: reason for name, (_, reason) in chosen.items()},
+        )
 
     @model_validator(mode="after")
     def _check(self) -> ServingPreset:
