@@ -116,13 +116,15 @@ def engine(session: nox.Session) -> None:
 @nox.session
 def engine_slow(session: nox.Session) -> None:
     """Engine tests of quantised checkpoints, latent attention and speculation (up to an hour)."""
-    pytest(session, "tests", "--ignore=tests/wheels", "-m", "slow")
+    pytest(session, "tests", "--ignore=tests/wheels", "-m", "slow and not matrix")
 
 
 @nox.session
 def support(session: nox.Session) -> None:
     """Try every feature on every architecture, write support/matrix.json and its tables (1 h)."""
+    # One process each: the second asks which architectures the first has rows for.
     pytest(session, "tests/test_support_matrix.py", "-m", "matrix")
+    pytest(session, "tests/test_architectures.py", "-m", "matrix")
     session.run("python", "support/render.py")
 
 

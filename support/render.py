@@ -105,6 +105,18 @@ def page(matrix: Matrix) -> str:
             for name, row in rows
         ]
         parts += [f"## {title}", "\n".join(table)]
+    tried = sum(cell.status in ("pass", "fail") for cell in matrix.others.values())
+    passed = [name for name, cell in matrix.others.items() if cell.status == "pass"]
+    parts += [
+        "## Other decoders",
+        "Generated: what vLLM registers and transformers can build tiny, eager only, tokens and "
+        f"log-probabilities. {len(passed)} of {tried} pass: {', '.join(passed)}.",
+        "\n".join(
+            f"- {name} ({MARK[cell.status]}): {cell.reason}"
+            for name, cell in matrix.others.items()
+            if cell.status != "pass"
+        ),
+    ]
     reasons = [
         f"- {name}, {feature} {cell.status}: {cell.reason}"
         for name, row in matrix.rows.items()

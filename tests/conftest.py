@@ -52,3 +52,14 @@ def crowd() -> list[list[int]]:
 
     generator = torch.Generator().manual_seed(17)
     return torch.randint(3, VOCABULARY, (8, 58), generator=generator).tolist()
+
+
+@pytest.fixture(scope="session")
+def matrix():
+    """The support matrix as it is on the disk; its cells are written there one by one."""
+    import transformers
+    import vllm
+    from support.matrix import PATH, Matrix
+
+    versions = {"vllm": vllm.__version__, "transformers": transformers.__version__}
+    return Matrix.load().model_copy(update=versions) if PATH.exists() else Matrix(**versions)

@@ -1,63 +1,53 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decoders without a family wheel: vLLM's own classes on our layers, against HF transformers."""
+"""Every other decoder that vLLM and transformers know: vLLM's class on our layers, against HF.
+
+Written into ``support/matrix.json``; `nox -s support` runs it.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import torch
 import transformers
-from support.architectures import configuration
+from support.architectures import NOT_TRIED, architectures, configuration
 from support.engine import engine, greedy_with_logprobs
+from support.matrix import PATH, Matrix, NotApplicable
 from support.reference import Reference
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.matrix
 
 NEW_TOKENS = 12
 LOGPROB_TOLERANCE = 1e-3
 
-ARCHITECTURES = (
-    "ApertusForCausalLM",
-    "ArceeForCausalLM",
-    "Cohere2ForCausalLM",
-    "CohereForCausalLM",
-    "Dots1ForCausalLM",
-    "Ernie4_5ForCausalLM",
-    "Ernie4_5_MoeForCausalLM",
-    "Exaone4ForCausalLM",
-    "FalconForCausalLM",
-    "FlexOlmoForCausalLM",
-    "GPT2LMHeadModel",
-    "GPTBigCodeForCausalLM",
-    "GPTJForCausalLM",
-    "GPTNeoXForCausalLM",
-    "GemmaForCausalLM",
-    "GlmForCausalLM",
-    "GraniteMoeForCausalLM",
-    "GraniteMoeSharedForCausalLM",
-    "HunYuanDenseV1ForCausalLM",
-    "MptForCausalLM",
-    "NemotronForCausalLM",
-    "OPTForCausalLM",
-    "Olmo3ForCausalLM",
-    "OlmoForCausalLM",
-    "OlmoeForCausalLM",
-    "PersimmonForCausalLM",
-    "PhiForCausalLM",
-    "StableLmForCausalLM",
-    "Starcoder2ForCausalLM",
-)
+
+def _names() -> list[str]:
+    """All that are no row of the matrix, in which more than this is tried."""
+    rows = Matrix.load().rows if PATH.exists() else {}
+    return [name for name in architectures() if name not in rows]
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_tokens_and_logprobs_equal_transformers(architecture, prompts, tmp_path):
+@pytest.mark.parametrize("architecture", _names())
+def test_tokens_and_logprobs_equal_transformers(architecture, prompts, tmp_path, matrix):
+    with matrix.cell(architecture):
+        if (reason := NOT_TRIED.get(architecture)) is not None:
+            raise NotApplicable(reason)
+        _hold_against_transformers(architecture, prompts, tmp_path)
+
+
+def _hold_against_transformers(
+    architecture: str, prompts: Sequence[Sequence[int]], folder: Path
+) -> None:
     torch.manual_seed(0)
     model = transformers.AutoModelForCausalLM.from_config(configuration(architecture)).eval()
     for parameter in model.parameters():
         if parameter.dim() == 1:  # norm weights and biases start as constants
             torch.nn.init.normal_(parameter, mean=parameter.data.mean().item(), std=0.1)
-    model.save_pretrained(tmp_path)
-    reference = Reference(tmp_path)
-    with engine(tmp_path) as llm:
+    model.save_pretrained(folder)
+    reference = Reference(folder)
+    with engine(folder) as llm:
         answers = greedy_with_logprobs(llm, prompts, NEW_TOKENS)
     for prompt, (tokens, logprobs) in zip(prompts, answers, strict=True):
         best, expected = reference.judge(prompt, tokens)

@@ -95,6 +95,12 @@ def configuration(architecture: str) -> transformers.PretrainedConfig:
 _SPECIAL: dict[str, dict[str, Any]] = {
     "DeepseekV3ForCausalLM": {"head_dim": 16},  # the rotated part of a head
     "LongcatFlashForCausalLM": {"head_dim": 16},
+    "DbrxForCausalLM": {
+        "attn_config": {"clip_qkv": 8.0, "kv_n_heads": 2},
+        "ffn_config": {"ffn_hidden_size": 160, "moe_num_experts": 4, "moe_top_k": 2},
+    },
+    "Lfm2ForCausalLM": {"conv_dim": 128},
+    "Mamba2ForCausalLM": {"num_attention_heads": 8},
     # What vLLM's classes take for granted, as in every published checkpoint.
     "Dots1ForCausalLM": {
         "n_shared_experts": 1,
@@ -118,3 +124,13 @@ _SPECIAL: dict[str, dict[str, Any]] = {
     },
 }
 """What an architecture needs beside or instead of the sizes."""
+
+NOT_TRIED: dict[str, str] = {
+    "Gemma3nForCausalLM": "transformers builds no tiny one from sizes alone",
+    "HunYuanMoEV1ForCausalLM": "vLLM wants moe_intermediate_size, transformers' configuration has "
+    "none",
+    "Llama4ForCausalLM": "transformers builds no tiny one from sizes alone",
+    "LongcatFlashForCausalLM": "vLLM wants zero_expert_type, transformers' configuration has none",
+    "Zamba2ForCausalLM": "transformers builds no tiny one from sizes alone",
+}
+"""Why an architecture cannot be held against transformers as it is generated here."""

@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from vllm_kunlun.platforms.errors import UnsupportedError
 
 __all__ = ["FEATURES", "PATH", "Cell", "Matrix", "NotApplicable", "Row"]
 
@@ -65,6 +67,8 @@ class Matrix(BaseModel):
     vllm: str
     transformers: str
     rows: dict[str, Row] = {}
+    others: dict[str, Cell] = {}
+    """Architectures that were tried eagerly only, against transformers."""
 
     @classmethod
     def load(cls, path: Path = PATH) -> Matrix:
@@ -81,17 +85,24 @@ class Matrix(BaseModel):
                 name: {**row.model_dump(exclude_defaults=True), "card": row.card}
                 for name, row in rows.items()
             },
+            "others": {
+                name: cell.model_dump(exclude_defaults=True)
+                for name, cell in sorted(self.others.items())
+            },
         }
         path.write_text(json.dumps(dumped, indent=1) + "\n")
 
     @contextlib.contextmanager
-    def cell(self, architecture: str, feature: str, refusals: tuple[type, ...]) -> Iterator[None]:
-        """Run a test inside; what it ends with becomes the cell. A failure goes on to pytest."""
+    def cell(self, architecture: str, feature: str | None = None) -> Iterator[None]:
+        """Run a test inside; what it ends with becomes the cell. A failure goes on to pytest.
+
+        Without a feature the architecture is one of :attr:`others`.
+        """
         try:
             yield
         except NotApplicable as error:
             found = Cell(status="not applicable", reason=str(error))
-        except refusals as error:
+        except (UnsupportedError, ValidationError) as error:
             found = Cell(status="refused", reason=_line(error))
         except BaseException as error:
             self._put(architecture, feature, Cell(status="fail", reason=_line(error)))
@@ -100,11 +111,16 @@ class Matrix(BaseModel):
             found = Cell(status="pass")
         self._put(architecture, feature, found)
 
-    def _put(self, architecture: str, feature: str, cell: Cell) -> None:
-        self.rows[architecture].cells[feature] = cell
+    def _put(self, architecture: str, feature: str | None, cell: Cell) -> None:
+        if feature is None:
+            self.others[architecture] = cell
+        else:
+            self.rows[architecture].cells[feature] = cell
         self.save()
 
 
 def _line(error: BaseException) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:200]
+    """The first line that says something; vLLM's validation wraps a refusal of ours."""
+    text = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+    lines = [line for line in text.splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__).removeprefix("Value error, ")[:200]
