@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 
 import pytest
 import torch
+from support import checkpoints
 from support.checkpoints import HYBRID_CONFIGURATIONS, VOCABULARY
 from support.engine import engine, greedy, greedy_with_logprobs
 from support.reference import Reference
@@ -127,3 +129,21 @@ def test_tensor_parallel_equals_one_rank(checkpoint, prompts, expected_of, monke
     monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
     with engine(checkpoint("qwen3-next"), tensor_parallel_size=2) as llm:
         assert greedy(llm, prompts, NEW_TOKENS) == expected_of("qwen3-next")
+
+
+@pytest.mark.slow
+def test_four_thousand_tokens_in_pieces_equal_the_whole(tmp_path):
+    configuration = copy.deepcopy(HYBRID_CONFIGURATIONS["qwen3-next"])
+    configuration.max_position_embeddings = 8192
+    folder = checkpoints.write_configuration(configuration, tmp_path / "model")
+    generator = torch.Generator().manual_seed(3)
+    prompt = torch.randint(3, VOCABULARY, (4096,), generator=generator).tolist()
+    answers = []
+    for budget in (8192, 500):
+        with engine(folder, max_model_len=4200, max_num_batched_tokens=budget) as llm:
+            answers.append(greedy_with_logprobs(llm, [prompt], NEW_TOKENS)[0])
+    tokens, logprobs = answers[0]
+    best, expected = Reference(folder).judge(prompt, tokens)
+    assert answers[1][0] == tokens == best
+    for came in (logprobs, answers[1][1]):
+        torch.testing.assert_close(torch.tensor(came), expected, atol=1e-3, rtol=0)

@@ -105,15 +105,8 @@ def _check_model(config: VllmConfig) -> None:
             "Leave it out; to free the device, stop the server."
         )
     logger.info_once("%s", families.served_by(model.architecture), scope="local")
-    family = families.family_for(model.architecture)
-    own_class = family is not None and family.classes[model.architecture] is not None
-    if (model.is_hybrid or model.is_attention_free) and not own_class:
-        raise UnsupportedError(
-            f"{model.architecture} has layers of a state space or of linear attention that vLLM "
-            "computes by triton kernels, and the vendor's libraries have functions for the gated "
-            "delta rule of Qwen3-Next only. No option turns them off; run the model on another "
-            "platform, or write a family wheel with a model class of its own."
-        )
+    if model.is_hybrid or model.is_attention_free:
+        _check_linear_attention(model.architecture)
     if model.use_mla:
         # Named here, before minutes of loading; the layers look it up again.
         sparse = hasattr(model.hf_text_config, "index_topk")
@@ -128,6 +121,24 @@ def _check_model(config: VllmConfig) -> None:
         )
     # Cascade attention is a kernel of another backend; ours has no shared-prefix pass.
     model.disable_cascade_attn = True
+
+
+def _check_linear_attention(architecture: str) -> None:
+    family = families.family_for(architecture)
+    if family is not None and family.classes[architecture] is not None:
+        return
+    wheel = None if family else families.wheel_for(architecture)
+    raise UnsupportedError(
+        f"{architecture} has layers of a state space or of linear attention that vLLM computes by "
+        "triton kernels, and the vendor's libraries have functions for the gated delta rule of "
+        "Qwen3-Next only. "
+        + (
+            f"Install its family's wheel: pip install {wheel}"
+            if wheel
+            else "No option turns the layers off: run the model on another platform, or write a "
+            "family wheel with a model class of its own."
+        )
+    )
 
 
 def _check_lora(config: VllmConfig) -> None:
