@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Drafts by DeepSeek's multi-token-prediction layer change how many tokens a step gives, not which.
+"""Drafts by a multi-token-prediction layer change how many tokens a step gives, not which.
 
-The plain answers are transformers' for V3, and the formulas' for V3.2.
+The plain answers are transformers' for DeepSeek-V3 and Qwen3-Next, the formulas' for V3.2.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ NEW_TOKENS = 16
 MIXTURES = "deepseek-v3-mixtures"
 
 
-@pytest.fixture(scope="module", params=["dense", "sparse"])
+@pytest.fixture(scope="module", params=["dense", "sparse", "linear"])
 def model(request, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp(request.param)
+    if request.param == "linear":
+        return draft_layer.add_to_qwen3_next(checkpoints.write("qwen3-next", folder))
     if request.param == "dense":
         return draft_layer.add(checkpoints.write(MIXTURES, folder))
     return draft_layer.add(sparse.write(folder, topk=24, name=MIXTURES))

@@ -34,6 +34,7 @@ _MIXTURES = ModelFamily(
         "Qwen3VLMoeForConditionalGeneration": None,
         "Qwen3NextForCausalLM": "vllm_kunlun.models.qwen.qwen3_next:KunlunQwen3NextForCausalLM",
     },
+    drafts={"Qwen3NextMTP": None},
     preset=ServingPreset.recommended(_SWIGLU, experts=True),
     status=_STATUS,
     notes="Mixtures of experts, Qwen3-Next's layers of linear attention included.",
