@@ -132,8 +132,17 @@ CONFIGURATIONS = {
 }
 
 
-def tokenizer() -> transformers.PreTrainedTokenizerFast:
-    """A byte is a token."""
+# InternVL's processor asks its tokenizer for these by name; Qwen's would take "video_token", too.
+_INTERNVL_TOKENS = {
+    "start_image_token": "<img>",
+    "end_image_token": "</img>",
+    "context_image_token": "<IMG_CONTEXT>",
+    "video_token": "<video>",
+}
+
+
+def tokenizer(**named: Any) -> transformers.PreTrainedTokenizerFast:
+    """A byte is a token; ``named`` special tokens can be asked for by their name."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     made = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -144,13 +153,7 @@ def tokenizer() -> transformers.PreTrainedTokenizerFast:
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
         additional_special_tokens=list(SPECIAL),
-        # InternVL's processor asks its tokenizer for these by name.
-        extra_special_tokens={
-            "start_image_token": "<img>",
-            "end_image_token": "</img>",
-            "context_image_token": "<IMG_CONTEXT>",
-            "video_token": "<video>",
-        },
+        extra_special_tokens=named,
         chat_template=CHAT,
     )
 
@@ -162,7 +165,7 @@ def _processor(name: str) -> transformers.ProcessorMixin:
             image_processor=transformers.GotOcr2ImageProcessorFast(
                 size=size, crop_to_patches=True, min_patches=1, max_patches=4
             ),
-            tokenizer=tokenizer(),
+            tokenizer=tokenizer(**_INTERNVL_TOKENS),
             video_processor=transformers.InternVLVideoProcessor(size=size),
             image_seq_length=4,
             chat_template=CHAT,
