@@ -3,7 +3,7 @@
 
 python support/render.py           # write them
 python support/render.py --check   # exit code 1 if they are not what would be written
-python support/render.py --add-report check.json   # from a card: `ops check --report check.json`
+python support/render.py --add-report check.json   # of `ops check` or `verify`, from a card
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
@@ -53,13 +54,14 @@ def main() -> None:
 
 
 def add_report(file: Path) -> None:
-    """Keep a report of ``vllm-kunlun ops check`` that was made on a card."""
+    """Keep a report of ``vllm-kunlun ops check`` or ``verify`` that was made on a card."""
     try:
         report = json.loads(file.read_text())
         around = report["surroundings"]
         device, emulated = around["device"], around["emulated"]
+        _found(report)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        sys.exit(f"{file} is no JSON report of `vllm-kunlun ops check`: {error!r}")
+        sys.exit(f"{file} is no JSON report of `vllm-kunlun ops check` or `verify`: {error!r}")
     if emulated:
         sys.exit(f"{file} was made on {device}: only a report from a card is evidence")
     REPORTS.mkdir(exist_ok=True)
@@ -144,12 +146,17 @@ def _mark(cell: Cell | None) -> str:
 
 def _report(file: Path) -> str:
     report = json.loads(file.read_text())
-    functions, around = report["functions"], report["surroundings"]
-    passed = sum(each["status"] == "pass" for each in functions)
-    return (
-        f"- [{file.name}](../support/cards/{file.name}): {passed} of {len(functions)} functions "
-        f"pass on {around['device']}, {around['date'][:10]}"
-    )
+    around = report["surroundings"]
+    where = f"on {around['device']}, {around['date'][:10]}"
+    return f"- [{file.name}](../support/cards/{file.name}): {_found(report)} {where}"
+
+
+def _found(report: dict[str, Any]) -> str:
+    if "functions" in report:
+        passed = sum(each["status"] == "pass" for each in report["functions"])
+        return f"{passed} of {len(report['functions'])} functions pass"
+    name = Path(report["quantised"]).name
+    return f"perplexity of {name} grew by {report['increase']:.1%}"
 
 
 if __name__ == "__main__":

@@ -125,9 +125,10 @@ def test_the_page_has_a_bar_for_each_layer():
         {"ok": False, "quantised": "<q>", "reference": "r", "limit": 0.1, "increase": 0.2,
          "tokens": 5, "reference_perplexity": 1.0, "quantised_perplexity": 1.2,
          "mean_difference": 0.1, "p99_difference": 0.2, "largest_difference": 0.3,
-         "agreement": 0.5, "layers": layers}
+         "agreement": 0.5, "layers": layers, "surroundings": {"device": "a card", "date": "now"}}
     )  # fmt: skip
     bars = _Bars()
     bars.feed(page)
     assert bars.heights == {"after": [50.0, 200.0, 100.0], "added": [50.0, 150.0, 0.0]}
     assert "<q>" not in page
+    assert "a card, now" in page

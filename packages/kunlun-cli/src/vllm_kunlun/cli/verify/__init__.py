@@ -12,6 +12,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from vllm_kunlun.cli.console import JsonFlag, err, out, own_stdout, print_json, quiet_vllm, table
+from vllm_kunlun.cli.ops.wheel import require_ops
 from vllm_kunlun.cli.verify.compare import Comparison, compare
 from vllm_kunlun.cli.verify.inputs import check_checkpoints, windows_of
 from vllm_kunlun.cli.verify.report import as_html
@@ -57,6 +58,7 @@ def verify(
     # The engine's layers are looked into, so the engine is in this process.
     envs.set_default("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     check_vllm()
+    require_ops()
     windows = windows_of(reference, text, tokens, window)
     with own_stdout(others=2) as stdout:
         found = _run(windows, quantised, reference, dtype=dtype, layers=layers)
@@ -103,8 +105,11 @@ def _run(
 
 
 def _result(found: Comparison, quantised: Path, reference: Path, limit: float) -> dict[str, Any]:
+    from vllm_kunlun.ops.surroundings import surroundings
+
     return {
         "ok": found.increase <= limit,
+        "surroundings": vars(surroundings()),
         "quantised": str(quantised),
         "reference": str(reference),
         "limit": limit,
