@@ -49,8 +49,11 @@ def engine(checkpoint: Path, **arguments: Any) -> Iterator[LLM]:
         # Also of an engine that was refused: the next one may want other groups of ranks.
         gc.collect()
         from vllm.distributed import cleanup_dist_env_and_memory
+        from vllm.model_executor.layers.rotary_embedding import _ROPE_DICT
 
         cleanup_dist_env_and_memory()
+        # vLLM keeps rotations for the next model, and some models (GLM, Ernie) change theirs.
+        _ROPE_DICT.clear()
 
 
 def greedy(llm: LLM, prompts: Sequence[Sequence[int]], count: int) -> list[list[int]]:

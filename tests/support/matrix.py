@@ -120,7 +120,8 @@ class Matrix(BaseModel):
 
 
 def _line(error: BaseException) -> str:
-    """The first line that says something; vLLM's validation wraps a refusal of ours."""
+    """The first sentence; vLLM's validation wraps a refusal of ours."""
     text = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
     lines = [line for line in text.splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__).removeprefix("Value error, ")[:200]
+    line = (lines[0] if lines else type(error).__name__).removeprefix("Value error, ")
+    return line.partition(". ")[0][:250]
