@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What vLLM's drafters do by triton kernels, as ledger entries."""
+"""What vLLM's drafters do by triton kernels, and a defect of its scheduler, as ledger entries."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from vllm_kunlun.platforms.patch_ledger import Patch
 __all__ = ["patches"]
 
 _OURS = "vllm_kunlun.ops.speculation.proposer"
-_SOURCE = "https://github.com/vllm-project/vllm/blob/v0.15.1/vllm/v1/spec_decode/"
+_VLLM = "https://github.com/vllm-project/vllm/blob/v0.15.1/vllm/v1/"
+_SOURCE = f"{_VLLM}spec_decode/"
 _RANGE = ">=0.15.1,<0.16"
 _REMOVE = "vLLM's drafters have a path without triton"
 
@@ -47,5 +48,16 @@ def patches() -> Sequence[Patch]:
             vllm_range=_RANGE,
             sha256="0d6ba83c9bd68a6c04869cb5533f7fe54401146a7aacd8ef27630ab0c6e770b4",
             remove_when=_REMOVE,
+        ),
+        Patch(
+            name="drafts-behind-pieces",
+            target="vllm.v1.core.sched.scheduler:Scheduler.update_draft_token_ids",
+            replacement="vllm_kunlun.ops.speculation.scheduling:update_draft_token_ids",
+            why="drafts proposed behind a piece of a prompt are verified behind its last piece: "
+            "none can be right, and a recurrent state keeps those that were rejected",
+            upstream=f"{_VLLM}core/sched/scheduler.py",
+            vllm_range=_RANGE,
+            sha256="3fc10a0f94de7dc68b690add4950a3fa890bcb8b0819a25509f4370750c09d65",
+            remove_when="vLLM's scheduler ignores drafts of requests that still read their prompt",
         ),
     )
