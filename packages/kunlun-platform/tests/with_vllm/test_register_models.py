@@ -42,6 +42,14 @@ def test_only_own_classes_are_registered_and_none_is_imported(models, monkeypatc
     assert MODULE not in sys.modules
 
 
+def test_a_class_of_ours_replaces_vllms_without_a_warning(models, monkeypatch, caplog):
+    monkeypatch.setattr(platforms, "_current_platform", KunlunPlatform())
+    path = f"{MODULE}:PlantedForCausalLM"
+    register_models(FAMILY.model_copy(update={"architectures": {"Qwen2ForCausalLM": path}}))
+    assert models["Qwen2ForCausalLM"].module_name == MODULE
+    assert not caplog.records
+
+
 def test_another_platform_keeps_its_models(models, monkeypatch):
     monkeypatch.setattr(platforms, "_current_platform", UnspecifiedPlatform())
     before = dict(models)

@@ -30,7 +30,7 @@ SUPPORTED_BLOCK_SIZES = (16, 32, 64, 128)
 MAX_DECODE_BATCH = 1023
 """The vendor's decode attention fails from a batch of 1024 requests on."""
 
-WORKER_ON_CARD = "vllm.v1.worker.gpu_worker.Worker"
+WORKER_ON_CARD = "vllm_kunlun.platforms.card_worker.KunlunCardWorker"
 WORKER_EMULATED = "vllm_kunlun.platforms.worker.KunlunWorker"
 COMPILER = "vllm_kunlun.platforms.compiler.KunlunCompiler"
 

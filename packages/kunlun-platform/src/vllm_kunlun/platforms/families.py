@@ -216,4 +216,6 @@ def register_models(*families: ModelFamily) -> None:
     for family in families:
         for architecture, path in family.classes.items():
             if path is not None:
+                # Taken out first: replacing an entry is what vLLM warns of.
+                ModelRegistry.models.pop(architecture, None)
                 ModelRegistry.register_model(architecture, path)

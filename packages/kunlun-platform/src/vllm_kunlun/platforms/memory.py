@@ -10,7 +10,7 @@ import torch
 
 from vllm_kunlun.platforms import envs
 
-__all__ = ["CARD_BYTES", "host_limit_bytes", "total_bytes", "used_bytes"]
+__all__ = ["CARD_BYTES", "held_bytes", "host_limit_bytes", "total_bytes", "used_bytes"]
 
 CARD_BYTES = 98_304 * 2**20
 """A P800 carries 98,304 MiB."""
@@ -48,3 +48,13 @@ def used_bytes(device: torch.types.Device | None, *, on_card: bool) -> float:
         return float(torch.cuda.memory_allocated(device))
     resident_pages = int(Path("/proc/self/statm").read_text().split()[1])
     return float(resident_pages * os.sysconf("SC_PAGE_SIZE"))
+
+
+def held_bytes(device: torch.types.Device | None) -> int:
+    """Bytes of a card that are in use by anybody, without what torch only keeps for later.
+
+    Copies that the vendor's runtime makes behind torch's back are in it.
+    """
+    free, total = torch.cuda.mem_get_info(device)
+    idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(total - free - idle)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The worker of an emulated device. On a card vLLM's GPU worker runs instead."""
+"""The worker of an emulated device. A card has one of its own (card_worker)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vllm.v1.worker.cpu_worker import CPUWorker
 from vllm.v1.worker.gpu_worker import init_worker_distributed_environment
 from vllm.v1.worker.workspace import init_workspace_manager
 
-from vllm_kunlun.platforms import envs, huge_pages, linear_packing, memory
+from vllm_kunlun.platforms import envs, huge_pages, linear_packing, memory, weight_memory
 from vllm_kunlun.platforms.errors import UnsupportedError
 from vllm_kunlun.platforms.model_runner import KunlunModelRunner
 
@@ -44,6 +44,11 @@ class KunlunWorker(CPUWorker):
 
     def load_model(self) -> None:
         super().load_model()
+        weight_memory.report(
+            weight_memory.weight_bytes(self.model_runner.get_model()),
+            int(memory.used_bytes(None, on_card=False) - self._used_before_model_bytes),
+            self.model_config.dtype,
+        )
         if envs.VLLM_KUNLUN_PACK_LINEAR:
             started = time.perf_counter()
             packed = linear_packing.pack(self.model_runner.model)

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The worker of a card: vLLM's GPU worker, which also measures what the weights take."""
+
+from __future__ import annotations
+
+from vllm.v1.worker.gpu_worker import Worker
+
+from vllm_kunlun.platforms import memory, weight_memory
+
+__all__ = ["KunlunCardWorker"]
+
+
+class KunlunCardWorker(Worker):
+    """vLLM's GPU worker on a card."""
+
+    def load_model(self) -> None:
+        self._held_before_model_bytes = memory.held_bytes(self.device)
+        super().load_model()
+
+    def determine_available_memory(self) -> int:
+        # After the first forward pass, since a library may convert weights when it meets them.
+        available = super().determine_available_memory()
+        weight_memory.report(
+            weight_memory.weight_bytes(self.model_runner.get_model()),
+            memory.held_bytes(self.device) - self._held_before_model_bytes,
+            self.model_config.dtype,
+        )
+        return available
