@@ -281,6 +281,11 @@ _ALL = {**CONFIGURATIONS, **MOE_CONFIGURATIONS, **MLA_CONFIGURATIONS, **SPARSE_C
         **EVEN_CONFIGURATIONS, **HYBRID_CONFIGURATIONS, **DRAFTING_CONFIGURATIONS}  # fmt: skip
 
 
+def resized(name: str, **sizes: object) -> transformers.PretrainedConfig:
+    """The configuration ``name`` with other sizes."""
+    return type(_ALL[name])(**{**_ALL[name].to_dict(), **sizes})
+
+
 def write(name: str, folder: Path, dtype: torch.dtype = torch.float32, seed: int = 0) -> Path:
     """Save a random checkpoint of one of the configurations in ``dtype``; return its folder."""
     return write_configuration(_ALL[name], folder, dtype, seed)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether a device keeps a model's weights once.
 
-The card is reported to keep bfloat16 weights twice. What it does depends on the vendor's release, so
-each start measures it.
+The card is reported to keep bfloat16 weights twice. What it does depends on the vendor's release,
+so each start measures it.
 """
 
 from __future__ import annotations
