@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 import pytest
@@ -18,8 +19,13 @@ from vllm_kunlun.platforms.errors import CheckpointError, UnsupportedError
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("kind", ["block", "tensor", "compressed-channel", "compressed-block"])
-@pytest.mark.parametrize("name", ["qwen2", "qwen3-moe"])
+KINDS = ["block", "tensor", "compressed-channel", "compressed-block"]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [*itertools.product(["qwen2", "qwen3-moe"], KINDS), ("deepseek-v3-even", "block")],
+)
 def test_int8_by_default(name, kind, checkpoint, prompts, tmp_path):
     source = checkpoint(name)
     folder = float8.write(source, tmp_path / "fp8", kind)

@@ -66,6 +66,7 @@ def assert_agrees(
             at = next(i for i, (a, b) in enumerate(zip(best, tokens, strict=True)) if a != b)
             assert of_best[at] - expected[at] < 10 * tolerance
     error, effect = torch.cat(errors).mean().item(), torch.cat(effects).mean().item()
+    print(f"mean difference of log-probabilities: {error:.1e}; to the float model {effect:.1e}")
     assert error < tolerance
     assert error < effect / 5, "no nearer to the right reference than to the wrong one"
 

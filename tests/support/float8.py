@@ -129,8 +129,9 @@ def converted_model(
     model = float_model(source)
     for name, weight in decoded(checkpoint, block).items():
         module = model.get_submodule(name)
-        exact = rows_in_int8(weight) if to == "int8" else weight
-        module.forward = QuantisedLinear(exact, module.bias, quantise=to == "int8")
+        in_int8 = to == "int8" and not name.endswith("kv_b_proj")
+        exact = rows_in_int8(weight) if in_int8 else weight
+        module.forward = QuantisedLinear(exact, module.bias, quantise=in_int8)
     return model
 
 

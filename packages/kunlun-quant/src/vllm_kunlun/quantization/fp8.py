@@ -4,6 +4,10 @@
 The card has no fp8. By default a weight becomes int8 with one scale per output channel, in the
 memory that the fp8 bytes occupy, and activations are quantised per token. With
 ``VLLM_KUNLUN_FP8_TO=float`` it becomes the model's dtype, at twice the size.
+
+Latent attention's ``kv_b_proj`` becomes the model's dtype in any case. Its decode multiplies by the
+halves of the weight in that dtype, which then are views of it: a second, int8 copy would take more
+memory, and would give prompts other values than decode has.
 """
 
 from __future__ import annotations
@@ -13,8 +17,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from vllm.model_executor.layers.linear import UnquantizedLinearMethod
 from vllm.model_executor.layers.quantization.compressed_tensors.schemes import (
     CompressedTensorsScheme,
 )
@@ -60,7 +64,7 @@ class Fp8Layout:
 
 
 class KunlunFp8Scheme(CompressedTensorsScheme):
-    """A linear layer of fp8 weights, converted after loading."""
+    """A linear layer of fp8 weights, converted after loading; in float it is a plain one."""
 
     def __init__(self, layout: Fp8Layout) -> None:
         self.layout = layout
@@ -80,6 +84,7 @@ class KunlunFp8Scheme(CompressedTensorsScheme):
         **kwargs: Any,
     ) -> None:
         layout = self.layout
+        self.to_int8 &= not layer_name(layer).endswith("kv_b_proj")
         rows, width = sum(output_partition_sizes), input_size_per_partition
         loader = checked_loader(layer, weight_loader, None, torch.float8_e4m3fn)
         layer.logical_widths = output_partition_sizes
@@ -139,6 +144,7 @@ class KunlunFp8Scheme(CompressedTensorsScheme):
             weight = to_float(bits, scale, layout.block, layer.orig_dtype)
             check_numbers(layer, "weight", weight)
             replace_parameter(layer, "weight", weight)
+            layer.quant_method = UnquantizedLinearMethod()
             layer.derived = True
         delattr(layer, layout.scale_name)
         layer.input_scale = None
@@ -146,8 +152,6 @@ class KunlunFp8Scheme(CompressedTensorsScheme):
     def apply_weights(
         self, layer: torch.nn.Module, x: Tensor, bias: Tensor | None = None
     ) -> Tensor:
-        if not self.to_int8:
-            return F.linear(x, layer.weight, bias)
         if bias is not None and bias.dtype != torch.float32:
             bias = bias.float()
         return int8.int8_linear(x, layer.weight, layer.int8_weight_max, None, bias)
