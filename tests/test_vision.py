@@ -10,20 +10,12 @@ import pytest
 import torch
 from support import vision
 from support.engine import engine
-from support.vision import IMAGE, VIDEO, Request, VisionReference, clip, picture
+from support.vision import REQUESTS, Request, VisionReference
 from vllm import LLM, SamplingParams
 
 from vllm_kunlun.ops import vendor
 
 NEW_TOKENS = 24
-
-REQUESTS = [
-    Request(f"{IMAGE}What is this?", [picture(0, 60, 90)]),
-    Request("No picture at all here."),
-    Request(f"One {IMAGE} and another {IMAGE}: compare.", [picture(1, 84, 56), picture(2, 56, 56)]),
-    Request(f"Watch {VIDEO} and tell.", video=clip(3, 4, 56, 84)),
-    Request(f"{VIDEO}{IMAGE}Both.", [picture(4, 120, 60)], clip(5, 6, 56, 56)),
-]
 
 
 @pytest.fixture(scope="module", params=vision.CONFIGURATIONS)

@@ -253,6 +253,15 @@ def clip(seed: int, frames: int, height: int, width: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
+REQUESTS = [
+    Request(f"{IMAGE}What is this?", [picture(0, 60, 90)]),
+    Request("No picture at all here."),
+    Request(f"One {IMAGE} and another {IMAGE}: compare.", [picture(1, 84, 56), picture(2, 56, 56)]),
+    Request(f"Watch {VIDEO} and tell.", video=clip(3, 4, 56, 84)),
+    Request(f"{VIDEO}{IMAGE}Both.", [picture(4, 120, 60)], clip(5, 6, 56, 56)),
+]
+
+
 class VisionReference:
     """HF's model and processor."""
 
