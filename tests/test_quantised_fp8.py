@@ -9,7 +9,7 @@ import re
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from support import float8, w8a8
+from support import float8, sparse, w8a8
 from support.engine import engine, greedy_with_logprobs
 from support.reference import Reference
 from test_quantised_int8 import NEW_TOKENS, assert_agrees
@@ -53,6 +53,27 @@ def test_float_on_request(name, checkpoint, prompts, tmp_path, monkeypatch):
         best, expected = reference.judge(prompt, tokens)
         assert best == tokens
         torch.testing.assert_close(torch.tensor(logprobs), expected, atol=5e-4, rtol=0)
+
+
+@pytest.mark.parametrize("to", ["int8", "float"])
+def test_sparse_attention(to, prompts, tmp_path, monkeypatch):
+    """DeepSeek-V3.2 in the format that it is published in, against the formulas.
+
+    The formulas round no activation of a layer, so int8 is held to them loosely.
+    """
+    monkeypatch.setenv("VLLM_KUNLUN_FP8_TO", to)
+    folder, plain = float8.write_sparse(sparse.write(tmp_path / "a", topk=24), tmp_path)
+    reference = sparse.SparseReference(plain)
+    with engine(folder) as llm:
+        answers = greedy_with_logprobs(llm, prompts, NEW_TOKENS)
+    errors = []
+    for prompt, (tokens, logprobs) in zip(prompts, answers, strict=True):
+        best, expected = reference.judge(prompt, tokens)
+        errors.append((torch.tensor(logprobs) - expected).abs())
+        assert to == "int8" or best == tokens
+    error = torch.cat(errors).mean().item()
+    print(f"mean difference of log-probabilities: {error:.1e}")
+    assert error < (0.3 if to == "int8" else 5e-4)
 
 
 @pytest.mark.parametrize("ranks", [1, 2])

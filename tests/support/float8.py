@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -45,9 +47,48 @@ def write(source: Path, target: Path, kind: str, block: tuple[int, int] = (8, 8)
     """
     model = float_model(source)
     names = Scheme().names(model)
+    kept = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and name not in names
+    ]
+    copy_configuration(source, target, _described(kind, block, kept))
+    tensors = _in_fp8(model.state_dict(), names, kind, block)
+    save_file(tensors, target / "model.safetensors", metadata={"format": "pt"})
+    return target
+
+
+def write_sparse(source: Path, target: Path, block: tuple[int, int] = (8, 8)) -> tuple[Path, Path]:
+    """A DeepSeek-V3.2 in DeepSeek's format, and the same values in float32.
+
+    As in the published checkpoints, the indexer's projections are in fp8, too, but its weights of
+    heads are not.
+    """
+    weights = load_file(source / "model.safetensors")
+    ends = ("_proj.weight", "_proj_with_mqa.weight", "wq_b.weight", "wk.weight")
+    names = [
+        key.removesuffix(".weight")
+        for key in weights
+        if key.endswith(ends) and not key.endswith("weights_proj.weight")
+    ]
+    folder, plain = target / "fp8", target / "plain"
+    copy_configuration(source, folder, _described("block", block, []))
+    tensors = _in_fp8(weights, names, "block", block)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    for name, value in decoded(folder, block).items():
+        weights[f"{name}.weight"] = value.float()
+    shutil.copytree(source, plain)
+    save_file(weights, plain / "model.safetensors", metadata={"format": "pt"})
+    return folder, plain
+
+
+def _in_fp8(
+    weights: Mapping[str, Tensor], names: Collection[str], kind: str, block: tuple[int, int]
+) -> dict[str, Tensor]:
+    """All tensors, those of the layers ``names`` in fp8 with their scales."""
     tensors: dict[str, Tensor] = {}
     scale_name = "weight_scale_inv" if kind == "block" else "weight_scale"
-    for key, value in model.state_dict().items():
+    for key, value in weights.items():
         module, _, part = key.rpartition(".")
         if module not in names or part != "weight":
             tensors[key] = value.clone()
@@ -63,14 +104,7 @@ def write(source: Path, target: Path, kind: str, block: tuple[int, int] = (8, 8)
             tensors[f"{module}.input_scale"] = torch.tensor([0.1])
         tensors[key] = (value / every).to(torch.float8_e4m3fn)
         tensors[f"{module}.{scale_name}"] = scale
-    kept = [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and name not in names
-    ]
-    copy_configuration(source, target, _described(kind, block, kept))
-    save_file(tensors, target / "model.safetensors", metadata={"format": "pt"})
-    return target
+    return tensors
 
 
 def _described(kind: str, block: tuple[int, int], kept: list[str]) -> dict[str, object]:
