@@ -94,7 +94,8 @@ def page(matrix: Matrix) -> str:
         "Written by tests (`nox -s support`): tiny random models in float32 on the emulated "
         f"device, vLLM {matrix.vllm}; greedy tokens of five prompts equal those of the judge, "
         f"HF transformers {matrix.transformers} unless another is named. ✓ passes, ✗ fails, "
-        "– does not apply. Reasons stand below. **Untested on a card** until a report from one "
+        "– does not apply; *not tried*: the tests have no tool that makes such a checkpoint. "
+        "Reasons stand below. **Untested on a card** until a report from one "
         "says otherwise.",
         "\n".join(f"- **{name}**: {meaning}." for name, meaning in FEATURES.items()),
     ]

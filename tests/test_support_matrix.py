@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 import torch
 from support import adapters, quantised, subjects, w8a8
-from support.engine import greedy, greedy_with_logprobs
-from support.matrix import FEATURES, NotApplicable, Row
-from support.reference import Reference
+from support.engine import greedy_with_logprobs
+from support.matrix import FEATURES, NotApplicable, NotTried, Row
 from support.subjects import NEW_TOKENS, Subject, VisionSubject
 from vllm.lora.request import LoRARequest
 
@@ -75,10 +74,10 @@ def _lora(subject: Subject, folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
     base = _base(subject)
     if "experts" in str(subject.reference.model):
         raise NotApplicable("adapters are for dense models")
-    adapted = Reference(base)
+    adapted = subject.judge_by(base)
     adapter = adapters.write(adapted.model, folder / "a", adapters.ATTENTION, rank=8, alpha=16)
-    if not adapter.matrices:
-        raise NotApplicable("its attention layers have other names")
+    if not adapter.matrices or isinstance(subject, VisionSubject):
+        raise NotTried
     adapter.merge(adapted.model)
     requests = [LoRARequest("a", 1, str(adapter.folder)), None] * 3
     with subject.engine(enable_lora=True, max_lora_rank=8) as llm:
@@ -94,31 +93,39 @@ def _lora(subject: Subject, folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 def _base(subject: Subject) -> Path:
     """The checkpoint that adapters and quantisers of the tests start from."""
-    if isinstance(subject, VisionSubject):
-        raise NotApplicable("the tests' tools know models of text only")
     if subject.base is None:
-        raise NotApplicable("the tests' tools know no model that transformers has not")
+        raise NotTried
     return subject.base
 
 
-def _routers(subject: Subject) -> list[str]:
-    return [
+def _kept(subject: Subject) -> list[str]:
+    """Layers that quantisers leave in float: output, routers, and what sees pictures."""
+    ends = (".gate", "_gate", ".router")
+    seeing = ("model.visual.", "model.vision_tower.", "model.multi_modal_projector.")
+    return ["lm_head"] + [
         name
         for name, module in subject.reference.model.named_modules()
-        if isinstance(module, torch.nn.Linear) and name.endswith((".gate", "_gate", ".router"))
+        if isinstance(module, torch.nn.Linear) and (name.endswith(ends) or name.startswith(seeing))
     ]
+
+
+def _has_fused_experts(subject: Subject) -> bool:
+    """HF keeps all experts of a layer in one tensor, and the tests' quantisers know layers."""
+    named = subject.reference.model.named_parameters()
+    return any(value.dim() == 3 and "experts" in name for name, value in named)
 
 
 def _w8a8(subject: Subject, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Held to the log-probabilities: a rounding that falls the other way may turn a token."""
     base = _base(subject)
-    if any(p.dim() == 3 for p in subject.reference.model.parameters()):
-        raise NotApplicable("the tiny quantiser knows layers, and HF has these experts in one")
+    if _has_fused_experts(subject):
+        raise NotTried
+    kept = [name.removeprefix("model.") for name in _kept(subject)]
     # Of DeepSeek's kv_b_proj prefill rounds the input and decode does not: no formula has both.
-    scheme = w8a8.Scheme(keep=("lm_head", "kv_b_proj", *_routers(subject)))
+    scheme = w8a8.Scheme(keep=("kv_b_proj", *kept))
     made = w8a8.quantise(base, folder / "w8a8", scheme)
     right, wrong = (
-        Reference(w8a8.reference_model(base, made, scheme, quantise_activations=rounded))
+        subject.judge_by(w8a8.reference_model(base, made, scheme, quantise_activations=rounded))
         for rounded in (True, False)
     )
     for model in (right.model, wrong.model):
@@ -126,7 +133,7 @@ def _w8a8(subject: Subject, folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
             if type(module).__name__ == "BloomGelu":  # HF's by tanh, vLLM's exact
                 module.forward = torch.nn.functional.gelu
     with subject.engine(subject.served(made)) as llm:
-        answers = greedy_with_logprobs(llm, subject.prompts, NEW_TOKENS)
+        answers = subject.answers_with_logprobs(llm, subject.prompts)
     errors, effects = [], []
     for prompt, (tokens, logprobs) in zip(subject.prompts, answers, strict=True):
         came = torch.tensor(logprobs)
@@ -138,13 +145,15 @@ def _w8a8(subject: Subject, folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 def _w4a16(subject: Subject, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base = _base(subject)
+    if _has_fused_experts(subject) and isinstance(subject, VisionSubject):
+        raise NotTried
     scheme = quantised.Scheme(
-        "compressed-tensors", group=-1, symmetric=True, skipped=("lm_head", *_routers(subject))
+        "compressed-tensors", group=-1, symmetric=True, skipped=tuple(_kept(subject))
     )
     packed, plain = quantised.write(base, folder, scheme)
-    reference = Reference(plain)
+    reference = subject.judge_by(plain)
     with subject.engine(subject.served(packed)) as llm:
-        answers = greedy(llm, subject.prompts, NEW_TOKENS)
+        answers = subject.answers(llm, subject.prompts)
     _agree(answers, [reference.greedy(prompt, NEW_TOKENS) for prompt in subject.prompts])
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 from support import vision
-from support.engine import engine
+from support.engine import engine, greedy
 from support.vision import REQUESTS, Request, VisionReference
-from vllm import LLM, SamplingParams
+from vllm import LLM
 
 from vllm_kunlun.ops import vendor
 
@@ -50,9 +50,7 @@ def seeing(model: Path, **arguments: Any) -> Any:
 
 
 def answers(llm: LLM, requests: list[Request]) -> list[list[int]]:
-    sampling = SamplingParams(temperature=0, max_tokens=NEW_TOKENS, ignore_eos=True)
-    outputs = llm.generate([r.for_vllm() for r in requests], sampling, use_tqdm=False)
-    return [list(output.outputs[0].token_ids) for output in outputs]
+    return greedy(llm, [request.for_vllm() for request in requests], NEW_TOKENS)
 
 
 def test_tokens_equal_transformers(model, requests, expected, monkeypatch):

@@ -56,14 +56,18 @@ def engine(checkpoint: Path, **arguments: Any) -> Iterator[LLM]:
         _ROPE_DICT.clear()
 
 
-def greedy(llm: LLM, prompts: Sequence[Sequence[int]], count: int) -> list[list[int]]:
+Prompt = Sequence[int] | dict[str, Any]
+"""Tokens, or a request as vLLM takes them, with pictures."""
+
+
+def greedy(llm: LLM, prompts: Sequence[Prompt], count: int) -> list[list[int]]:
     """``count`` greedy tokens for each prompt, all prompts in one call."""
     return [list(output.token_ids) for output in _generate(llm, prompts, count)]
 
 
 def greedy_with_logprobs(
     llm: LLM,
-    prompts: Sequence[Sequence[int]],
+    prompts: Sequence[Prompt],
     count: int,
     adapters: Sequence[LoRARequest | None] | None = None,
 ) -> list[tuple[list[int], list[float]]]:
@@ -82,7 +86,7 @@ def greedy_with_logprobs(
 
 def _generate(
     llm: LLM,
-    prompts: Sequence[Sequence[int]],
+    prompts: Sequence[Prompt],
     count: int,
     adapters: Sequence[LoRARequest | None] | None = None,
     **sampling: Any,
@@ -91,7 +95,7 @@ def _generate(
         temperature=0.0, max_tokens=count, ignore_eos=True, detokenize=False, **sampling
     )
     outputs = llm.generate(
-        [{"prompt_token_ids": list(prompt)} for prompt in prompts],
+        [p if isinstance(p, dict) else {"prompt_token_ids": list(p)} for p in prompts],
         parameters,
         use_tqdm=False,
         lora_request=adapters,

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vllm_kunlun.platforms.errors import UnsupportedError
 
-__all__ = ["FEATURES", "PATH", "Cell", "Matrix", "NotApplicable", "Row"]
+__all__ = ["FEATURES", "PATH", "Cell", "Matrix", "NotApplicable", "NotTried", "Row"]
 
 PATH = Path(__file__).parents[2] / "support" / "matrix.json"
 
@@ -35,6 +35,10 @@ FEATURES = {
 
 class NotApplicable(Exception):
     """The feature has no meaning for the architecture."""
+
+
+class NotTried(Exception):
+    """It has a meaning, and the tests have no tool to try it."""
 
 
 class Cell(BaseModel):
@@ -100,6 +104,10 @@ class Matrix(BaseModel):
         """
         try:
             yield
+        except NotTried:
+            self.rows[architecture].cells.pop(str(feature), None)
+            self.save()
+            return
         except NotApplicable as error:
             found = Cell(status="not applicable", reason=str(error))
         except (UnsupportedError, ValidationError) as error:

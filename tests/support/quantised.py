@@ -8,16 +8,14 @@ weights, the judge of every comparison.
 
 from __future__ import annotations
 
-import json
-import shutil
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-import transformers
 from safetensors.torch import save_file
+from support.w8a8 import copy_configuration, float_model
 from torch import Tensor
 
 AWQ_ORDER = [0, 2, 4, 6, 1, 3, 5, 7]
@@ -80,7 +78,7 @@ class Scheme:
 
 def write(source: Path, folder: Path, scheme: Scheme) -> tuple[Path, Path]:
     """Quantise ``source``. Returns the folders of the quantised and of the dequantised model."""
-    model = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
+    model = float_model(source)
     packed: dict[str, Tensor] = {}
     changed = set()
     for name, layer in model.named_modules():
@@ -90,15 +88,10 @@ def write(source: Path, folder: Path, scheme: Scheme) -> tuple[Path, Path]:
             changed.add(f"{name}.weight")
     plain, quantised = folder / "plain", folder / "quantised"
     model.save_pretrained(plain)
-    quantised.mkdir()
     tied = {"lm_head.weight"} if model.config.tie_word_embeddings else set()
     kept = {k: v for k, v in model.state_dict().items() if k not in changed | tied}
+    copy_configuration(source, quantised, scheme.configuration())
     save_file({**kept, **packed}, quantised / "model.safetensors", {"format": "pt"})
-    configuration = json.loads((plain / "config.json").read_text())
-    configuration["quantization_config"] = scheme.configuration()
-    (quantised / "config.json").write_text(json.dumps(configuration))
-    for file in source.glob("*token*"):
-        shutil.copy(file, quantised)
     return quantised, plain
 
 

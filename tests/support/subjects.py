@@ -18,9 +18,10 @@ from support.checkpoints import (
     MLA_CONFIGURATIONS,
     MOE_CONFIGURATIONS,
 )
-from support.engine import engine, greedy
+from support.engine import engine, greedy_with_logprobs
 from support.reference import Reference
-from vllm import LLM, SamplingParams
+from support.w8a8 import float_model
+from vllm import LLM
 
 __all__ = ["NAMES", "NEW_TOKENS", "Subject", "VisionSubject", "make"]
 
@@ -50,8 +51,17 @@ class Subject:
         """A changed copy of :attr:`base`, as the engine reads it."""
         return self.renamed(changed) if self.renamed else changed
 
+    def judge_by(self, model: Any) -> Any:
+        """A reference by another model of HF's: one that is made, or a folder."""
+        return Reference(model)
+
     def answers(self, llm: LLM, prompts: Sequence[Any]) -> list[list[int]]:
-        return greedy(llm, prompts, NEW_TOKENS)
+        return [tokens for tokens, _ in self.answers_with_logprobs(llm, prompts)]
+
+    def answers_with_logprobs(
+        self, llm: LLM, prompts: Sequence[Any]
+    ) -> list[tuple[list[int], list[float]]]:
+        return greedy_with_logprobs(llm, prompts, NEW_TOKENS)
 
     def expected(self, prompts: Sequence[Any]) -> list[list[int]]:
         return [self.reference.greedy(prompt, NEW_TOKENS) for prompt in prompts]
@@ -82,10 +92,18 @@ class Subject:
 class VisionSubject(Subject):
     """A model of text, images and video, asked by :class:`vision.Request`."""
 
-    def answers(self, llm: LLM, prompts: Sequence[Any]) -> list[list[int]]:
-        sampling = SamplingParams(temperature=0, max_tokens=NEW_TOKENS, ignore_eos=True)
-        outputs = llm.generate([each.for_vllm() for each in prompts], sampling, use_tqdm=False)
-        return [list(output.outputs[0].token_ids) for output in outputs]
+    def judge_by(self, model: Any) -> Any:
+        made = float_model(model) if isinstance(model, Path) else model
+        return vision.VisionReference(self.folder, made)
+
+    def answers_with_logprobs(
+        self, llm: LLM, prompts: Sequence[Any]
+    ) -> list[tuple[list[int], list[float]]]:
+        requests = [each.for_vllm() for each in prompts]
+        return greedy_with_logprobs(llm, requests, NEW_TOKENS)
+
+    def for_two_ranks(self, folder: Path) -> Subject:
+        return self
 
     def longer(self, times: int) -> list[Any]:
         return [
@@ -144,7 +162,9 @@ def _vision(name: str) -> Callable[[Path, Sequence[list[int]]], Subject]:
         }
         requests = [request.placed(name) for request in vision.REQUESTS]
         architecture = type(reference.model).__name__
-        return VisionSubject(folder, reference, architecture, requests, options=options)
+        return VisionSubject(
+            folder, reference, architecture, requests, options=options, base=folder
+        )
 
     return made
 

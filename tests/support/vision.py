@@ -16,6 +16,7 @@ import torch
 import transformers
 from PIL import Image
 from support.checkpoints import VOCABULARY
+from support.w8a8 import float_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoProcessor
 from transformers.video_utils import VideoMetadata
@@ -201,6 +202,8 @@ def write(name: str, folder: Path, seed: int = 0) -> Path:
         elif "experts" in key:
             torch.nn.init.normal_(parameter, std=0.15)
         assert torch.isfinite(parameter).all(), key
+    # Never an answer: a judge would take it for a picture's place.
+    model.get_output_embeddings().weight.data[list(SPECIAL.values())] = 0
     model.save_pretrained(folder)
     _processor(name).save_pretrained(folder)
     return folder
@@ -263,12 +266,10 @@ REQUESTS = [
 
 
 class VisionReference:
-    """HF's model and processor."""
+    """HF's model, or one with its processor that is made already."""
 
-    def __init__(self, folder: Path) -> None:
-        self.model = transformers.AutoModelForImageTextToText.from_pretrained(
-            folder, dtype=torch.float32, attn_implementation="eager"
-        ).eval()
+    def __init__(self, folder: Path, model: transformers.PreTrainedModel | None = None) -> None:
+        self.model = float_model(folder) if model is None else model
         self.processor = AutoProcessor.from_pretrained(folder)
 
     def inputs(self, request: Request) -> Mapping[str, torch.Tensor]:
@@ -298,3 +299,14 @@ class VisionReference:
         )
         answer: list[int] = output[0, inputs["input_ids"].shape[1] :].tolist()
         return answer
+
+    @torch.inference_mode()
+    def judge(self, request: Request, tokens: Sequence[int]) -> tuple[list[int], torch.Tensor]:
+        """As :meth:`support.reference.Reference.judge`."""
+        inputs = dict(self.inputs(request))
+        length = inputs["input_ids"].shape[1]
+        inputs["input_ids"] = torch.cat([inputs["input_ids"], torch.tensor([tokens[:-1]])], 1)
+        inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+        logits = self.model(**inputs).logits[0, length - 1 :]
+        logprobs = logits.float().log_softmax(-1).gather(1, torch.tensor(tokens).unsqueeze(1))
+        return logits.argmax(-1).tolist(), logprobs.squeeze(1)

@@ -214,10 +214,11 @@ def reference_model(
 
 
 def float_model(source: Path) -> transformers.PreTrainedModel:
-    """HF's model of ``source`` in float32."""
-    return transformers.AutoModelForCausalLM.from_pretrained(
-        source, dtype=torch.float32, attn_implementation="eager"
-    ).eval()
+    """HF's model of ``source`` in float32, of text or of text and pictures."""
+    config = transformers.AutoConfig.from_pretrained(source)
+    sees = type(config) in transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+    kind = transformers.AutoModelForImageTextToText if sees else transformers.AutoModelForCausalLM
+    return kind.from_pretrained(source, dtype=torch.float32, attn_implementation="eager").eval()
 
 
 def rows_in_int8(weight: Tensor) -> Tensor:
