@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from support import vision
+from support import quantised, vision
 from support.engine import engine, greedy
 from support.vision import REQUESTS, Request, VisionReference
+from support.w8a8 import float_model
 from vllm import LLM
 
 from vllm_kunlun.ops import vendor
@@ -98,4 +99,19 @@ def test_compiled(model, requests, expected):
 def test_two_ranks(model, requests, expected, monkeypatch):
     monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
     with seeing(model, tensor_parallel_size=2) as llm:
+        assert answers(llm, requests) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["awq", "gptq"])
+def test_a_packed_language_model_beside_a_plain_encoder(method, model, name, requests, tmp_path):
+    """What public quantisers make of such a model; AWQ lists the encoder, GPTQ does not."""
+    if name == "qwen3-vl-moe":
+        pytest.skip("the tests' quantiser knows layers, and HF has these experts in one")
+    encoder = ("visual", "vision_tower", "multi_modal_projector")
+    scheme = quantised.Scheme(method, group=32, skipped=("lm_head", *encoder))
+    packed, plain = quantised.write(model, tmp_path, scheme)
+    reference = VisionReference(model, float_model(plain))
+    expected = [reference.greedy(request, NEW_TOKENS) for request in requests]
+    with seeing(packed) as llm:
         assert answers(llm, requests) == expected
