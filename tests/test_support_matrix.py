@@ -75,15 +75,18 @@ def _lora(subject: Subject, folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
     if "experts" in str(subject.reference.model):
         raise NotApplicable("adapters are for dense models")
     adapted = subject.judge_by(base)
-    adapter = adapters.write(adapted.model, folder / "a", adapters.ATTENTION, rank=8, alpha=16)
-    if not adapter.matrices or isinstance(subject, VisionSubject):
+    # Adapters are for the language model; an encoder has layers of the same names.
+    part = "language_model" if isinstance(subject, VisionSubject) else ""
+    adapter = adapters.write(
+        adapted.model, folder / "a", adapters.ATTENTION, rank=8, alpha=16, part=part
+    )
+    if not adapter.matrices:
         raise NotTried
     adapter.merge(adapted.model)
     requests = [LoRARequest("a", 1, str(adapter.folder)), None] * 3
+    prompts = subject.requests(subject.prompts)
     with subject.engine(enable_lora=True, max_lora_rank=8) as llm:
-        answers = greedy_with_logprobs(
-            llm, subject.prompts, NEW_TOKENS, requests[: len(subject.prompts)]
-        )
+        answers = greedy_with_logprobs(llm, prompts, NEW_TOKENS, requests[: len(prompts)])
     judges = [adapted, subject.reference] * 3
     _agree(
         [tokens for tokens, _ in answers],

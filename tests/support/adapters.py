@@ -48,14 +48,19 @@ def write(
     alpha: int,
     *,
     use_rslora: bool = False,
+    part: str = "",
     seed: int = 0,
 ) -> Adapter:
-    """Save an adapter of random matrices, as PEFT would after training; both of them not zero."""
+    """Save an adapter of random matrices, as PEFT would after training; both of them not zero.
+
+    Args:
+        part: only of modules with this in their name.
+    """
     generator = torch.Generator().manual_seed(seed)
     matrices: dict[str, tuple[Tensor, Tensor]] = {}
     saved: dict[str, Tensor] = {}
     for name, module in model.named_modules():
-        if name.rpartition(".")[2] not in targets:
+        if name.rpartition(".")[2] not in targets or part not in name:
             continue
         embedding = isinstance(module, torch.nn.Embedding)
         outputs, inputs = module.weight.T.shape if embedding else module.weight.shape

@@ -61,7 +61,11 @@ class Subject:
     def answers_with_logprobs(
         self, llm: LLM, prompts: Sequence[Any]
     ) -> list[tuple[list[int], list[float]]]:
-        return greedy_with_logprobs(llm, prompts, NEW_TOKENS)
+        return greedy_with_logprobs(llm, self.requests(prompts), NEW_TOKENS)
+
+    def requests(self, prompts: Sequence[Any]) -> list[Any]:
+        """The prompts as the engine takes them."""
+        return list(prompts)
 
     def expected(self, prompts: Sequence[Any]) -> list[list[int]]:
         return [self.reference.greedy(prompt, NEW_TOKENS) for prompt in prompts]
@@ -96,11 +100,8 @@ class VisionSubject(Subject):
         made = float_model(model) if isinstance(model, Path) else model
         return vision.VisionReference(self.folder, made)
 
-    def answers_with_logprobs(
-        self, llm: LLM, prompts: Sequence[Any]
-    ) -> list[tuple[list[int], list[float]]]:
-        requests = [each.for_vllm() for each in prompts]
-        return greedy_with_logprobs(llm, requests, NEW_TOKENS)
+    def requests(self, prompts: Sequence[Any]) -> list[Any]:
+        return [each.for_vllm() for each in prompts]
 
     def for_two_ranks(self, folder: Path) -> Subject:
         return self
