@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -25,6 +26,15 @@ def test_tensors_that_share_their_memory_count_once():
     model[1].weight = model[0].weight
     model.register_buffer("view", model[0].weight.detach()[2:])
     assert weight_memory.weight_bytes(model) == 4 * (8 * 8 + 8)
+
+
+def test_a_drafters_own_weights_count_and_shared_ones_do_not_twice():
+    target, drafter = (torch.nn.Sequential(torch.nn.Linear(8, 8, bias=False)) for _ in range(2))
+    drafter.append(target[0])
+    runner = SimpleNamespace(get_model=lambda: target, drafter=SimpleNamespace(model=drafter))
+    models = weight_memory.models_of(runner)
+    assert weight_memory.weight_bytes(*models) == 4 * 2 * 8 * 8
+    assert weight_memory.models_of(SimpleNamespace(get_model=lambda: target)) == [target]
 
 
 @pytest.mark.parametrize(
@@ -67,8 +77,8 @@ def test_a_cards_worker_reports_after_it_has_profiled(monkeypatch, said):
     worker = object.__new__(KunlunCardWorker)
     worker.device = "cuda:0"
     model = torch.nn.Linear(GIB // 2, 2, bias=False, device="meta", dtype=torch.bfloat16)
-    worker.model_runner = type("Runner", (), {"get_model": lambda _: model})()
-    worker.model_config = type("Model", (), {"dtype": torch.bfloat16})()
+    worker.model_runner = SimpleNamespace(get_model=lambda: model)
+    worker.model_config = SimpleNamespace(dtype=torch.bfloat16)
     worker.load_model()
     assert worker.determine_available_memory() == 5
     [(level, text)] = said()

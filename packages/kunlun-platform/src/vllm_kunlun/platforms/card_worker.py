@@ -21,7 +21,7 @@ class KunlunCardWorker(Worker):
         # After the first forward pass, since a library may convert weights when it meets them.
         available = super().determine_available_memory()
         weight_memory.report(
-            weight_memory.weight_bytes(self.model_runner.get_model()),
+            weight_memory.weight_bytes(*weight_memory.models_of(self.model_runner)),
             memory.held_bytes(self.device) - self._held_before_model_bytes,
             self.model_config.dtype,
         )

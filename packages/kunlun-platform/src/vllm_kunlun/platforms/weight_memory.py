@@ -7,10 +7,12 @@ so each start measures it.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from vllm.logger import init_logger
 
-__all__ = ["report", "weight_bytes"]
+__all__ = ["models_of", "report", "weight_bytes"]
 
 logger = init_logger("vllm.kunlun.memory")
 
@@ -18,9 +20,15 @@ NOISE_BYTES = 2 * 2**30
 """What a device may take beside weights: libraries' workspaces, communication buffers."""
 
 
-def weight_bytes(model: torch.nn.Module) -> int:
-    """Memory of a model's parameters and buffers; tensors that share theirs count once."""
-    tensors = [*model.parameters(), *model.buffers()]
+def models_of(runner: Any) -> list[torch.nn.Module]:
+    """The models that a runner of vLLM's has loaded: the target, and a drafter's if it has one."""
+    drafter = getattr(getattr(runner, "drafter", None), "model", None)
+    return [runner.get_model(), *([drafter] if isinstance(drafter, torch.nn.Module) else [])]
+
+
+def weight_bytes(*models: torch.nn.Module) -> int:
+    """Memory of the models' parameters and buffers; tensors that share theirs count once."""
+    tensors = [tensor for each in models for tensor in (*each.parameters(), *each.buffers())]
     storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage() for tensor in tensors}
     return sum(storage.nbytes() for storage in storages.values())
 

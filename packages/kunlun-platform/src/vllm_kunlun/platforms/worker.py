@@ -45,7 +45,7 @@ class KunlunWorker(CPUWorker):
     def load_model(self) -> None:
         super().load_model()
         weight_memory.report(
-            weight_memory.weight_bytes(self.model_runner.get_model()),
+            weight_memory.weight_bytes(*weight_memory.models_of(self.model_runner)),
             int(memory.used_bytes(None, on_card=False) - self._used_before_model_bytes),
             self.model_config.dtype,
         )
