@@ -10,6 +10,8 @@ import pytest
 import torch
 from vllm.platforms import current_platform
 from vllm.v1.attention.backend import CommonAttentionMetadata
+from vllm.v1.core.sched.scheduler import Scheduler
+from vllm.v1.outputs import DraftTokenIds
 from vllm.v1.spec_decode import draft_model, eagle
 from vllm.v1.spec_decode.metadata import SpecDecodeMetadata
 from vllm.v1.utils import CpuGpuBuffer
@@ -152,4 +154,21 @@ def test_the_patches_are_in_place() -> None:
     states = {status.patch.name: status.state for status in patch_ledger.report()}
     assert {patch.name: states[patch.name] for patch in patches()} == {
         patch.name: "active" for patch in patches()
+    }
+
+
+def test_drafts_behind_a_piece_of_a_prompt_are_dropped() -> None:
+    def request(computed: int, tokens: int) -> SimpleNamespace:
+        counts = {"num_computed_tokens": computed, "num_tokens": tokens}
+        return SimpleNamespace(**counts, is_finished=lambda: False, spec_token_ids=[])
+
+    requests = {"piece": request(40, 90), "decode": request(89, 90), "whole": request(90, 91)}
+    manager = SimpleNamespace(should_advance=lambda _: False)
+    scheduler = SimpleNamespace(requests=requests, structured_output_manager=manager)
+    drafts = DraftTokenIds(["piece", "decode", "gone", "whole"], [[1, 2], [3, 4], [5, 6], [7, 8]])
+    Scheduler.update_draft_token_ids(scheduler, drafts)
+    assert {name: each.spec_token_ids for name, each in requests.items()} == {
+        "piece": [],
+        "decode": [3, 4],
+        "whole": [7, 8],
     }
