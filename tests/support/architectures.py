@@ -77,7 +77,9 @@ def architectures() -> dict[str, str]:
     known: dict[str, str] = {}
     for model_type, names in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.items():
         for name in (names,) if isinstance(names, str) else names:
-            known.setdefault(name, model_type)
+            # Of a model of text and pictures, and its part for text, the part is the decoder.
+            if name not in known or model_type.endswith("_text"):
+                known[name] = model_type
     return {name: known[name] for name in sorted(_TEXT_GENERATION_MODELS) if name in known}
 
 
@@ -114,6 +116,18 @@ _SPECIAL: dict[str, dict[str, Any]] = {
         "num_kv_heads": 2,
     },
     "HunYuanDenseV1ForCausalLM": {"use_qk_norm": True},
+    "HunYuanMoEV1ForCausalLM": {
+        "use_qk_norm": True,
+        "moe_intermediate_size": 160,
+        "use_mixed_mlp_moe": True,
+        "num_shared_expert": 1,
+        "moe_topk": 2,
+    },
+    "Llama4ForCausalLM": {
+        "intermediate_size_mlp": 160,
+        "attention_chunk_size": 64,
+        "num_experts_per_tok": 1,  # weights are applied to the input
+    },
     "OlmoForCausalLM": {"num_key_value_heads": 4},
     "PhiForCausalLM": {"intermediate_size": 512, "num_key_value_heads": 4},
     "GraniteMoeHybridForCausalLM": {"layer_types": ["mamba", "attention"] * 2},
@@ -126,11 +140,9 @@ _SPECIAL: dict[str, dict[str, Any]] = {
 """What an architecture needs beside or instead of the sizes."""
 
 NOT_TRIED: dict[str, str] = {
-    "Gemma3nForCausalLM": "transformers builds no tiny one from sizes alone",
-    "HunYuanMoEV1ForCausalLM": "vLLM wants moe_intermediate_size, transformers' configuration has "
-    "none",
-    "Llama4ForCausalLM": "transformers builds no tiny one from sizes alone",
-    "LongcatFlashForCausalLM": "vLLM wants zero_expert_type, transformers' configuration has none",
-    "Zamba2ForCausalLM": "transformers builds no tiny one from sizes alone",
+    "Gemma3nForCausalLM": "vLLM's class on vLLM's own layers differs from transformers as well",
+    "LongcatFlashForCausalLM": "vLLM reads num_hidden_layers otherwise than transformers writes it",
+    "Zamba2ForCausalLM": "transformers cannot save a tiny one, whose layers share their weights; "
+    "it is a hybrid, which are refused",
 }
 """Why an architecture cannot be held against transformers as it is generated here."""

@@ -144,6 +144,11 @@ def test_weight_on_input_is_not_weight_on_output() -> None:
     torch.testing.assert_close(came.double(), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_weight_on_input_wants_one_expert_a_token() -> None:
+    with pytest.raises(UnsupportedError, match=r"chooses one expert .* says 2"):
+        run_experts(*problem(5, 6, 2), weight_on_input=True)
+
+
 def test_unknown_activation_names_those_there_are() -> None:
     with pytest.raises(UnsupportedError, match="silu, gelu, swigluoai"):
         run_experts(*problem(2, 3, 1), activation="relu2")

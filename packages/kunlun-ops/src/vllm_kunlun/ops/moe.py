@@ -173,7 +173,8 @@ def run_experts(
     and w2_max ``[E, N, 1]`` (int8 alone), weights float32 and ids int32 ``[M, k]``; expert_map
     int32: a global expert's index among the ``E`` local ones, or -1 where it lives on another
     rank, which contributes nothing here.
-    Raises: UnsupportedError: an activation that is not in :data:`ACTIVATIONS`.
+    Raises: UnsupportedError: an activation that is not in :data:`ACTIVATIONS`, or several experts
+        a token where the weights are applied to the input.
     """
     if activation not in ACTIVATIONS:
         raise UnsupportedError(
@@ -182,6 +183,11 @@ def run_experts(
         )
     x, ids = x.contiguous(), ids.to(torch.int32).contiguous()
     if weight_on_input:
+        if weights.shape[1] != 1:
+            raise UnsupportedError(
+                "a router that weights the experts' input chooses one expert a token, and "
+                f"config.json says {weights.shape[1]}. Correct num_experts_per_tok."
+            )
         x = x * weights.to(x.dtype)
         weights = torch.ones_like(weights)
     tokens, choices = ids.shape
