@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import copy
-
 import pytest
-from support import checkpoints, internlm
+from support import internlm
 from support.engine import WAYS, engine, greedy
 from support.reference import Reference
 
@@ -15,11 +13,7 @@ NEW_TOKENS = 24
 
 @pytest.mark.parametrize("way", WAYS)
 def test_tokens_equal_llamas(way, prompts, tmp_path, monkeypatch):
-    # An InternLM2's heads are as wide as the hidden size divides.
-    config = copy.deepcopy(checkpoints.EVEN_CONFIGURATIONS["llama-even"])
-    config.hidden_size = config.num_attention_heads * config.head_dim
-    llama = checkpoints.write_configuration(config, tmp_path / "llama")
-    folder = internlm.write(llama, tmp_path / "internlm2")
+    llama, folder = internlm.write_pair(tmp_path)
     reference = Reference(llama)
     expected = [reference.greedy(prompt, NEW_TOKENS) for prompt in prompts]
     if "tensor_parallel_size" in way:

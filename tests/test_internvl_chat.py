@@ -10,9 +10,8 @@ import dataclasses
 
 import pytest
 from support import internvl_chat, vision
-from support.engine import WAYS, engine
+from support.engine import WAYS, engine, greedy
 from support.vision import IMAGE, Request, VisionReference, picture
-from vllm import SamplingParams
 
 NEW_TOKENS = 24
 REQUESTS = [
@@ -36,9 +35,7 @@ def test_tokens_equal_transformers(way, tmp_path, monkeypatch):
         dataclasses.replace(r, prompt=r.prompt.replace(IMAGE, "<image>")).for_vllm()
         for r in REQUESTS
     ]
-    sampling = SamplingParams(temperature=0, max_tokens=NEW_TOKENS, ignore_eos=True)
     options = {"skip_tokenizer_init": False, "limit_mm_per_prompt": {"image": 2, "video": 0}, **way}
     with engine(folder, trust_remote_code=True, max_model_len=512, **options) as llm:
         for _ in range(2):
-            outputs = llm.generate(asked, sampling, use_tqdm=False)
-            assert [list(output.outputs[0].token_ids) for output in outputs] == expected
+            assert greedy(llm, asked, NEW_TOKENS) == expected

@@ -41,13 +41,7 @@ def expected(model, requests) -> list[list[int]]:
 
 
 def seeing(model: Path, **arguments: Any) -> Any:
-    options = {
-        "skip_tokenizer_init": False,
-        "limit_mm_per_prompt": {"image": 2, "video": 1},
-        "max_model_len": 512,
-        **arguments,
-    }
-    return engine(model, **options)
+    return engine(model, **{**vision.ENGINE, **arguments})
 
 
 def answers(llm: LLM, requests: list[Request]) -> list[list[int]]:

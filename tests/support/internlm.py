@@ -7,11 +7,13 @@ that key, its value. Source: InternLM2, arXiv:2403.17297, section 2.2.
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
+from support import checkpoints
 
 _NAMES = {
     "model.embed_tokens.": "model.tok_embeddings.",
@@ -23,6 +25,15 @@ _NAMES = {
     ".input_layernorm.": ".attention_norm.",
     ".post_attention_layernorm.": ".ffn_norm.",
 }
+
+
+def write_pair(folder: Path) -> tuple[Path, Path]:
+    """A tiny Llama, and the same as an InternLM2."""
+    # An InternLM2's heads are as wide as the hidden size divides.
+    config = copy.deepcopy(checkpoints.EVEN_CONFIGURATIONS["llama-even"])
+    config.hidden_size = config.num_attention_heads * config.head_dim
+    llama = checkpoints.write_configuration(config, folder / "llama")
+    return llama, write(llama, folder / "internlm2")
 
 
 def write(llama: Path, folder: Path) -> Path:

@@ -10,6 +10,12 @@ import torch
 import transformers
 
 
+def judgement(logits: torch.Tensor, tokens: Sequence[int]) -> tuple[list[int], torch.Tensor]:
+    """From logits ``[len(tokens), V]``: the most probable tokens, and the given ones' logarithm."""
+    logprobs = logits.float().log_softmax(-1).gather(1, torch.tensor(tokens).unsqueeze(1))
+    return logits.argmax(-1).tolist(), logprobs.squeeze(1)
+
+
 class Reference:
     """A checkpoint, or a model that is made already, under HF's own eager implementation."""
 
@@ -49,5 +55,4 @@ class Reference:
             each of ``tokens``, float32 ``[len(tokens)]``.
         """
         logits = self.model(torch.tensor([[*prompt, *tokens[:-1]]])).logits[0, len(prompt) - 1 :]
-        logprobs = logits.float().log_softmax(-1).gather(1, torch.tensor(tokens).unsqueeze(1))
-        return logits.argmax(-1).tolist(), logprobs.squeeze(1)
+        return judgement(logits, tokens)

@@ -130,10 +130,7 @@ _REMOTE = {"trust_remote_code": True}
 
 
 def _internlm2(folder: Path, prompts: Sequence[list[int]]) -> Subject:
-    config = copy.deepcopy(checkpoints.EVEN_CONFIGURATIONS["llama-even"])
-    config.hidden_size = config.num_attention_heads * config.head_dim
-    llama = checkpoints.write_configuration(config, folder / "llama")
-    made = internlm.write(llama, folder / "internlm2")
+    llama, made = internlm.write_pair(folder)
     judge = "HF's Llama with the same weights"
     return Subject(made, Reference(llama), "InternLM2ForCausalLM", prompts, judge, _REMOTE)
 
@@ -156,15 +153,10 @@ def _mimo_v2_flash(folder: Path, prompts: Sequence[list[int]]) -> Subject:
 def _vision(name: str) -> Callable[[Path, Sequence[list[int]]], Subject]:
     def made(folder: Path, prompts: Sequence[list[int]]) -> Subject:
         reference = vision.VisionReference(vision.write(name, folder))
-        options = {
-            "skip_tokenizer_init": False,
-            "limit_mm_per_prompt": {"image": 2, "video": 1},
-            "max_model_len": 512,
-        }
         requests = [request.placed(name) for request in vision.REQUESTS]
         architecture = type(reference.model).__name__
         return VisionSubject(
-            folder, reference, architecture, requests, options=options, base=folder
+            folder, reference, architecture, requests, options=vision.ENGINE, base=folder
         )
 
     return made

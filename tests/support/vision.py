@@ -16,6 +16,7 @@ import torch
 import transformers
 from PIL import Image
 from support.checkpoints import VOCABULARY
+from support.reference import judgement
 from support.w8a8 import float_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoProcessor
@@ -256,6 +257,13 @@ def clip(seed: int, frames: int, height: int, width: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
+ENGINE: dict[str, Any] = {
+    "skip_tokenizer_init": False,
+    "limit_mm_per_prompt": {"image": 2, "video": 1},
+    "max_model_len": 512,
+}
+"""What an engine must be told to answer :data:`REQUESTS`."""
+
 REQUESTS = [
     Request(f"{IMAGE}What is this?", [picture(0, 60, 90)]),
     Request("No picture at all here."),
@@ -307,6 +315,4 @@ class VisionReference:
         length = inputs["input_ids"].shape[1]
         inputs["input_ids"] = torch.cat([inputs["input_ids"], torch.tensor([tokens[:-1]])], 1)
         inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
-        logits = self.model(**inputs).logits[0, length - 1 :]
-        logprobs = logits.float().log_softmax(-1).gather(1, torch.tensor(tokens).unsqueeze(1))
-        return logits.argmax(-1).tolist(), logprobs.squeeze(1)
+        return judgement(self.model(**inputs).logits[0, length - 1 :], tokens)
