@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import subprocess
+import sys
 
 import numba
 import numpy as np
@@ -32,3 +35,17 @@ def test_parallel_regions_of_torchs_openmp_do_not_nest_after_a_compiled_loop() -
         if "gomp" in line and "/torch/" in line
     }
     assert ctypes.CDLL(torchs).omp_get_max_active_levels() == 1
+
+
+def test_the_number_of_threads_stays_as_the_user_set_it() -> None:
+    """numba's start sets OpenMP's number to that of the cores, for everybody in the process."""
+    program = (
+        "import torch; from vllm_kunlun.ops.emulator import kunlun_ops; "
+        "print(torch.get_num_threads())"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "2"},
+        capture_output=True, check=True, text=True,
+    ).stdout  # fmt: skip
+    assert printed.split()[-1] == "1"

@@ -41,6 +41,9 @@ def _start_threads() -> None:
     numba lets regions of OpenMP nest. torch's attention calls matrix products inside such a region:
     nested, each would start threads of its own, which makes a prefill a hundred times slower.
     Where a machine has no system-wide OpenMP library for numba, its own pool serves.
+
+    numba also sets OpenMP's number of threads, and with it torch's, to the machine's cores: who
+    asked for fewer (two engines side by side) would wait for cores that the other one holds.
     """
     try:
         import numba.np.ufunc.omppool
@@ -49,7 +52,9 @@ def _start_threads() -> None:
         _launch_threads()
         return
     numba.config.THREADING_LAYER = "omp"
+    asked = torch.get_num_threads()
     _launch_threads()
+    torch.set_num_threads(asked)
     # torch loads its OpenMP library for the whole process, so numba's calls reach that one, as this
     # does; numba's own dependency is loaded too and does nothing.
     ctypes.CDLL(None).omp_set_max_active_levels(1)
