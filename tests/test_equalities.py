@@ -93,6 +93,9 @@ def test_one_seed_gives_one_answer_whatever_the_batch(model, prompts):
         first = sampled(llm, everything)
         assert sampled(llm, everything) == first
         assert [sampled(llm, [index])[0] for index in everything] == first
+    # Nothing is drawn for good before a prompt's last piece.
+    with engine(model, enable_chunked_prefill=True, max_num_batched_tokens=16) as llm:
+        assert sampled(llm, everything) == first
     assert len({tuple(tokens) for tokens in first}) == len(prompts)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Streams and events for a device that is host memory: whatever was called is done."""
+"""Streams, events and seeded generators for a device that is host memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["HostEvent", "HostStream", "in_place"]
+__all__ = ["HostEvent", "HostGenerator", "HostStream", "in_place"]
 
 
 class HostStream:
@@ -37,7 +37,31 @@ class HostEvent:
         return True
 
 
+class HostGenerator(torch.Generator):
+    """A request's generator, which can go back to where a step began.
+
+    vLLM's runner takes back the draws of a request whose prompt is not read to its end by moving a
+    CUDA generator's offset. A generator of the host has no offset, so it goes back to the state
+    that :meth:`keep` kept: exactly, however many numbers were drawn since.
+    """
+
+    _kept: torch.Tensor | None = None
+
+    def keep(self) -> None:
+        """Let the next :meth:`set_offset` come back here."""
+        self._kept = self.get_state()
+
+    def get_offset(self) -> int:
+        return 0
+
+    def set_offset(self, offset: int) -> None:
+        if self._kept is None:
+            raise RuntimeError("HostGenerator.set_offset: keep() must come first")
+        self.set_state(self._kept)
+
+
 _STAND_INS = (
+    (torch, "Generator", HostGenerator),
     (torch, "Event", HostEvent),
     (torch.cuda, "Stream", HostStream),
     (torch.cuda, "current_stream", HostStream),
@@ -47,9 +71,9 @@ _STAND_INS = (
 
 @contextlib.contextmanager
 def in_place() -> Iterator[None]:
-    """Within it, the names under which vLLM's runner asks torch for streams and events are these.
+    """Within it, the names under which vLLM's runner asks torch for CUDA's objects are these.
 
-    A torch without CUDA has the names and raises when they are called.
+    A torch without CUDA has the names and raises when they are called, or offers less.
     """
     originals = [getattr(module, name) for module, name, _ in _STAND_INS]
     try:

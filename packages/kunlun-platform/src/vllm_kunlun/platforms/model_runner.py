@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from vllm.config import VllmConfig
 from vllm.v1.worker.cpu_model_runner import CPUModelRunner
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
-from vllm_kunlun.platforms import host_streams
+from vllm_kunlun.platforms import host_streams, untouched_memory
 
 __all__ = ["KunlunModelRunner"]
 
@@ -32,6 +33,21 @@ class KunlunModelRunner(CPUModelRunner):
     def load_model(self, eep_scale_up: bool = False) -> None:
         # The GPU runner's loader also loads drafters.
         GPUModelRunner.load_model(self, eep_scale_up)
+
+    def _update_states(self, *arguments: Any, **keywords: Any) -> Any:
+        with host_streams.in_place():  # it makes the generators of new requests
+            return super()._update_states(*arguments, **keywords)
+
+    def _sample(self, *arguments: Any, **keywords: Any) -> Any:
+        # What is drawn for a request whose prompt goes on in the next step is taken back later.
+        drawn_too_early = np.flatnonzero(self.discard_request_mask.np[: self.input_batch.num_reqs])
+        for request in self.input_batch.generators.keys() & drawn_too_early.tolist():
+            self.input_batch.generators[request].keep()
+        return super()._sample(*arguments, **keywords)
+
+    def initialize_kv_cache_tensors(self, *arguments: Any, **keywords: Any) -> Any:
+        with untouched_memory.zeros():
+            return super().initialize_kv_cache_tensors(*arguments, **keywords)
 
     def sample_tokens(self, *arguments: Any, **keywords: Any) -> Any:
         with host_streams.in_place():

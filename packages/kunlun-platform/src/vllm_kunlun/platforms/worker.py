@@ -9,6 +9,7 @@ import torch
 from vllm.logger import init_logger
 from vllm.platforms import current_platform
 from vllm.utils.torch_utils import set_random_seed
+from vllm.v1.core.kv_cache_utils import max_memory_usage_bytes
 from vllm.v1.kv_cache_interface import KVCacheConfig
 from vllm.v1.worker.cpu_worker import CPUWorker
 from vllm.v1.worker.gpu_worker import init_worker_distributed_environment
@@ -59,6 +60,9 @@ class KunlunWorker(CPUWorker):
     def determine_available_memory(self) -> int:
         """Bytes for the KV cache: the device's share, less what model and activations take.
 
+        No more than twice what ``max_num_seqs`` requests of ``max_model_len`` tokens fill: beyond
+        that even cached prefixes have no use for it, and the host has.
+
         Raises:
             UnsupportedError: nothing is left; the message names the knobs.
         """
@@ -77,7 +81,9 @@ class KunlunWorker(CPUWorker):
                 "the KV cache. Set VLLM_KUNLUN_EMULATED_MEMORY_GIB higher, or raise "
                 "--gpu-memory-utilization."
             )
-        return available
+        specs = self.model_runner.get_kv_cache_spec().values()
+        a_request = max_memory_usage_bytes(self.vllm_config, specs)
+        return min(available, 2 * a_request * self.scheduler_config.max_num_seqs)
 
     def initialize_from_config(self, kv_cache_config: KVCacheConfig) -> None:
         super().initialize_from_config(kv_cache_config)
