@@ -60,4 +60,16 @@ def patches() -> Sequence[Patch]:
             sha256="91a77744fde0632b6cbcb08b551da48d714631167895c66056eb0a0275286c5d",
             remove_when="the router calls the layer GroupedTopk",
         ),
+        Patch(
+            name="grammar-mask",
+            target="vllm.v1.structured_output.utils:apply_grammar_bitmask",
+            replacement="vllm_kunlun.ops.structured_output:apply_grammar_bitmask",
+            why="it makes an index tensor in pinned memory on every device, and its library takes "
+            "triton on a device of type cuda",
+            upstream=f"{_VLLM}v1/structured_output/utils.py",
+            vllm_range=_RANGE,
+            sha256="d13d5a90542eee9fdaefad74000880b8369f3629faac7d34c4f53851c0623823",
+            remove_when="vLLM asks the platform for pinned memory here, and xgrammar has a path in "
+            "torch for any device",
+        ),
     )
