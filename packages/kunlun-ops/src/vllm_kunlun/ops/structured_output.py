@@ -85,6 +85,6 @@ def _forbidden_bits(device: torch.device) -> Tensor:
 
     Looked up, eight bits become the eight bools of one number.
     """
-    octets = np.arange(256, dtype=np.uint8)[:, None]
-    bits = 1 - np.unpackbits(octets, axis=1, bitorder="little")
-    return torch.from_numpy(bits.view(np.int64).reshape(256)).to(device)
+    every_octet = np.frombuffer(bytes(range(256)), np.uint8)
+    forbidden = 1 - np.unpackbits(every_octet, bitorder="little")
+    return torch.from_numpy(forbidden.view(np.int64)).to(device)

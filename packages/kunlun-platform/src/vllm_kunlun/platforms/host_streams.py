@@ -37,7 +37,7 @@ class HostEvent:
         return True
 
 
-class HostGenerator(torch.Generator):
+class HostGenerator(torch.Generator):  # type: ignore[misc]
     """A request's generator, which can go back to where a step began.
 
     vLLM's runner takes back the draws of a request whose prompt is not read to its end by moving a

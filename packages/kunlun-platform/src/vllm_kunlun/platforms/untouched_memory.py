@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 __all__ = ["zeros"]
 
 
-class _Untouched(TorchFunctionMode):
+class _Untouched(TorchFunctionMode):  # type: ignore[misc]
     def __torch_function__(
         self,
         function: Callable[..., Any],
@@ -25,7 +25,7 @@ class _Untouched(TorchFunctionMode):
         kwargs = kwargs or {}
         if function is torch.zeros and kwargs.get("dtype") == torch.int8:
             # torch writes its zeros; numpy asks the C library for memory that is zero already.
-            return torch.from_numpy(np.zeros(*args, dtype=np.int8))
+            return torch.from_numpy(np.zeros(args[0], dtype=np.int8))
         return function(*args, **kwargs)
 
 
