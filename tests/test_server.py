@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import openai
@@ -26,6 +27,7 @@ def running(tmp_path_factory):
         *("--served-model-name", MODEL, "--dtype", "float32"),
         *("--max-model-len", str(MAX_MODEL_LEN), "--max-num-seqs", "32"),
         *("--kv-cache-memory-bytes", str(512 * 2**20)),
+        *("--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
     )
     with server(command, tmp_path_factory.mktemp("server") / "log") as started:
         yield started
@@ -133,6 +135,41 @@ def test_guided_json(client):
     said = json.loads(answer.choices[0].message.content)
     assert said["city"] in ("Paris", "Rome")
     assert isinstance(said["sunny"], bool)
+
+
+def test_tool_calls_and_free_text_at_once_are_what_each_is_alone(client):
+    """A named tool's arguments keep to its schema, beside requests without a grammar."""
+    parameters = {
+        "type": "object",
+        "properties": {"city": {"enum": ["Paris", "Rome"]}, "days": {"type": "integer"}},
+        "required": ["city", "days"],
+        "additionalProperties": False,
+    }
+    tool = {"type": "function", "function": {"name": "weather", "parameters": parameters}}
+    named = {"type": "function", "function": {"name": "weather"}}
+
+    def call_tool(city):
+        answer = client.chat.completions.create(
+            model=MODEL, max_tokens=64, temperature=0, tools=[tool], tool_choice=named,
+            messages=[{"role": "user", "content": f"What will the weather in {city} be?"}],
+        )  # fmt: skip
+        (call,) = answer.choices[0].message.tool_calls
+        return call.function.name, call.function.arguments
+
+    def say(prompt):
+        return complete(client, prompt, max_tokens=32).choices[0].text
+
+    tasks = [(call_tool, "Rome"), (say, "The capital of France is"), (call_tool, "Paris"),
+             (say, "one two three")]  # fmt: skip
+    alone = [ask(about) for ask, about in tasks]
+    with ThreadPoolExecutor(len(tasks)) as clients:
+        running = [clients.submit(ask, about) for ask, about in tasks]
+        assert [each.result() for each in running] == alone
+    for name, arguments in alone[::2]:
+        assert name == "weather"
+        said = json.loads(arguments)
+        assert said["city"] in ("Paris", "Rome")
+        assert isinstance(said["days"], int)
 
 
 def test_32_clients_at_once_get_what_each_gets_alone(running, client):
