@@ -17,7 +17,7 @@ def test_set_lists_only_what_is_set(run_json, monkeypatch):
     _, value = run_json("env", "--set")
     rows = {row["name"]: row["value"] for row in value["variables"]}
     assert rows["VLLM_KUNLUN_MAX_N"] == "7"
-    assert "FAST_RANDOM_SAMPLE" not in rows
+    assert "VLLM_KUNLUN_PACK_LINEAR" not in rows
 
 
 def test_a_misspelt_variable_is_named_with_what_it_resembles(run, run_json, monkeypatch):

@@ -97,7 +97,8 @@ class Case:
             if count and not greedy[request]:
                 random = generators[request]
                 uniform = torch.rand(count, dtype=torch.float64, generator=random).tolist()
-                race = torch.empty(VOCABULARY).exponential_(generator=random).tolist()
+                race = torch.empty(VOCABULARY).uniform_(generator=random).double()
+                race = race.log().neg().tolist()
             for place in range(count):
                 draft = int(self.draft_ids[first + place])
                 target = self.target_probs[first + place].tolist()
@@ -257,6 +258,17 @@ def test_a_request_without_drafts_keeps_its_random_state() -> None:
     before = random.get_state()
     case.verify(False, {1: random})
     assert torch.equal(random.get_state(), before)
+
+
+@pytest.mark.parametrize("with_probs", [False, True], ids=["chosen", "drawn"])
+def test_nothing_asks_for_what_a_card_does_on_the_host(
+    with_probs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any, **keywords: Any) -> None:
+        raise AssertionError("exponential_ runs on the host")
+
+    monkeypatch.setattr(torch.Tensor, "exponential_", refuse)
+    Case([2, 3, 0], with_probs).verify(False, {1: generator(4)})
 
 
 # ------------------------------------------------------------------------------ distribution

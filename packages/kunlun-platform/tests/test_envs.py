@@ -18,7 +18,6 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     assert envs.VLLM_KUNLUN_EMULATED_MEMORY_GIB is None
     assert envs.VLLM_KUNLUN_PACK_LINEAR is True
     assert envs.VLLM_KUNLUN_ENABLE_INT8_BMM is False
-    assert envs.FAST_RANDOM_SAMPLE is False
 
 
 @pytest.mark.parametrize(
@@ -28,7 +27,7 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
         ("VLLM_KUNLUN_EMULATED_MEMORY_GIB", "1.5", 1.5),
         ("VLLM_KUNLUN_MAX_N", "7", 7),
         ("VLLM_KUNLUN_PACK_LINEAR", "False", False),
-        ("FAST_RANDOM_SAMPLE", "TRUE", True),
+        ("VLLM_KUNLUN_ENABLE_INT8_BMM", "TRUE", True),
     ],
 )
 def test_a_value_is_read_when_asked_for(

@@ -158,12 +158,6 @@ TABLE: dict[str, EnvVar] = {
             choices=("int8", "float"),
         ),
         _ours(
-            "FAST_RANDOM_SAMPLE",
-            "bool",
-            False,
-            "draw exponential noise as -log(uniform) when sampling without a seed",
-        ),
-        _ours(
             "VLLM_KUNLUN_ENABLE_INT8_BMM",
             "bool",
             False,
@@ -212,6 +206,7 @@ TABLE: dict[str, EnvVar] = {
         _vllm("GDN_RECOMPUTE_SUPPRESS_LEVEL", "int", "what the gated delta rule keeps in memory"),
         _retired("VLLM_USE_V1", "vLLM 0.15 has no other engine"),
         _retired("VLLM_ATTENTION_BACKEND", "vLLM removed it; the platform picks the backend"),
+        _retired("FAST_RANDOM_SAMPLE", "noise is always -log(uniform), for seeded requests too"),
         _retired("FUSED_QK_ROPE_OP", "the fused norm and rotary op is chosen by the model"),
         _retired("ENABLE_VLLM_FUSED_QKV_SPLIT_NORM_ROPE", "as FUSED_QK_ROPE_OP"),
         _retired("ENABLE_KUNLUN_LARGE_OPS", "LoRA has one path"),

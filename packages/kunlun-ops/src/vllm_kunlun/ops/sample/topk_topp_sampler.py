@@ -10,12 +10,11 @@ from typing import Any
 
 import torch
 
-from vllm_kunlun.ops import vendor
-from vllm_kunlun.platforms import envs, import_hook
+from vllm_kunlun.ops import random_draw, vendor
+from vllm_kunlun.ops.random_draw import Generators
+from vllm_kunlun.platforms import import_hook
 
 _vllm = import_hook.import_original("vllm.v1.sample.ops.topk_topp_sampler")
-
-Generators = dict[int, torch.Generator]
 
 
 class TopKTopPSampler(_vllm.TopKTopPSampler):  # type: ignore[misc, name-defined]
@@ -41,7 +40,7 @@ class TopKTopPSampler(_vllm.TopKTopPSampler):  # type: ignore[misc, name-defined
     ) -> tuple[torch.Tensor, None]:
         """Token ids ``[B]`` drawn from ``softmax(filter(logits))``; logits ``[B, V]``."""
         if k is None and p is None:
-            return random_sample(logits.softmax(dim=-1, dtype=torch.float32), generators), None
+            return random_draw.draw(logits.softmax(dim=-1, dtype=torch.float32), generators), None
         if len(generators) == logits.shape[0]:
             return _draw_seeded(logits, generators, k, p), None
         ids = _draw(logits, k, p)
@@ -75,27 +74,11 @@ def _draw_seeded(
     p: torch.Tensor | None,
 ) -> torch.Tensor:
     filtered = _vllm.apply_top_k_top_p(logits, k, p)
-    return random_sample(filtered.softmax(dim=-1, dtype=torch.float32), generators)
+    return random_draw.draw(filtered.softmax(dim=-1, dtype=torch.float32), generators)
 
 
-def random_sample(probs: torch.Tensor, generators: Generators) -> torch.Tensor:
-    """One draw per row: ``argmax(p / q)`` with ``q`` exponentially distributed.
-
-    Args:
-        probs: ``[B, V]``; overwritten.
-        generators: row -> generator, for the rows that have a seed.
-
-    Source: the exponential race; ``argmin(q_i / p_i)`` is ``i`` with probability ``p_i``.
-    """
-    race = torch.empty_like(probs)
-    if len(generators) != probs.shape[0]:
-        if envs.FAST_RANDOM_SAMPLE:
-            race.uniform_(torch.finfo(race.dtype).tiny, 1.0).log_().neg_()
-        else:
-            race.exponential_()
-    for row, generator in generators.items():
-        race[row].exponential_(generator=generator)
-    return probs.div_(race).argmax(dim=-1)
+# The name by which vLLM's own forward draws, which also returns what the filters left.
+_vllm.random_sample = random_draw.draw  # type: ignore[attr-defined]
 
 
 def __getattr__(name: str) -> Any:

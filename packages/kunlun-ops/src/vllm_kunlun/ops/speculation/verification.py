@@ -12,19 +12,19 @@ Source: Leviathan et al., arXiv:2211.17192, section 2.3; Chen et al., arXiv:2302
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 
 import torch
 
+from vllm_kunlun.ops import random_draw
+from vllm_kunlun.ops.random_draw import Generators
 from vllm_kunlun.ops.speculation import ragged
 
 __all__ = ["REJECTED", "accept_drafts", "draw_uniform", "recover", "verify"]
 
 REJECTED = -1
 """Stands where a request has no token."""
-
-Generators = Mapping[int, torch.Generator]
 
 
 def verify(
@@ -40,7 +40,7 @@ def verify(
     """The tokens that each request gains: its accepted drafts and one more.
 
     No device sync, and no loop but over the requests that have a seed. Of a request's generator
-    one uniform number a draft is drawn, then ``V`` exponential ones; nothing without drafts.
+    one uniform number a draft is drawn, then ``V`` for the race; nothing without drafts.
 
     Args:
         draft_ids: ``[T]``, the drafts of all requests one after the other.
@@ -133,7 +133,7 @@ def recover(
     """For each request a draw from ``max(p - q, 0)`` in token row ``row [B]``, int64 ``[B]``.
 
     Only a request's first rejected draft is replaced, so one row for each request is all it takes.
-    The draw is the exponential race ``argmax(residual / e)``, which needs no normalisation.
+    The draw needs no normalisation.
     """
     target = target_probs[row]
     if draft_probs is None:
@@ -142,8 +142,5 @@ def recover(
         residual = (target - draft_probs[row]).clamp_(min=0)
     # Where p and q are equal up to rounding nothing is left, and p is as good.
     residual = torch.where(residual.sum(1, keepdim=True) > 0, residual, target)
-    race = torch.empty_like(residual).exponential_()
-    for request, generator in generators.items():
-        if num_drafts[request]:
-            race[request].exponential_(generator=generator)
-    return residual.div_(race).argmax(1)
+    seeded = {row: generator for row, generator in generators.items() if num_drafts[row]}
+    return random_draw.draw(residual, seeded)
