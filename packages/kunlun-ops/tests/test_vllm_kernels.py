@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 import torch
 from vllm._custom_ops import apply_repetition_penalties_torch
@@ -50,12 +53,61 @@ def test_penalties_are_declared_as_written_in_place() -> None:
     torch.library.opcheck(op, arguments, test_utils=("test_schema",))
 
 
-def test_weak_reference_is_the_same_memory() -> None:
-    tensor = torch.zeros(3)
+VIEWS = {
+    "whole": lambda x: x,
+    "transposed": lambda x: x.t(),
+    "offset-and-steps": lambda x: x[1:, 1::2],
+    "repeated": lambda x: x[0].expand(3, 6),
+    "no-rows": lambda x: x[2:2],
+    "one-number": lambda x: x[2, 3],
+    "half": lambda x: x.half(),
+    "bool": lambda x: x > 5,
+}
+
+
+@pytest.mark.parametrize("name", sorted(VIEWS))
+def test_weak_reference_is_the_same_memory(name: str) -> None:
+    tensor = VIEWS[name](torch.arange(24.0).view(4, 6))
     alias = torch.ops._C.weak_ref_tensor(tensor)
     assert alias.data_ptr() == tensor.data_ptr()
-    alias.fill_(4.0)
-    assert tensor.tolist() == [4.0] * 3
+    assert alias.storage_offset() == tensor.storage_offset()
+    assert alias.stride() == tensor.stride()
+    assert (alias.dtype, alias.device) == (tensor.dtype, tensor.device)
+    assert torch.equal(alias, tensor)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_weak_reference_sees_what_is_written(mode: type) -> None:
+    with mode():
+        tensor = torch.zeros(3)
+        alias = torch.ops._C.weak_ref_tensor(tensor)
+        tensor.fill_(4.0)
+        assert alias.tolist() == [4.0] * 3
+        alias.fill_(5.0)
+    assert tensor.tolist() == [5.0] * 3
+
+
+def test_weak_reference_of_nothing() -> None:
+    alias = torch.ops._C.weak_ref_tensor(torch.empty(0, 3))
+    assert alias.shape == (0, 3)
+
+
+def test_weak_reference_keeps_no_memory() -> None:
+    tensor = torch.ones(64 * 2**20 // 4)
+    view = tensor.view(2, -1)
+    before = resident_bytes()
+    aliases = [torch.ops._C.weak_ref_tensor(each) for each in (tensor, view)]
+    storage = tensor.untyped_storage()
+    owners = torch._C._storage_Use_Count(storage._cdata)
+    del storage, view, tensor
+    assert owners == 3, "the two tensors and the handle that asks"
+    assert resident_bytes() < before - 60 * 2**20
+    assert len(aliases) == 2
+
+
+def resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_defining_twice_is_harmless() -> None:

@@ -85,9 +85,15 @@ def apply_repetition_penalties_(
 
 
 def weak_ref_tensor(input: torch.Tensor) -> torch.Tensor:
-    """A second handle on the same memory.
+    """A tensor on the same memory that does not own it, of the same shape, strides and offset.
 
-    vLLM asks for one that does not own it, to let a graph's pool reuse the memory. Plain torch has
-    none, so this one owns it: the pool stays larger, the values are the same.
+    vLLM keeps one of each captured output, so that a graph's pool may use the memory again: it is
+    to be read only while something else keeps the memory.
     """
-    return input.detach()
+    owner = input.untyped_storage()
+    memory = torch._C._construct_storage_from_data_pointer(
+        owner.data_ptr(), input.device, owner.nbytes()
+    )
+    return torch.empty(0, dtype=input.dtype, device=input.device).set_(
+        memory, input.storage_offset(), input.size(), input.stride()
+    )
