@@ -25,3 +25,13 @@ def test_a_misspelt_variable_is_named_with_what_it_resembles(run, run_json, monk
     _, value = run_json("env")
     assert value["unread"] == {"VLLM_KUNLUN_DEVISE": "VLLM_KUNLUN_DEVICE"}
     assert "did you mean VLLM_KUNLUN_DEVICE?" in run("env").stdout
+
+
+def test_it_is_said_what_a_card_starts_with(run, run_json, monkeypatch):
+    monkeypatch.delenv("XPU_USE_DEFAULT_CTX", raising=False)
+    _, value = run_json("env")
+    rows = {row["name"]: row for row in value["variables"]}
+    given = {name: row["on_card"] for name, row in rows.items() if row["on_card"] is not None}
+    assert given == envs.card_values()
+    assert rows["XPU_USE_DEFAULT_CTX"]["value"] is None, "there is no card"
+    assert "at start" in run("env").stdout

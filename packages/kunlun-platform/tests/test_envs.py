@@ -89,6 +89,16 @@ def test_set_default_yields_to_the_user(monkeypatch: pytest.MonkeyPatch) -> None
     assert os.environ["BKCL_FORCE_SYNC"] == "1"
 
 
+def test_what_a_card_starts_with_is_the_manuals_advice_for_every_model() -> None:
+    """Its section IX, Recommended; what it gives for some models alone stays with their presets."""
+    manual = """XMLIR_FORCE_USE_XPU_GRAPH=1 XMLIR_ENABLE_MOCK_TORCH_COMPILE=false
+        XMLIR_CUDNN_ENABLED=1 XPU_USE_DEFAULT_CTX=1 BKCL_FORCE_SYNC=1"""
+    assert {f"{name}={value}" for name, value in envs.card_values().items()} == set(manual.split())
+    for name, value in envs.card_values().items():
+        assert envs.TABLE[name].reader == "vendor runtime"
+        envs.TABLE[name].parse(value)
+
+
 def test_unread() -> None:
     found = envs.unread(
         {

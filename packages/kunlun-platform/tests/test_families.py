@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from vllm_kunlun.platforms import families
+from vllm_kunlun.platforms import envs, families
 from vllm_kunlun.platforms.errors import KunlunError
 from vllm_kunlun.platforms.families import ModelFamily, ServingPreset
 
@@ -95,3 +95,13 @@ def test_a_wrong_class_path() -> None:
             preset=ServingPreset(),
             status="",
         )
+
+
+def test_every_models_preset_holds_what_a_card_starts_with() -> None:
+    recommended = ServingPreset.recommended()
+    assert recommended.environment == envs.card_values()
+    with_experts = ServingPreset.recommended(experts=True).environment
+    assert set(with_experts) - set(recommended.environment) == {
+        "KUNLUN_USE_MOE_FFN_BLOCK",
+        "XPU_USE_MOE_SORTED_THRES",
+    }

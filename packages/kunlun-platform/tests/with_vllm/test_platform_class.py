@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import types
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import torch
 from vllm import PoolingParams, SamplingParams
 from vllm.platforms.interface import Platform, PlatformEnum
 
-from vllm_kunlun.platforms import memory
+from vllm_kunlun.platforms import kunlun, memory
 from vllm_kunlun.platforms.errors import UnsupportedError
 from vllm_kunlun.platforms.kunlun import KunlunPlatform
 
@@ -121,6 +122,30 @@ def test_a_control_groups_limit_counts(tmp_path: Any, monkeypatch: pytest.Monkey
     assert free == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     monkeypatch.setattr(memory, "_CGROUP_LIMITS", (str(unlimited), str(limited)))
     assert memory.host_limit_bytes() == 1048576
+
+
+class _CardTorch:
+    """``torch.cuda`` of a card, which asking for properties would initialise."""
+
+    def __init__(self, *, initialised: bool) -> None:
+        self.initialised = initialised
+
+    def is_initialized(self) -> bool:
+        return self.initialised
+
+    def get_device_properties(self, device_id: int) -> Any:
+        assert self.initialised, "the device would be initialised"
+        return types.SimpleNamespace(total_memory=(64 + device_id) * GIB)
+
+
+def test_memory_of_a_card_is_asked_for_only_where_the_card_is_in_use(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(kunlun, "_ON_CARD", True)
+    monkeypatch.setattr(torch, "cuda", _CardTorch(initialised=False))
+    assert KunlunPlatform.get_device_total_memory() == 96 * GIB
+    monkeypatch.setattr(torch, "cuda", _CardTorch(initialised=True))
+    assert KunlunPlatform.get_device_total_memory(2) == 66 * GIB
 
 
 def test_memory_in_use_moves_with_allocations() -> None:

@@ -28,8 +28,11 @@ def env(
     grid = table("variable", "value", "read by", "meaning")
     for row in rows:
         value = "" if row["value"] is None else str(row["value"])
-        grid.add_row(row["name"], value + (" (set)" if row["set"] else ""), row["reader"],
-                     row["meaning"])  # fmt: skip
+        if row["set"]:
+            value += " (set)"
+        elif row["on_card"] is not None:
+            value = f"{row['on_card']} at start on a card"
+        grid.add_row(row["name"], value, row["reader"], row["meaning"])
     out.print(grid)
     for name, resembles in unread.items():
         hint = f", did you mean {resembles}?" if resembles else ""

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from vllm_kunlun.platforms.errors import UnsupportedError
 
-__all__ = ["TABLE", "EnvVar", "describe", "set_default", "unread"]
+__all__ = ["TABLE", "EnvVar", "card_values", "describe", "set_default", "unread"]
 
 Reader = Literal["vllm-kunlun", "vendor runtime", "vLLM", "nobody"]
 """Whose code looks at a variable; ``nobody``: an older plugin's, which now has no effect."""
@@ -41,6 +41,9 @@ class EnvVar(BaseModel):
     reader: Reader
     choices: tuple[str, ...] = ()
     minimum: float | None = None
+    on_card: str | None = None
+    """What registration sets it to on a card, where the user did not: only what the vendor advises
+    for every model, and what leaves the arithmetic of a model's layers as it is."""
 
     def parse(self, text: str) -> bool | int | float | str:
         """The value that ``text`` stands for.
@@ -91,8 +94,15 @@ def _ours(name: str, kind: Kind, default: Any, meaning: str, **limits: Any) -> E
     )
 
 
-def _vendor(name: str, kind: Kind, meaning: str) -> EnvVar:
-    return EnvVar(name=name, kind=kind, default=None, meaning=meaning, reader="vendor runtime")
+def _vendor(name: str, kind: Kind, meaning: str, on_card: str | None = None) -> EnvVar:
+    return EnvVar(
+        name=name,
+        kind=kind,
+        default=None,
+        meaning=meaning,
+        reader="vendor runtime",
+        on_card=on_card,
+    )
 
 
 def _vllm(name: str, kind: Kind, meaning: str, **limits: Any) -> EnvVar:
@@ -165,7 +175,7 @@ TABLE: dict[str, EnvVar] = {
             "all cards, where kv_b_proj is quantised (kunlun-mla reads it)",
         ),
         _vendor("XPU_VISIBLE_DEVICES", "str", "which cards this process sees, by index"),
-        _vendor("XPU_USE_DEFAULT_CTX", "bool", "use the device's default context"),
+        _vendor("XPU_USE_DEFAULT_CTX", "bool", "use the device's default context", "1"),
         _vendor("XPU_USE_FAST_SWIGLU", "bool", "quick SwiGLU inside the fused expert layer"),
         _vendor("XFT_USE_FAST_SWIGLU", "bool", "quick SwiGLU"),
         _vendor("XPU_USE_MOE_SORTED_THRES", "int", "token count from which experts run sorted"),
@@ -174,11 +184,26 @@ TABLE: dict[str, EnvVar] = {
         _vendor("XPU_TRACING_OUTPUT_NAME", "str", "file of that trace"),
         _vendor("XPUAPI_DEBUG", "str", "log level of device API calls, for example 0x1"),
         _vendor("XPURT_DISPATCH_MODE", "str", "PROFILING makes each launch synchronous"),
-        _vendor("XMLIR_FORCE_USE_XPU_GRAPH", "bool", "run captured graphs on the device"),
-        _vendor("XMLIR_ENABLE_MOCK_TORCH_COMPILE", "bool", "make torch.compile a no-op"),
-        _vendor("XMLIR_CUDNN_ENABLED", "bool", "use the vendor's convolution and attention paths"),
+        _vendor("XMLIR_FORCE_USE_XPU_GRAPH", "bool", "run captured graphs on the device", "1"),
+        _vendor(
+            "XMLIR_ENABLE_MOCK_TORCH_COMPILE",
+            "bool",
+            "1 makes torch.compile a no-op; pieces that are captured need it to be real",
+            "false",
+        ),
+        _vendor(
+            "XMLIR_CUDNN_ENABLED",
+            "bool",
+            "torch's convolutions and attention run on the vendor's kernels, not on fallbacks",
+            "1",
+        ),
         _vendor("KUNLUN_USE_MOE_FFN_BLOCK", "bool", "use the fused block of the expert layer"),
-        _vendor("BKCL_FORCE_SYNC", "bool", "synchronise after each collective"),
+        _vendor(
+            "BKCL_FORCE_SYNC",
+            "bool",
+            "synchronise after each collective, without which several cards are not stable",
+            "1",
+        ),
         _vendor("BKCL_CHECK_AW", "bool", "0 skips the address-window check of collectives"),
         _vendor("USE_ORI_ROPE", "bool", "keep the original rotary form, for DeepSeek models"),
         _vendor("X_DEBUG", "str", "kernel accuracy checks of the vendor's tracer"),
@@ -238,6 +263,11 @@ def set_default(name: str, value: str) -> bool:
     return True
 
 
+def card_values() -> dict[str, str]:
+    """Variables that registration sets on a card, and to what."""
+    return {v.name: v.on_card for v in TABLE.values() if v.on_card is not None}
+
+
 def unread(environment: Mapping[str, str] | None = None) -> dict[str, str | None]:
     """Variables that are set and that nobody reads: misspelt, unknown, or an older plugin's.
 
@@ -264,7 +294,9 @@ def describe() -> list[dict[str, Any]]:
     """One row per variable, with its value now (``set`` tells whether the user gave it)."""
     return [
         {
-            **variable.model_dump(include={"name", "kind", "default", "meaning", "reader"}),
+            **variable.model_dump(
+                include={"name", "kind", "default", "meaning", "reader", "on_card"}
+            ),
             "value": os.environ.get(variable.name, variable.default),
             "set": variable.name in os.environ,
         }

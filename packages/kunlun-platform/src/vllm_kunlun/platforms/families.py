@@ -45,14 +45,7 @@ _RECOMMENDED: dict[str, tuple[str | int, str]] = {
         "reported to take twice the memory; the checkpoints say bfloat16",
     ),
     "block-size": (64, "the vendor's start-up templates serve with 64"),
-    "XMLIR_FORCE_USE_XPU_GRAPH": ("1", "captured graphs run on the device"),
-    "XMLIR_ENABLE_MOCK_TORCH_COMPILE": (
-        "false",
-        "the piecewise graphs need torch.compile to be real",
-    ),
-    "XMLIR_CUDNN_ENABLED": ("1", "recommended by the vendor for every model"),
-    "XPU_USE_DEFAULT_CTX": ("1", "recommended by the vendor for every model"),
-    "BKCL_FORCE_SYNC": ("1", "collectives between several cards are stable with it"),
+    **{name: (value, envs.TABLE[name].meaning) for name, value in envs.card_values().items()},
 }
 _EXPERTS = {
     "KUNLUN_USE_MOE_FFN_BLOCK": ("1", "recommended by the vendor for mixtures of experts"),

@@ -31,10 +31,16 @@ def host_limit_bytes() -> int:
 def total_bytes(device_id: int, *, on_card: bool) -> int:
     """Memory of one device, in bytes.
 
+    A card is asked only where torch uses it already. The API process, which wants to know in order
+    to choose defaults, must not initialise a device: it could not fork any more, and would hold
+    memory of card 0. It is told what a P800 has.
+
     An emulated device has ``VLLM_KUNLUN_EMULATED_MEMORY_GIB`` if set, else half of what the
     process may use, and never more than a card.
     """
     if on_card:
+        if not torch.cuda.is_initialized():
+            return CARD_BYTES
         return int(torch.cuda.get_device_properties(device_id).total_memory)
     asked_gib = envs.VLLM_KUNLUN_EMULATED_MEMORY_GIB
     if asked_gib is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 
-from vllm_kunlun.platforms import device, import_hook, patch_ledger, refusal, version
+from vllm_kunlun.platforms import device, envs, import_hook, patch_ledger, refusal, version
 from vllm_kunlun.platforms.errors import KunlunError
 
 logger = logging.getLogger("vllm.kunlun")
@@ -24,7 +24,9 @@ def register() -> str | None:
     """Return the platform class for vLLM, or None to stand aside.
 
     Re-entrant, and imports neither torch nor vLLM. Checks in this order: the device, the vLLM
-    version, then installs the module redirects and the patches of every installed wheel.
+    version, then installs the module redirects and the patches of every installed wheel. On a card
+    it also sets the variables of the vendor's runtime that suit every model, for this process and
+    its children; what reads them at ``import torch`` sees them in the children only.
 
     Returns:
         The class path of the platform; None when another accelerator is present (said in one
@@ -38,6 +40,19 @@ def register() -> str | None:
         version.check_vllm()
         import_hook.install()
         patch_ledger.install()
+        if found.kind == "xpu":
+            _set_card_values()
     except KunlunError as error:
         return refusal.refuse(error)
     return _PLATFORM
+
+
+def _set_card_values() -> None:
+    values = envs.card_values()
+    done = [f"{name}={value}" for name, value in values.items() if envs.set_default(name, value)]
+    if done:
+        logger.info(
+            "Set for the vendor's runtime, as it advises for every model (a value of your own "
+            "wins): %s",
+            " ".join(done),
+        )
