@@ -11,8 +11,11 @@ import torch
 from support import checkpoints
 from support.checkpoints import HYBRID_CONFIGURATIONS, VOCABULARY
 from support.engine import engine, greedy, greedy_with_logprobs
+from support.memory import Allocations
 from support.reference import Reference
 from vllm import SamplingParams
+
+from vllm_kunlun.platforms.worker import KunlunWorker
 
 NEW_TOKENS = 24
 LOGPROB_TOLERANCE = {torch.float32: 3e-4, torch.float16: 4e-2}
@@ -123,6 +126,38 @@ def test_preempted_requests_end_the_same(checkpoint, prompts, expected_of):
         )
     assert preemptions > 0
     assert answers == expected_of("qwen3-next")
+
+
+def test_what_a_step_takes_besides_the_pool_was_measured(checkpoint, monkeypatch):
+    """On a card what vLLM's profiling run did not take is missing under load."""
+    requests, tokens = 64, 256
+    state_bytes = 8 * 64 * 64 * 4
+    profiled = Allocations()
+    determine = KunlunWorker.determine_available_memory
+
+    def measured(worker):
+        with profiled:
+            return determine(worker)
+
+    monkeypatch.setattr(KunlunWorker, "determine_available_memory", measured)
+    longest = tokens - requests + 1
+    with engine(
+        checkpoint("qwen3-next-long-blocks"),
+        max_num_seqs=requests,
+        max_num_batched_tokens=tokens,
+        max_model_len=320,
+        kv_cache_memory_bytes=128 * 2**20,
+    ) as llm:
+        greedy(llm, [[5]], 2)
+        for lengths in ([4] * requests, [1] * (requests - 1) + [longest], [tokens], [1, 250]):
+            with Allocations() as step:
+                greedy(llm, [[5] * length for length in lengths], 3)
+            assert step.peak_bytes <= 1.02 * profiled.peak_bytes
+            # The states of all requests are in the pool: nothing else was made for them to stay.
+            assert step.left_bytes < state_bytes
+            if len(lengths) == requests:
+                assert step.peak_bytes > 4 * requests * state_bytes, "copies of states show"
+    assert profiled.left_bytes < state_bytes
 
 
 def test_tensor_parallel_equals_one_rank(checkpoint, prompts, expected_of, monkeypatch):

@@ -10,6 +10,8 @@ import threading
 from pathlib import Path
 from types import TracebackType
 
+import torch
+
 SECONDS_BETWEEN_READINGS = 0.002
 
 # <malloc.h>: what is larger is returned to the kernel as soon as it is freed.
@@ -64,3 +66,33 @@ class MemoryWatch:
     def peak_bytes(self) -> int:
         """How far memory rose above what it was at the start."""
         return self.largest - self.before
+
+
+class Allocations:
+    """What torch allocates on the host inside a ``with``, to the byte: at most, and in the end."""
+
+    peak_bytes: int
+    left_bytes: int
+
+    def __enter__(self) -> Allocations:
+        activities = [torch.profiler.ProfilerActivity.CPU]
+        self._profile = torch.profiler.profile(activities=activities, profile_memory=True)
+        self._profile.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._profile.__exit__(kind, error, trace)
+        events = self._profile.profiler.kineto_results.events()
+        changes = sorted(
+            ((each.start_ns(), each.nbytes()) for each in events if each.name() == "[memory]"),
+            key=lambda change: change[0],
+        )
+        self.peak_bytes = self.left_bytes = 0
+        for _, size in changes:
+            self.left_bytes += size
+            self.peak_bytes = max(self.peak_bytes, self.left_bytes)

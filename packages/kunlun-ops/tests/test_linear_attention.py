@@ -22,11 +22,13 @@ from vllm.config import VllmConfig
 from vllm.v1.attention.backend import CommonAttentionMetadata
 from vllm.v1.kv_cache_interface import MambaSpec
 
+from vllm_kunlun.ops.fla import plan_chunks
 from vllm_kunlun.ops.linear_attention.gated_delta_net import GatedDeltaNet
 from vllm_kunlun.ops.linear_attention.metadata import (
     KunlunGDNAttentionBackend,
     KunlunGDNMetadata,
     KunlunGDNMetadataBuilder,
+    widest_step,
 )
 
 KEY_HEADS, VALUE_HEADS, KEY_SIZE, VALUE_SIZE, WIDTH = 2, 6, 16, 8, 4
@@ -254,3 +256,37 @@ def test_builder_is_one_that_vllm_tells_of_accepted_tokens() -> None:
     from vllm.v1.worker.gpu_model_runner import GDNAttentionMetadataBuilder
 
     assert issubclass(KunlunGDNMetadataBuilder, GDNAttentionMetadataBuilder)
+
+
+@pytest.mark.parametrize(("tokens", "requests"), [(1, 8), (8, 8), (9, 8), (200, 3), (300, 8)])
+def test_the_widest_step_has_most_states_and_chunks(tokens: int, requests: int) -> None:
+    step = widest_step(tokens, requests, torch.device("cpu"))
+    widest = step.prefill
+    assert widest is not None and step.decode is None
+    assert widest.num_tokens == step.num_actual_tokens == int(widest.cu_seqlens[-1]) == tokens
+    assert (widest.cu_seqlens.diff() > 0).all()
+    assert len(widest.state_indices) == min(tokens, requests)
+    generator = torch.Generator().manual_seed(tokens)
+    for _ in range(100):
+        places = torch.randperm(tokens - 1, generator=generator)[: requests - 1] + 1
+        ends = torch.cat((places.sort().values, torch.tensor([tokens]))).int()
+        other = plan_chunks(torch.cat((torch.zeros(1).int(), ends)), torch.device("cpu"))
+        assert len(other.indices) <= len(widest.chunks.indices)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+def test_the_widest_step_runs_on_a_pool_of_one_block(dtype: torch.dtype) -> None:
+    net, tokens = layer(dtype), 70
+    inputs = [torch.randn(tokens, n).to(dtype) for n in (DIM, VALUE_HEADS, VALUE_HEADS)]
+    output = torch.full((tokens, VALUE_HEADS, VALUE_SIZE), torch.nan, dtype=dtype)
+    conv_states = torch.zeros(1, WIDTH - 1, DIM, dtype=dtype)
+    states = torch.zeros(1, VALUE_HEADS, VALUE_SIZE, KEY_SIZE, dtype=dtype)
+    net.run(*inputs, conv_states, states, widest_step(tokens, 8, torch.device("cpu")), output)
+    assert output.isfinite().all()
+    lengths = [1] * 7 + [63]
+    wanted = [
+        Request(*parts).expected(net)
+        for parts in zip(*(each.split(lengths) for each in inputs), strict=True)
+    ]
+    tolerance = TOLERANCE[dtype]
+    torch.testing.assert_close(output.float(), torch.cat(wanted), atol=tolerance, rtol=tolerance)

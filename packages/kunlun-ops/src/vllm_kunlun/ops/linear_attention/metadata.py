@@ -24,6 +24,7 @@ __all__ = [
     "KunlunGDNMetadataBuilder",
     "StateDecode",
     "StatePrefill",
+    "widest_step",
 ]
 
 
@@ -66,6 +67,29 @@ class KunlunGDNMetadata(AttentionMetadata):
     num_actual_tokens: int
     decode: StateDecode | None
     prefill: StatePrefill | None
+
+
+def widest_step(tokens: int, requests: int, device: torch.device) -> KunlunGDNMetadata:
+    """The step of ``tokens`` tokens that takes most memory, for a pool of a single block.
+
+    As many fresh prompts as there may be: each has a state, and a chunk of its own. All but the
+    last are of one token. They share block 0, so what is left there means nothing.
+    """
+    requests = min(requests, tokens)
+    starts = torch.arange(requests + 1, dtype=torch.int32)
+    starts[-1] = tokens
+    block = torch.zeros(requests, dtype=torch.int32)
+    prefill = StatePrefill(
+        num_tokens=tokens,
+        cu_seqlens_host=starts,
+        cu_seqlens=starts.to(device),
+        state_indices_host=block,
+        state_indices=block.to(device),
+        known_host=block,
+        known=block.to(device),
+        chunks=plan_chunks(starts, device),
+    )
+    return KunlunGDNMetadata(tokens, None, prefill)
 
 
 class KunlunGDNMetadataBuilder(GDNAttentionMetadataBuilder):
