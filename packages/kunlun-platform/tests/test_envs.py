@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 
 import pytest
 
@@ -97,6 +98,12 @@ def test_what_a_card_starts_with_is_the_manuals_advice_for_every_model() -> None
     for name, value in envs.card_values().items():
         assert envs.TABLE[name].reader == "vendor runtime"
         envs.TABLE[name].parse(value)
+
+
+def test_the_readme_tells_what_a_card_starts_with() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    told = dict(re.findall(r"^\| `([A-Z_]+)` \| `(\w+)` \|", readme, re.MULTILINE))
+    assert told == envs.card_values()
 
 
 def test_unread() -> None:
