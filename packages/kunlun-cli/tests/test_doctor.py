@@ -152,6 +152,36 @@ def test_an_optional_library_that_is_not_there_is_a_warning(run_json, only):
     assert "wheel of flash_attn" in warned["fix"]
 
 
+def test_card_findings_say_whose_word_they_are(run_json, only, monkeypatch, tmp_path):
+    from vllm_kunlun.ops import card_findings
+
+    only("card findings")
+    layout = card_findings.Finding("layout", "kunlun_ops.f", "?", {"a": "A", "b": "B"}, "a", "")
+    rule = card_findings.Finding("rule", "kunlun_ops.g", "?", {"no": "N", "yes": "Y"}, "no", "")
+    monkeypatch.setattr(card_findings, "FINDINGS", (layout, rule))
+
+    def details():
+        _, value = run_json("doctor")
+        return {check["name"]: (check["status"], check["detail"]) for check in value["checks"]}
+
+    assert details()["card finding layout"] == ("ok", "a (the emulator's): A")
+    monkeypatch.setenv("VLLM_KUNLUN_VENDOR", "wheels")
+    file = tmp_path / "card.json"
+    file.write_text(
+        '{"surroundings": {"emulated": false, "wheels": {"kunlun_ops": "1.2"}}, '
+        '"findings": [{"name": "layout", "follows": "b"}]}'
+    )
+    monkeypatch.setenv("VLLM_KUNLUN_CARD_FINDINGS", str(file))
+    found = details()
+    assert found["card finding layout"] == ("ok", f"b (the report {file}): B")
+    assert found["card finding rule"] == ("ok", "no (the default): N")
+    assert found["card findings' report"][0] == "warn"
+    monkeypatch.setenv("VLLM_KUNLUN_CARD_FINDINGS", str(tmp_path / "gone.json"))
+    code, value = run_json("doctor")
+    assert code == 1
+    assert "gone.json" in failed(value)["card findings"]["detail"]
+
+
 def vendor_checks(value):
     return {c["name"]: (c["status"], c["detail"]) for c in value["checks"]}
 

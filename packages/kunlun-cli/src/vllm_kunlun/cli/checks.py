@@ -230,6 +230,20 @@ def _vendor_symbols() -> Iterator[Check]:
             yield Check(f"functions of {name}", "ok", "none is missing")
 
 
+def _card_findings() -> Iterator[Check]:
+    card_findings = importlib.import_module("vllm_kunlun.ops.card_findings")
+    for each in card_findings.in_force():
+        yield Check(
+            f"card finding {each.finding.name}",
+            "ok",
+            f"{each.form} ({each.source}): {each.finding.forms[each.form]}",
+        )
+    for text in card_findings.misfits():
+        yield Check(
+            "card findings' report", "warn", text, f"run `{card_findings.COMMAND}` on this card"
+        )
+
+
 def _entry_points() -> Iterator[Check]:
     for group in GROUPS:
         names, broken = [], False
@@ -302,6 +316,7 @@ CHECKS: dict[str, Callable[[], Iterator[Check]]] = {
     "platform": _platform,
     "vendor wheels": _vendor_wheels,
     "vendor functions": _vendor_symbols,
+    "card findings": _card_findings,
     "entry points": _entry_points,
     "redirects": _redirects,
     "patches": _patches,

@@ -24,7 +24,7 @@ class CaseFinding:
     ``message`` says why it failed, empty if it passed. Error and tolerance are fractions of the
     largest expected magnitude, None if the run gave no result. ``otherwise`` is what the library
     does instead of what is assumed, if that is known; ``known_bad`` why a card is known to fail, if
-    it is.
+    it is. ``finding`` and ``form`` are the case's; ``excused``: another form of it follows.
     """
 
     label: str
@@ -35,6 +35,9 @@ class CaseFinding:
     assumption: str | None = None
     otherwise: str = ""
     known_bad: str | None = None
+    finding: str | None = None
+    form: str | None = None
+    excused: bool = False
 
     @property
     def passed(self) -> bool:
@@ -43,17 +46,21 @@ class CaseFinding:
     @property
     def fails(self) -> bool:
         """Whether it counts against the function."""
-        return not self.passed and self.known_bad is None
+        return not self.passed and self.known_bad is None and not self.excused
 
 
 @dataclass(frozen=True)
 class FunctionFinding:
-    """All runs of one function; ``not_run`` are those after one that ended the process."""
+    """All runs of one function; ``not_run`` are those after one that ended the process.
+
+    ``not_needed``: it is called in forms of card findings only, and others follow.
+    """
 
     name: str
     cases: tuple[CaseFinding, ...] = ()
     not_run: int = 0
     missing: bool = False
+    not_needed: bool = False
 
     @property
     def status(self) -> Status:
@@ -66,7 +73,7 @@ class FunctionFinding:
     @property
     def fails(self) -> bool:
         """Whether it counts against the library: a card can do without an optional one."""
-        optional = self.name.split(".", 1)[0] in OPTIONAL
+        optional = self.not_needed or self.name.split(".", 1)[0] in OPTIONAL
         return self.status == "fail" or (self.status == "missing" and not optional)
 
     @property

@@ -67,6 +67,8 @@ def _finding(
         assumption=case.assumption,
         otherwise=otherwise,
         known_bad=case.known_bad,
+        finding=case.finding,
+        form=case.form,
     )
 
 
@@ -122,14 +124,23 @@ class Worker:
         self._stop()
 
     def check(self, name: str) -> FunctionFinding:
-        """Run the cases of one function, up to one that ends the process."""
-        runs, findings = _runs(name), []
+        """Run the cases of one function, up to one that ends the process.
+
+        A form of a card finding that ends it ends its own cases only.
+        """
+        runs, findings, dead = _runs(name), [], set[tuple[str, str | None]]()
         for index, (case, dtype) in enumerate(runs):
+            if case.finding is not None and (case.finding, case.form) in dead:
+                findings.append(_failed(case, dtype, "not run: the form ended the process"))
+                continue
             try:
                 finding = self._ask(name, index)
             except _Dead as death:
                 findings.append(_failed(case, dtype, str(death)))
-                break
+                if case.finding is None:
+                    break
+                dead.add((case.finding, case.form))
+                continue
             if finding is None:
                 return FunctionFinding(name, missing=True)
             findings.append(finding)

@@ -9,12 +9,16 @@ from collections.abc import Callable, Iterator
 from importlib import metadata
 from typing import Any, NamedTuple
 
+import torch
+
+from vllm_kunlun.ops import card_findings
 from vllm_kunlun.platforms import device
-from vllm_kunlun.platforms.errors import VendorLibraryError
+from vllm_kunlun.platforms.errors import KunlunError, VendorLibraryError
 
 __all__ = [
     "OPTIONAL",
     "Libraries",
+    "call_form",
     "function",
     "has",
     "libraries",
@@ -51,8 +55,6 @@ def libraries() -> Libraries:
 
 
 def _vendor() -> Libraries:
-    import torch
-
     imported = []
     # cocopod and xspeedgate_ops are imported for what they register.
     for name in ("cocopod", "kunlun_ops", "xspeedgate_ops"):
@@ -102,6 +104,23 @@ def function(library: str, name: str) -> Callable[..., Any]:
             "function that it lacks."
         )
     return found  # type: ignore[no-any-return]
+
+
+def call_form(finding: str, library: str, name: str, *args: Any, **kwargs: Any) -> Any:
+    """Call a function in the form that was chosen for ``finding`` (:mod:`card_findings`).
+
+    Raises:
+        VendorLibraryError: the library lacks the function, or refuses the form; the message names
+            the command that finds the right one.
+    """
+    try:
+        return function(library, name)(*args, **kwargs)
+    except VendorLibraryError as error:
+        raise card_findings.refused(finding, error) from error
+    except (KunlunError, MemoryError, torch.OutOfMemoryError):
+        raise  # no refusal of a form
+    except Exception as error:
+        raise card_findings.refused(finding, error) from error
 
 
 def has(library: str, name: str) -> bool:
