@@ -448,7 +448,9 @@ import torch
 import xspeedgate_ops
 
 try:
-    torch.ops.xspeedgate_ops.moe_pre_small(torch.zeros(1, 1, dtype=torch.int32), "8")
+    torch.ops.xspeedgate_ops.moe_pre_small(
+        torch.zeros(1, 1, dtype=torch.int32), "8", x=torch.zeros(1, 8)
+    )
 except RuntimeError as refused:
     assert "moe_pre_small" in str(refused), refused
 else:

@@ -61,7 +61,43 @@ class Finding:
     emulated: str | None = None
 
 
-FINDINGS: tuple[Finding, ...] = ()
+FINDINGS: tuple[Finding, ...] = (
+    Finding(
+        "moe-int8-topk-ids",
+        "kunlun_ops.moe_fc",
+        "is the int8 product of experts given topk_ids?",
+        {"with": "topk_ids are the choices of each token", "without": "topk_ids is None"},
+        "with",
+        "All 37 public int8 calls pass them.",
+    ),
+    Finding(
+        "moe-fused-swiglu",
+        "kunlun_ops.moe_fc",
+        'may act="SWISH_GLU" take the place of swiglu in prefills of 1024 tokens or more?',
+        {
+            "no": "it is not used: swiglu runs after the product",
+            "narrow": "yes, into a y as wide as the result",
+            "half": "yes, into the first half of a y twice as wide",
+        },
+        "no",
+        "Errors of about 20 times the values were measured on a card from 1024 tokens on, with a y "
+        "twice as wide; a later caller's y is as wide as the result.",
+    ),
+    Finding(
+        "gdn-speculative-states",
+        "kunlun_ops.fused_recurrent_gated_delta_rule_fwdv2",
+        "where does the gated delta rule keep the states of draft tokens?",
+        {
+            "no": "it is not known to: models with a gated delta rule are not served with drafts",
+            "columns": "h0_indices [N, S + 1]: a row for each sequence, a column for each token",
+            "flat": "h0_indices [T]: one index for each token (this version cannot serve with it)",
+        },
+        "no",
+        "On 0.1.58 h0_indices of another size than the tokens' number is refused; a later source "
+        "reads it as [N, S + 1], from column accepted - 1.",
+        emulated="columns",
+    ),
+)
 
 _VENDOR_WHEELS = ("kunlun_ops", "xspeedgate_ops")
 
