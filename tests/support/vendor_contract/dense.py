@@ -81,6 +81,7 @@ SIGNATURES = (
             Tensor("block_tables", INT32, "B MB"),
             Tensor("sink", FLOAT32, "H", or_none=True),
         ),
+        most=(("S", 32),),
     ),
     Signature(
         "kunlun_ops.attention",

@@ -192,6 +192,7 @@ DENSE_ATTENTION = (
     Case(_DECODE, "alternating pages", lambda i: decode(i, [3, 40, 17], pages=_HYBRID)),
     Case(_DECODE, "three queries", lambda i: decode(i, [3, 17, 40], 3),
          assumption="decode-bottom-right-causal"),
+    Case(_DECODE, "32 queries", lambda i: decode(i, [32, 70, 33], 32)),
     Case(_DECODE, "two queries, alternating pages", lambda i: decode(i, [9, 32], 2, pages=_HYBRID),
          assumption="decode-bottom-right-causal"),
     Case(_DECODE, "window", lambda i: decode(i, [3, 40, 17, 8], window=8),
