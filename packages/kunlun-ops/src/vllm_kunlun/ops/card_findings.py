@@ -61,7 +61,17 @@ class Finding:
     emulated: str | None = None
 
 
-FINDINGS: tuple[Finding, ...] = ()
+FINDINGS: tuple[Finding, ...] = (
+    Finding(
+        "merge-lse",
+        "kunlun_ops.attention_merge_stage",
+        "How do the log-sum-exps lie?",
+        {"tokens-first": "float32 [T, H]", "heads-first": "float32 [H, T]"},
+        "tokens-first",
+        "The vendor's docstring and its own test of chunked prefill have [T, H], and later callers "
+        "transpose; earlier ones pass [H, T].",
+    ),
+)
 
 _VENDOR_WHEELS = ("kunlun_ops", "xspeedgate_ops")
 
