@@ -224,6 +224,7 @@ VIOLATIONS: list[tuple[str, str | int, Any, str]] = [
     (ATTENTION, "v_trans", lambda _: True, "v_trans"),
     (ATTENTION, "context_seq_lod_cpu", Tensor.long, "context_seq_lod_cpu"),
     (ATTENTION, "context_seq_lod_xpu", lambda x: x + 1, "context_seq_lod_xpu"),
+    (ATTENTION, "unpadded_lse", lambda _: False, "unpadded_lse"),
     (ATTENTION, "softmax_lse", lambda _: torch.zeros(61, 3), "softmax_lse"),
     (ATTENTION, "softmax_lse", lambda _: torch.zeros(3, 61).half(), "softmax_lse"),
     (BMM, 0, lambda x: x.transpose(0, 1), "x"),

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from vllm_kunlun.ops import vendor
+from vllm_kunlun.ops import card_findings, vendor
 from vllm_kunlun.ops.emulator import flash_attn, kunlun_ops, xspeedgate_ops
 from vllm_kunlun.ops.vendor import library
 from vllm_kunlun.platforms import device
@@ -411,16 +411,37 @@ def test_latent_attention_arguments(recorders: dict[str, Recorder]) -> None:
 def test_latent_prefill_arguments(recorders: dict[str, Recorder]) -> None:
     names = ["q", "k_cache", "v_cache", "out", "is_causal", "context_seq_lod_cpu",
              "context_seq_lod_xpu", "alpha", "softmax_lse"]  # fmt: skip
+    keys = ["context_kvlen_lod_cpu", "context_kvlen_lod_xpu"]
     vendor.attention(**{name: name for name in names})
+    vendor.attention(**{name: name for name in names + keys})
     product = ["x", "weight_i8", "weight_max", "out", "lod", "idx"]
     vendor.mla_bmm_I8(*product)
     absent = ["k_perchannel_scale", "v_perchannel_scale", "smooth", "slot_mapping_cpu",
               "slot_mapping_xpu"]  # fmt: skip
-    constants = {"is_prefill": True, "prefill_len": 0, "v_trans": False, "v_trans_threshold": 0}
+    constants = {"is_prefill": True, "prefill_len": 0, "v_trans": False, "v_trans_threshold": 0,
+                 "unpadded_lse": True, **dict.fromkeys(absent)}  # fmt: skip
     assert recorders["kunlun_ops"].calls == [
-        ("attention", (), {name: name for name in names} | constants | dict.fromkeys(absent)),
+        ("attention", (), {name: name for name in names} | constants),
+        ("attention", (), {name: name for name in names + keys} | constants),
         ("mla_bmm_I8", tuple(product), {"trans": False}),
     ]
+
+
+def test_a_merge_that_wants_the_heads_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other form of the card finding: transposed on the way in and out."""
+    call = [torch.randn(5, 3, 8), torch.randn(5, 3), torch.randn(5, 3, 8), torch.randn(5, 3)]
+    first, second = ([torch.empty(5, 3, 8), torch.empty(5, 3)] for _ in range(2))
+    vendor.attention_merge_stage(*call, *first)
+
+    def heads_first(*args: torch.Tensor) -> None:
+        lses = [args[index].T.contiguous() for index in (1, 3, 5)]
+        kunlun_ops.attention_merge_stage(args[0], lses[0], args[2], lses[1], args[4], lses[2])
+        args[5].copy_(lses[2].T)
+
+    monkeypatch.setattr(card_findings, "chosen", {"merge-lse": "heads-first"}.get)
+    with library.use_libraries(kunlun_ops=types.SimpleNamespace(attention_merge_stage=heads_first)):
+        vendor.attention_merge_stage(*call, *second)
+    torch.testing.assert_close(first, second)
 
 
 @pytest.mark.parametrize("scale", [None, 0.2])

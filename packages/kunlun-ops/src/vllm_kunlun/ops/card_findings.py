@@ -63,9 +63,18 @@ class Finding:
 
 FINDINGS: tuple[Finding, ...] = (
     Finding(
+        "merge-lse",
+        "kunlun_ops.attention_merge_stage",
+        "How do the log-sum-exps lie?",
+        {"tokens-first": "float32 [T, H]", "heads-first": "float32 [H, T]"},
+        "tokens-first",
+        "The vendor's docstring and its own test of chunked prefill have [T, H], and later callers "
+        "transpose; earlier ones pass [H, T].",
+    ),
+    Finding(
         "moe-int8-topk-ids",
         "kunlun_ops.moe_fc",
-        "is the int8 product of experts given topk_ids?",
+        "Is the int8 product of experts given topk_ids?",
         {"with": "topk_ids are the choices of each token", "without": "topk_ids is None"},
         "with",
         "All 37 public int8 calls pass them.",
@@ -73,7 +82,7 @@ FINDINGS: tuple[Finding, ...] = (
     Finding(
         "moe-fused-swiglu",
         "kunlun_ops.moe_fc",
-        'may act="SWISH_GLU" take the place of swiglu in prefills of 1024 tokens or more?',
+        'May act="SWISH_GLU" take the place of swiglu in prefills of 1024 tokens or more?',
         {
             "no": "it is not used: swiglu runs after the product",
             "narrow": "yes, into a y as wide as the result",
@@ -86,7 +95,7 @@ FINDINGS: tuple[Finding, ...] = (
     Finding(
         "gdn-speculative-states",
         "kunlun_ops.fused_recurrent_gated_delta_rule_fwdv2",
-        "where does the gated delta rule keep the states of draft tokens?",
+        "Where does the gated delta rule keep the states of draft tokens?",
         {
             "no": "it is not known to: models with a gated delta rule are not served with drafts",
             "columns": "h0_indices [N, S + 1]: a row for each sequence, a column for each token",

@@ -128,10 +128,11 @@ class Worker:
 
         A form of a card finding that ends it ends its own cases only.
         """
-        runs, findings, dead = _runs(name), [], set[tuple[str, str | None]]()
+        runs, findings, dead = _runs(name), [], dict[tuple[str | None, str | None], str]()
         for index, (case, dtype) in enumerate(runs):
-            if case.finding is not None and (case.finding, case.form) in dead:
-                findings.append(_failed(case, dtype, "not run: the form ended the process"))
+            if (death_of_form := dead.get((case.finding, case.form))) is not None:
+                message = f"not run; in an earlier case of this form {death_of_form}"
+                findings.append(_failed(case, dtype, message))
                 continue
             try:
                 finding = self._ask(name, index)
@@ -139,7 +140,7 @@ class Worker:
                 findings.append(_failed(case, dtype, str(death)))
                 if case.finding is None:
                     break
-                dead.add((case.finding, case.form))
+                dead[case.finding, case.form] = str(death)
                 continue
             if finding is None:
                 return FunctionFinding(name, missing=True)

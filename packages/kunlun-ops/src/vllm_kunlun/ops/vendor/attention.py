@@ -5,14 +5,19 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from vllm_kunlun.ops.vendor.library import function
+from vllm_kunlun.ops import card_findings
+from vllm_kunlun.ops.vendor.library import call_form, function
 
 __all__ = [
+    "EMPTY_LSE",
     "attention_merge_stage",
     "prefill_attention",
     "reshape_and_cache_flash",
     "speculative_attention",
 ]
+
+EMPTY_LSE = -1e30
+"""Log-sum-exp of no keys: below every real one, and finite."""
 
 
 def reshape_and_cache_flash(
@@ -157,10 +162,23 @@ def attention_merge_stage(
 ) -> None:
     """Combine attention over two disjoint sets of keys by their log-sum-exps.
 
-    Shapes: outputs ``[T, H, D]``; lse float32 ``[H, T]``, natural logarithm.
+    A side without keys has zeros and at most :data:`EMPTY_LSE`, not -inf: on two such sides the
+    library would compute -inf - -inf.
+
+    Shapes: outputs ``[T, H, D]``; lse float32 ``[T, H]``, contiguous, natural logarithm. The
+    library reads the sizes off the outputs alone, so that a transposed lse would be read as it
+    lies; which of the two it takes is the card finding ``merge-lse``.
     Raises: VendorContractError (emulator): an argument that the card would misread.
+    VendorLibraryError: the library refused the form.
     Source: contract section 2.
     """
-    function("kunlun_ops", "attention_merge_stage")(
-        prefix_output, prefix_lse, suffix_output, suffix_lse, output, output_lse
-    )
+    if card_findings.chosen("merge-lse") == "heads-first":
+        lses = [each.T.contiguous() for each in (prefix_lse, suffix_lse, output_lse)]
+    else:
+        lses = [prefix_lse, suffix_lse, output_lse]
+    call_form(
+        "merge-lse", "kunlun_ops", "attention_merge_stage",
+        prefix_output, lses[0], suffix_output, lses[1], output, lses[2],
+    )  # fmt: skip
+    if lses[2] is not output_lse:
+        output_lse.copy_(lses[2].T)

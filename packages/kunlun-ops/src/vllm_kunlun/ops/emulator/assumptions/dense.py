@@ -121,10 +121,10 @@ DENSE = (
     Assumption(
         "merge-empty-side",
         "kunlun_ops.attention_merge_stage",
-        "an infinite log-sum-exp of either sign is an empty side; two empty sides give zeros and "
-        "-inf",
+        "a side of log-sum-exp -1e30 is empty: the other side comes back; two such sides of zeros "
+        "give zeros and at most -1e29 (-inf on both sides would give NaN)",
         "I",
-        "merge with prefix_lse = +inf, -inf, and both sides -inf",
+        "merge 3 and 5 with -1e30 on one side, and zeros with -1e30 on both",
     ),
     Assumption(
         "flash-attn-sizes",
