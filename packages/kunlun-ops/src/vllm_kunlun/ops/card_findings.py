@@ -71,6 +71,18 @@ FINDINGS: tuple[Finding, ...] = (
         "The vendor's docstring and its own test of chunked prefill have [T, H], and later callers "
         "transpose; earlier ones pass [H, T].",
     ),
+    Finding(
+        "kv-cache-write",
+        "kunlun_ops.reshape_and_cache_flash",
+        "Which function writes the cache of more than one KV head?",
+        {
+            "reshape_and_cache_flash": "with BLHD_LAYOUT=False, strides honoured",
+            "reshape_and_cache": "five arguments by position, dense pages",
+        },
+        "reshape_and_cache_flash",
+        "The existing plugin calls it; its pull request 365 and issue 366 saw repeated text with "
+        "two KV heads, which contiguous values may have cured. 46 public trees call the other.",
+    ),
 )
 
 _VENDOR_WHEELS = ("kunlun_ops", "xspeedgate_ops")
