@@ -24,8 +24,8 @@ DENSE = (
     Assumption(
         "cache-native-write",
         "kunlun_ops.reshape_and_cache",
-        "caches [blocks, KVH, block_size, D] and int64 slots are taken; a negative slot is skipped; "
-        "no stride is looked at",
+        "caches [blocks, KVH, block_size, D] and int64 slots are taken; a negative slot is "
+        "skipped; no stride is looked at",
         "I",
         "write tokens of 1, 2 and 4 heads to slots [-1, 5, -1, 46]",
     ),
