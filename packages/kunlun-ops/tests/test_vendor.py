@@ -41,6 +41,11 @@ CONTRACT: dict[str, tuple[str, str, str]] = {
         "key value key_cache value_cache slot_mapping",
         "BLHD_LAYOUT",
     ),
+    "reshape_and_cache": (
+        "kunlun_ops.reshape_and_cache",
+        "key value key_cache value_cache slot_mapping",
+        "",
+    ),
     "speculative_attention": (
         "kunlun_ops.speculative_attention",
         "",

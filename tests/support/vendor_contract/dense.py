@@ -32,6 +32,17 @@ SIGNATURES = (
         named=(Scalar("BLHD_LAYOUT", "bool", default=True),),
     ),
     Signature(
+        "kunlun_ops.reshape_and_cache",
+        "2",
+        positional=(
+            Tensor("key", MODEL, "T KVH D"),
+            Tensor("value", MODEL, "T KVH D"),
+            Tensor("key_cache", MODEL, _CACHE, write="inout"),
+            Tensor("value_cache", MODEL, _CACHE, write="inout"),
+            Tensor("slot_mapping", SLOTS, "T"),
+        ),
+    ),
+    Signature(
         "kunlun_ops.prefill_attention",
         "2",
         named=(

@@ -72,6 +72,18 @@ FINDINGS: tuple[Finding, ...] = (
         "transpose; earlier ones pass [H, T].",
     ),
     Finding(
+        "kv-cache-write",
+        "kunlun_ops.reshape_and_cache_flash",
+        "Which function writes the cache of more than one KV head?",
+        {
+            "reshape_and_cache_flash": "with BLHD_LAYOUT=False, strides honoured",
+            "reshape_and_cache": "five arguments by position, dense pages",
+        },
+        "reshape_and_cache_flash",
+        "The existing plugin calls it; its pull request 365 and issue 366 saw repeated text with "
+        "two KV heads, which contiguous values may have cured. 46 public trees call the other.",
+    ),
+    Finding(
         "moe-int8-topk-ids",
         "kunlun_ops.moe_fc",
         "Is the int8 product of experts given topk_ids?",

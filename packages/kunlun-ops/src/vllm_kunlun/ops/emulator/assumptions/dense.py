@@ -22,6 +22,14 @@ DENSE = (
         "write the same tokens once with each dtype into two caches and compare",
     ),
     Assumption(
+        "cache-native-write",
+        "kunlun_ops.reshape_and_cache",
+        "caches [blocks, KVH, block_size, D] and int64 slots are taken; a negative slot is "
+        "skipped; no stride is looked at",
+        "I",
+        "write tokens of 1, 2 and 4 heads to slots [-1, 5, -1, 46]",
+    ),
+    Assumption(
         "prefill-bottom-right-causal",
         "kunlun_ops.prefill_attention",
         "with more keys than queries the causal mask is aligned to the last key: query i of Lq "
