@@ -401,9 +401,9 @@ DTYPES = {
 # and arguments that it has not, or has in every call.
 ARGUMENTS = {"prefill-default-alpha", "flash-attn-packed-scale"}
 # The contract names the default form of a function.
-OTHERS = {(each.name, each.function): each.forms.keys() - {each.default, "yes"} for each in FINDINGS}
+NAMED = {(each.name, each.function): (each.default, "yes") for each in FINDINGS}
 for case in CASES:
-    if case.form in OTHERS.get((case.finding, case.function), ()):
+    if case.form not in NAMED.get((case.finding, case.function), (case.form,)):
         continue
     for dtype in case.dtypes:
         if dtype in DTYPES.get(case.function, {dtype}) and case.assumption not in ARGUMENTS:

@@ -107,6 +107,16 @@ def test_a_file_that_is_no_report_of_a_card(
     assert "\n" not in str(raised.value)
 
 
+def test_a_bad_report_is_told_when_the_library_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(library, "_libraries", None)
+    monkeypatch.setenv("VLLM_KUNLUN_VENDOR", "wheels")
+    monkeypatch.setenv("VLLM_KUNLUN_CARD_FINDINGS", str(tmp_path / "gone.json"))
+    with pytest.raises(UnsupportedError, match=r"gone\.json: it cannot be read"):
+        library.libraries()
+
+
 @pytest.mark.usefixtures("wheels")
 def test_a_finding_of_which_no_form_passed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("VLLM_KUNLUN_CARD_FINDINGS", str(report(tmp_path, layout=None)))

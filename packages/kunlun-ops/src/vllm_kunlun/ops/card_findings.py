@@ -28,6 +28,7 @@ __all__ = [
     "FINDINGS",
     "Finding",
     "FindingInForce",
+    "check_report",
     "chosen",
     "in_force",
     "misfits",
@@ -146,6 +147,16 @@ def chosen(name: str) -> str:
 def in_force() -> tuple[FindingInForce, ...]:
     """Every finding with its form, for ``doctor``. Raises as :func:`chosen`."""
     return tuple(_in_force(each) for each in FINDINGS)
+
+
+def check_report() -> None:
+    """Read the file that ``VLLM_KUNLUN_CARD_FINDINGS`` names, if it is set.
+
+    Raises:
+        UnsupportedError: it is not a report from a card.
+    """
+    if (path := envs.VLLM_KUNLUN_CARD_FINDINGS) is not None:
+        _load(path)
 
 
 def misfits() -> tuple[str, ...]:

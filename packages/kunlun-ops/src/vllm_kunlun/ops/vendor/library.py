@@ -47,6 +47,7 @@ def libraries() -> Libraries:
 
     Raises:
         VendorLibraryError: a vendor wheel is there but cannot be imported.
+        UnsupportedError: ``VLLM_KUNLUN_CARD_FINDINGS`` names no report from a card.
     """
     global _libraries
     if _libraries is None:
@@ -55,6 +56,7 @@ def libraries() -> Libraries:
 
 
 def _vendor() -> Libraries:
+    card_findings.check_report()  # now, and not at the first call that has a finding
     imported = []
     # cocopod and xspeedgate_ops are imported for what they register.
     for name in ("cocopod", "kunlun_ops", "xspeedgate_ops"):
