@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import fake_vendor, other_forms, vendor_calls
-from support.engine import engine, greedy
+from support import fake_vendor, other_forms, vendor_calls, w8a8
+from support.engine import engine, greedy, greedy_with_logprobs
 from support.reference import Reference
+from support.w8a8 import Scheme
+from test_quantised_int8 import assert_agrees
 
 from vllm_kunlun.ops.card_findings import FINDINGS
 from vllm_kunlun.ops.conformance.cases import CASES
@@ -50,6 +52,13 @@ CALLS = [
 ]
 INSTEAD = {"kunlun_ops.reshape_and_cache_flash": "kunlun_ops.reshape_and_cache"}
 """Where the other form of a finding is another function."""
+INT8_PRODUCT = "kunlun_ops.moe_fc"
+INT8 = {
+    "qwen3-moe": ({}, Scheme()),
+    # kv_b_proj in float: see test_quantised_int8.
+    "deepseek-v3-even": ({"block_size": 64}, Scheme(keep=(*Scheme().keep, "kv_b_proj"))),
+}
+"""Models whose experts are quantised: vLLM's options, and the scheme."""
 
 
 def environment(records: Path, functions: Any, findings: Path | None = None) -> dict[str, str]:
@@ -96,7 +105,8 @@ def findings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_other_form_is_of_a_finding_and_is_tried() -> None:
     assert set(other_forms.OTHER) <= {each.function for each in FINDINGS}
-    assert set(other_forms.OTHER) == {name for model in MODELS for name in model.functions}
+    tried = {name for model in MODELS for name in model.functions}
+    assert set(other_forms.OTHER) == tried | {INT8_PRODUCT}
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.checkpoint)
@@ -128,6 +138,42 @@ def test_without_findings_one_error_says_what_to_run(
     said = capfd.readouterr()
     (finding,) = [each for each in FINDINGS if each.function == function]
     for part in (f"{function} was called in the form '{finding.default}'", finding.name,
+                 "vllm-kunlun ops check --report FILE.json",
+                 "VLLM_KUNLUN_CARD_FINDINGS=FILE.json"):  # fmt: skip
+        assert part in said.out + said.err
+
+
+@pytest.mark.parametrize("name", INT8)
+def test_with_its_findings_it_serves_experts_in_int8(
+    name: str, findings: Path, under: Any, checkpoint: Any, prompts: Any, tmp_path: Path
+) -> None:
+    options, scheme = INT8[name]
+    source = checkpoint(name)
+    folder = w8a8.quantise(source, tmp_path / "model", scheme, prompts)
+    records = tmp_path / "records"
+    under(records, other_forms.OTHER, findings)
+    with engine(folder, max_num_batched_tokens=48, **options) as llm:
+        answers = greedy_with_logprobs(llm, prompts, NEW_TOKENS)
+    in_float = w8a8.reference_model(source, folder, scheme, quantise_activations=False)
+    in_int8 = w8a8.reference_model(source, folder, scheme)
+    assert_agrees(prompts, answers, in_int8, in_float, tolerance=0.03)
+    products = [
+        call["kwargs"]
+        for call in vendor_calls.read(records)
+        if call["function"] == INT8_PRODUCT and call["kwargs"]["x"]["dtype"] == "int8"
+    ]
+    assert {each["topk_ids"]["type"] for each in products} == {"NoneType"}
+
+
+def test_experts_in_int8_without_findings(
+    under: Any, checkpoint: Any, prompts: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = w8a8.quantise(checkpoint("qwen3-moe"), tmp_path / "model", Scheme(), prompts)
+    under(tmp_path / "records", [INT8_PRODUCT])
+    with pytest.raises(Exception), engine(folder) as llm:  # noqa: B017 -- as above
+        greedy(llm, prompts, NEW_TOKENS)
+    said = capfd.readouterr()
+    for part in (f"{INT8_PRODUCT} was called in the form 'with'", "moe-int8-topk-ids",
                  "vllm-kunlun ops check --report FILE.json",
                  "VLLM_KUNLUN_CARD_FINDINGS=FILE.json"):  # fmt: skip
         assert part in said.out + said.err

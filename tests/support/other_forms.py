@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 __all__ = ["FORMS", "OTHER", "in_its_form"]
@@ -50,8 +51,20 @@ def _one_head(real: Function) -> Function:
     return reshape_and_cache_flash
 
 
+def _no_choices(real: Function) -> Function:
+    """No choices of experts beside int8."""
+
+    def moe_fc(*, x: Tensor, topk_ids: Tensor | None = None, **arguments: Any) -> None:
+        if x.dtype == torch.int8 and topk_ids is not None:
+            raise RuntimeError("topk_ids: unsupported with int8")
+        real(x=x, topk_ids=topk_ids, **arguments)
+
+    return moe_fc
+
+
 OTHER: dict[str, Callable[[Function], Function]] = {
     "kunlun_ops.attention_merge_stage": _heads_first,
+    "kunlun_ops.moe_fc": _no_choices,
     "kunlun_ops.reshape_and_cache_flash": _one_head,
 }
 """Full name of a function -> what makes its other form of the emulator's."""

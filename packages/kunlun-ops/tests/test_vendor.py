@@ -316,6 +316,23 @@ def test_a_card_may_take_the_int8_product_without_the_choices(
     assert recorders["kunlun_ops"].calls == [("moe_fc", (), products(*INT8_PRODUCT))]
 
 
+def test_either_name_of_the_routing_statistic_is_served() -> None:
+    """Builds differ in it: by position the call is right either way."""
+    seen = []
+
+    def in_one_build(x, topk_index, norm_score, block_static, bias, scale, n_group, topk_group):
+        seen.append((topk_index, norm_score, block_static, scale, n_group, topk_group))
+
+    def in_another(x, topk_index, norm_score, block_statistic, bias, scale, n_group, topk_group):
+        seen.append((topk_index, norm_score, block_statistic, scale, n_group, topk_group))
+
+    for build in (in_one_build, in_another):
+        wheel = types.SimpleNamespace(moe_sigmoid_group_topk_norm=build)
+        with library.use_libraries(kunlun_ops=wheel):
+            vendor.moe_sigmoid_group_topk_norm("x", "ids", "weights", "counts", "bias", 2.5, 8, 4)
+    assert seen == [("ids", "weights", "counts", 2.5, 8, 4)] * 2
+
+
 def test_small_sorter_and_hint_arguments(recorders: dict[str, Recorder]) -> None:
     vendor.moe_pre_small("topk_ids", 8, False, True, "x")
     vendor.moe_active_expert_balance("topk_ids", 8)
