@@ -7,21 +7,23 @@ transformers does; without, there is one error that says what to run.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import fake_vendor, other_forms, vendor_calls, w8a8
+from support import checkpoints, draft_layer, fake_vendor, other_forms, vendor_calls, w8a8
 from support.engine import engine, greedy, greedy_with_logprobs
 from support.reference import Reference
 from support.w8a8 import Scheme
 from test_quantised_int8 import assert_agrees
 
+from vllm_kunlun.ops import card_findings
 from vllm_kunlun.ops.card_findings import FINDINGS
 from vllm_kunlun.ops.conformance.cases import CASES
 from vllm_kunlun.ops.conformance.probes import PROBES
@@ -177,3 +179,48 @@ def test_experts_in_int8_without_findings(
                  "vllm-kunlun ops check --report FILE.json",
                  "VLLM_KUNLUN_CARD_FINDINGS=FILE.json"):  # fmt: skip
         assert part in said.out + said.err
+
+
+@pytest.fixture
+def drafting(tmp_path: Path) -> Path:
+    """Qwen3-Next with a multi-token-prediction layer."""
+    return draft_layer.add_to_qwen3_next(checkpoints.write("qwen3-next", tmp_path / "model"))
+
+
+MTP = {"method": "mtp", "num_speculative_tokens": 2}
+
+
+def test_drafts_on_a_gated_delta_rule_are_refused_before_loading(
+    drafting: Path, under: Any, tmp_path: Path, asked_anew: None
+) -> None:
+    under(tmp_path / "records", [])
+    with (
+        # What vLLM's configuration makes of an UnsupportedError, which is a ValueError.
+        pytest.raises(ValueError, match="Leave --speculative-config out") as raised,
+        engine(drafting, speculative_config=dict(MTP)),
+    ):
+        pass
+    assert "vllm-kunlun ops check --report FILE.json" in str(raised.value)
+    assert not list(vendor_calls.read(tmp_path / "records"))
+
+
+def test_drafts_on_a_gated_delta_rule_with_a_proof(
+    drafting: Path, findings: Path, under: Any, prompts: Any, tmp_path: Path, asked_anew: None
+) -> None:
+    report = json.loads(findings.read_text())
+    report["findings"] = [f for f in report["findings"] if f["name"] == "gdn-speculative-states"]
+    proof = tmp_path / "proof.json"
+    proof.write_text(json.dumps(report))
+    under(tmp_path / "records", [], proof)
+    with engine(drafting, speculative_config=dict(MTP)) as llm:
+        answers = greedy(llm, prompts, NEW_TOKENS)
+    reference = Reference(drafting)
+    assert answers == [reference.greedy(prompt, NEW_TOKENS) for prompt in prompts]
+
+
+@pytest.fixture
+def asked_anew() -> Iterator[None]:
+    """This process forgets which forms it has chosen: it, too, checks the configuration."""
+    card_findings.chosen.cache_clear()
+    yield
+    card_findings.chosen.cache_clear()
