@@ -152,6 +152,29 @@ def test_an_optional_library_that_is_not_there_is_a_warning(run_json, only):
     assert "wheel of flash_attn" in warned["fix"]
 
 
+def test_functions_that_take_other_arguments(run_json, only):
+    from vllm_kunlun.ops.emulator import kunlun_ops
+    from vllm_kunlun.ops.vendor.library import use_libraries
+
+    only("vendor functions")
+
+    def swiglu(x, out): ...
+
+    others = types.SimpleNamespace(**{**vars(kunlun_ops), "swiglu": swiglu, "rmsnorm": max})
+    with use_libraries(kunlun_ops=others):
+        code, value = run_json("doctor")
+    assert code == 1
+    assert (
+        "kunlun_ops.swiglu refuses our call" in failed(value)["arguments of kunlun_ops"]["detail"]
+    )
+    others.swiglu = kunlun_ops.swiglu
+    with use_libraries(kunlun_ops=others):
+        code, value = run_json("doctor")
+    assert code == 0
+    (found,) = [each for each in value["checks"] if each["name"] == "arguments of kunlun_ops"]
+    assert "of 1 it cannot be told: rmsnorm" in found["detail"]
+
+
 def test_card_findings_say_whose_word_they_are(run_json, only, monkeypatch, tmp_path):
     from vllm_kunlun.ops import card_findings
 

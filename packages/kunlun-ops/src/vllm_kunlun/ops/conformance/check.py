@@ -78,7 +78,7 @@ def check(
     decisions = decide(FINDINGS, cases, findings)
     return Report(
         surroundings(),
-        excuse(findings, cases, decisions),
+        excuse(findings, decisions),
         judge_assumptions(tuple(subjects.values()), findings),
         decisions,
     )

@@ -99,27 +99,15 @@ def _follows(finding: Finding, forms: Sequence[FormOutcome]) -> str | None:
 
 
 def excuse(
-    functions: Sequence[FunctionFinding], cases: Sequence[Case], decisions: Iterable[Decision]
+    functions: Sequence[FunctionFinding], decisions: Iterable[Decision]
 ) -> tuple[FunctionFinding, ...]:
     """``functions`` with what failed in a form that is not needed: another one follows."""
     follows = {each.finding.name: each.follows for each in decisions if each.follows is not None}
 
-    def other_form(finding: str | None, form: str | None) -> bool:
-        return finding in follows and form != follows[finding]
-
     def excused(case: CaseFinding) -> CaseFinding:
-        return replace(case, excused=other_form(case.finding, case.form))
-
-    def not_needed(name: str) -> bool:
-        """Whether every case of a function is of another form."""
-        own = [case for case in cases if case.function == name]
-        return bool(own) and all(other_form(case.finding, case.form) for case in own)
+        other = case.finding in follows and case.form != follows[case.finding]
+        return replace(case, excused=other)
 
     return tuple(
-        replace(
-            each,
-            cases=tuple(excused(case) for case in each.cases),
-            not_needed=not_needed(each.name),
-        )
-        for each in functions
+        replace(each, cases=tuple(excused(case) for case in each.cases)) for each in functions
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vllm_kunlun.ops.emulator.assumptions import Assumption
-from vllm_kunlun.ops.vendor.library import OPTIONAL
+from vllm_kunlun.ops.vendor.library import is_optional
 
 __all__ = ["AssumptionFinding", "CaseFinding", "FunctionFinding", "judge_assumptions"]
 
@@ -51,16 +51,12 @@ class CaseFinding:
 
 @dataclass(frozen=True)
 class FunctionFinding:
-    """All runs of one function; ``not_run`` are those after one that ended the process.
-
-    ``not_needed``: it is called in forms of card findings only, and others follow.
-    """
+    """All runs of one function; ``not_run`` are those after one that ended the process."""
 
     name: str
     cases: tuple[CaseFinding, ...] = ()
     not_run: int = 0
     missing: bool = False
-    not_needed: bool = False
 
     @property
     def status(self) -> Status:
@@ -73,8 +69,7 @@ class FunctionFinding:
     @property
     def fails(self) -> bool:
         """Whether it counts against the library: a card can do without an optional one."""
-        optional = self.not_needed or self.name.split(".", 1)[0] in OPTIONAL
-        return self.status == "fail" or (self.status == "missing" and not optional)
+        return self.status == "fail" or (self.status == "missing" and not is_optional(self.name))
 
     @property
     def worst(self) -> CaseFinding | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import logging
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 
 from vllm_kunlun.ops import card_findings
+from vllm_kunlun.ops.vendor import signatures
 from vllm_kunlun.platforms import device
 from vllm_kunlun.platforms.errors import KunlunError, VendorLibraryError
 
@@ -22,12 +24,20 @@ __all__ = [
     "function",
     "has",
     "libraries",
+    "is_optional",
     "missing_symbols",
     "use_libraries",
 ]
 
-OPTIONAL = ("flash_attn",)
-"""Libraries that a card may lack: who calls them asks :func:`has` and can do without."""
+OPTIONAL = (
+    "flash_attn",
+    "xspeedgate_ops.get_masked_input_and_mask",
+    "kunlun_ops.reshape_and_cache",
+)
+"""Libraries and functions that a card may lack: who calls them asks :func:`has`, or calls another
+function unless a card finding says otherwise."""
+
+logger = logging.getLogger("vllm.kunlun")
 
 
 class Libraries(NamedTuple):
@@ -71,7 +81,15 @@ def _vendor() -> Libraries:
         flash_attn = importlib.import_module("flash_attn")
     except (ImportError, OSError):
         flash_attn = None
-    return Libraries(imported[1], torch.ops.xspeedgate_ops, flash_attn)
+    found = Libraries(imported[1], torch.ops.xspeedgate_ops, flash_attn)
+    if text := signatures.summary(signatures.compare(found)):
+        logger.warning(
+            "The installed vendor libraries take other arguments than this plugin passes, and a "
+            "model that needs these functions will fail: %s. Install the vendor's wheels for this "
+            "torch; `vllm-kunlun doctor` lists all.",
+            text,
+        )
+    return found
 
 
 def _emulated() -> Libraries:
@@ -128,6 +146,11 @@ def call_form(finding: str, library: str, name: str, *args: Any, **kwargs: Any) 
 def has(library: str, name: str) -> bool:
     """Whether the library is there and has the function."""
     return hasattr(getattr(libraries(), library), name)
+
+
+def is_optional(function: str) -> bool:
+    """Whether a card can do without "LIBRARY.NAME"."""
+    return function in OPTIONAL or function.split(".", 1)[0] in OPTIONAL
 
 
 def missing_symbols() -> dict[str, list[str]]:
