@@ -125,6 +125,16 @@ def test_tokens_equal_plain_greedy_decoding(
     assert {length for length, _ in query_lens} <= set(range(1, DRAFTS + 2))
 
 
+def test_more_drafts_than_decode_takes(target, repetitive, expected, query_lens):
+    """40 drafts of n-grams: beyond 32 queries a request they are verified as prefill."""
+    method = {"method": "ngram", "prompt_lookup_min": 1, "prompt_lookup_max": 3}
+    with speculating(target, method | {"num_speculative_tokens": 40}) as llm:
+        assert greedy(llm, repetitive, NEW_TOKENS) == expected
+        proposed, accepted = acceptance(llm)
+    assert 0 < accepted < proposed
+    assert max(length for length, _ in query_lens) <= 32
+
+
 @METHODS
 def test_cached_prefixes_and_pieces_of_prompts_change_nothing(method, target, repetitive, expected):
     """The longest prompt ends at the model's last position, where nothing can be drafted."""

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from support.other_forms import in_its_form
 from support.vendor_calls import recorded
 from support.vendor_contract import CONTRACT, Signature
 from support.vendor_contract.signature import REQUIRED, Nothing, Parameter, Scalar, Tensor
@@ -53,4 +54,4 @@ def _register(name: str, answer: Callable[..., Any]) -> None:
 
 
 for _name in _emulator.__all__:
-    _register(_name, getattr(_emulator, _name))
+    _register(_name, in_its_form(f"xspeedgate_ops.{_name}", getattr(_emulator, _name)))

@@ -152,6 +152,59 @@ def test_an_optional_library_that_is_not_there_is_a_warning(run_json, only):
     assert "wheel of flash_attn" in warned["fix"]
 
 
+def test_functions_that_take_other_arguments(run_json, only):
+    from vllm_kunlun.ops.emulator import kunlun_ops
+    from vllm_kunlun.ops.vendor.library import use_libraries
+
+    only("vendor functions")
+
+    def swiglu(x, out): ...
+
+    others = types.SimpleNamespace(**{**vars(kunlun_ops), "swiglu": swiglu, "rmsnorm": max})
+    with use_libraries(kunlun_ops=others):
+        code, value = run_json("doctor")
+    assert code == 1
+    assert (
+        "kunlun_ops.swiglu refuses our call" in failed(value)["arguments of kunlun_ops"]["detail"]
+    )
+    others.swiglu = kunlun_ops.swiglu
+    with use_libraries(kunlun_ops=others):
+        code, value = run_json("doctor")
+    assert code == 0
+    (found,) = [each for each in value["checks"] if each["name"] == "arguments of kunlun_ops"]
+    assert "of 1 it cannot be told: rmsnorm" in found["detail"]
+
+
+def test_card_findings_say_whose_word_they_are(run_json, only, monkeypatch, tmp_path):
+    from vllm_kunlun.ops import card_findings
+
+    only("card findings")
+    layout = card_findings.Finding("layout", "kunlun_ops.f", "?", {"a": "A", "b": "B"}, "a", "")
+    rule = card_findings.Finding("rule", "kunlun_ops.g", "?", {"no": "N", "yes": "Y"}, "no", "")
+    monkeypatch.setattr(card_findings, "FINDINGS", (layout, rule))
+
+    def details():
+        _, value = run_json("doctor")
+        return {check["name"]: (check["status"], check["detail"]) for check in value["checks"]}
+
+    assert details()["card finding layout"] == ("ok", "a (the emulator's): A")
+    monkeypatch.setenv("VLLM_KUNLUN_VENDOR", "wheels")
+    file = tmp_path / "card.json"
+    file.write_text(
+        '{"surroundings": {"emulated": false, "wheels": {"kunlun_ops": "1.2"}}, '
+        '"findings": [{"name": "layout", "follows": "b"}]}'
+    )
+    monkeypatch.setenv("VLLM_KUNLUN_CARD_FINDINGS", str(file))
+    found = details()
+    assert found["card finding layout"] == ("ok", f"b (the report {file}): B")
+    assert found["card finding rule"] == ("ok", "no (the default): N")
+    assert found["card findings' report"][0] == "warn"
+    monkeypatch.setenv("VLLM_KUNLUN_CARD_FINDINGS", str(tmp_path / "gone.json"))
+    code, value = run_json("doctor")
+    assert code == 1
+    assert "gone.json" in failed(value)["card findings"]["detail"]
+
+
 def vendor_checks(value):
     return {c["name"]: (c["status"], c["detail"]) for c in value["checks"]}
 

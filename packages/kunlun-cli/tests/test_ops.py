@@ -12,12 +12,17 @@ import pytest
 
 from vllm_kunlun.cli.ops import benching, checking, wheel
 from vllm_kunlun.cli.ops.report import as_html
+from vllm_kunlun.ops.card_findings import Finding
 from vllm_kunlun.ops.conformance.check import Report
 from vllm_kunlun.ops.conformance.contract import contract
+from vllm_kunlun.ops.conformance.decisions import Decision, FormOutcome
 from vllm_kunlun.ops.conformance.findings import CaseFinding, FunctionFinding, judge_assumptions
 from vllm_kunlun.ops.emulator.assumptions import ASSUMPTIONS
 from vllm_kunlun.ops.surroundings import Surroundings
 
+LAYOUT = Finding(
+    "layout", "kunlun_ops.rmsnorm", "which?", {"a": "rows", "b": "columns"}, "a", "a test"
+)
 MARKUP = "<script>alert(1)</script> & [bold]"
 SUBJECTS = {each.id: each for each in ASSUMPTIONS}
 
@@ -175,6 +180,36 @@ def test_report_files(run, planted, tmp_path):
     assert json.loads((tmp_path / "r.json").read_text())["ok"] is False
     assert run("ops", "check", "--report", tmp_path / "r.html").exit_code == 1
     Page((tmp_path / "r.html").read_text())
+
+
+def test_card_findings_are_in_every_form_of_the_report(run, run_json, report, monkeypatch):
+    """What each form did, which follows, and a failure that is excused by that."""
+    bad = finding("of a", MARKUP, 0.5, finding="layout", form="a", excused=True)
+    forms = (FormOutcome("a", "fail", f"of a: {MARKUP}"), FormOutcome("b", "pass"))
+    whole = dataclasses.replace(
+        report,
+        functions=(FunctionFinding("kunlun_ops.rmsnorm", (finding("good"), bad)),),
+        decisions=(Decision(LAYOUT, forms, "b"),),
+    )
+    monkeypatch.setattr(checking, "_run", lambda functions: whole)
+    result = run("ops", "check")
+    assert result.exit_code == 0
+    for part in ("b (follows)", f"fail: of a: {MARKUP}", "(form 'a' of 'layout': another follows)"):
+        assert part in result.stdout
+    code, value = run_json("ops", "check")
+    (decision,) = value["findings"]
+    assert (code, decision["follows"], decision["default"]) == (0, "b", "a")
+    assert [(each["form"], each["outcome"]) for each in decision["forms"]] == [
+        ("a", "fail"), ("b", "pass")
+    ]  # fmt: skip
+    page = Page(as_html(whole))
+    assert "finding-layout" in page.ids
+    assert "script" not in page.tags
+    for part in ("which?", "columns", "another follows", "not needed"):
+        assert part in page.text
+    lost = dataclasses.replace(whole, decisions=(Decision(LAYOUT, forms[:1], None),))
+    monkeypatch.setattr(checking, "_run", lambda functions: lost)
+    assert "No form passed of layout." in run("ops", "check").stdout
 
 
 @pytest.mark.parametrize(

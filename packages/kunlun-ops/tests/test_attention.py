@@ -275,6 +275,15 @@ def test_queries_of_speculative_decoding(interleaved: bool) -> None:
     step.check(step.run_with(metadata))
 
 
+@pytest.mark.parametrize(("drafts", "is_decode"), [(31, True), (32, False)])
+def test_more_queries_than_decode_is_known_for_are_prefill(drafts: int, is_decode: bool) -> None:
+    step = Step([(drafts + 1, 20), (drafts + 1, 3)])
+    builder = make_builder(step, speculative_tokens=drafts)
+    metadata = builder.build(0, step.common())
+    assert (metadata.decode is not None, metadata.prefill is None) == (is_decode, is_decode)
+    step.check(step.run_with(metadata))
+
+
 def test_speculative_requests_before_longer_ones() -> None:
     step = Step([*SPECULATIVE, (2, 30), (9, 0)])
     step.check(step.run(make_builder(step, speculative_tokens=2)))

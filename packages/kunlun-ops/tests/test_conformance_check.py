@@ -131,6 +131,43 @@ def test_without_faults_the_emulator_passes() -> None:
     assert report.count_verdict("as assumed") == 2
 
 
+HEADS_FIRST = """
+import os
+from vllm_kunlun.ops.emulator import kunlun_ops
+
+def planted(prefix, prefix_lse, suffix, suffix_lse, output, lse, real=kunlun_ops.{name}):
+    if prefix_lse.shape == prefix.shape[:2] and len(set(prefix_lse.shape)) == 2:
+        {refusal}
+    lses = [prefix_lse.T.contiguous(), suffix_lse.T.contiguous(), lse.T.contiguous()]
+    real(prefix, lses[0], suffix, lses[1], output, lses[2])
+    lse.copy_(lses[2].T)
+
+kunlun_ops.{name} = planted
+"""
+
+
+@pytest.mark.parametrize(
+    ("refusal", "message"),
+    [
+        ("raise RuntimeError('shape')", "RuntimeError: shape"),
+        ("os._exit(3)", "the process ended: exit code 3"),
+        ("output.fill_(7); lse.fill_(7); return", "argument 4: error"),
+    ],
+)
+def test_a_library_of_the_other_form(refusal: str, message: str) -> None:
+    """However it takes the default form amiss, the other one follows and the function passes."""
+    name = "attention_merge_stage"
+    source = HEADS_FIRST.format(name=name, refusal=refusal)
+    report = check(select([name]), prepare=partial(exec, source, {}), timeout_seconds=60)
+    (decision,) = report.decisions
+    assert decision.follows == "heads-first"
+    assert [each.outcome for each in decision.forms] == ["fail", "pass"]
+    assert message in decision.forms[0].detail
+    assert report.ok
+    (entry,) = as_json(report)["findings"]
+    assert (entry["name"], entry["follows"]) == ("merge-lse", "heads-first")
+
+
 def case(**changes: object) -> CaseFinding:
     values = {"label": "x", "dtype": "float32", "message": "", "error": 0.0, "tolerance": 1e-5}
     return CaseFinding(**{**values, **changes})  # type: ignore[arg-type]

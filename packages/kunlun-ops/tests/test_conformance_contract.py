@@ -19,6 +19,7 @@ def lacks(each: VendorFunction) -> list[str]:
     """What a live function must have and has not."""
     # A probe is no case: it looks at one point of a function, not at what it computes.
     has = {
+        "the arguments of our call": each.call is not None,
         "an emulation": each.name in emulated(),
         "an adapter": hasattr(vendor, each.adapter_name),
         "conformance cases": any(case.function == each.name for case in CASES),

@@ -179,11 +179,21 @@ def test_merge_undoes_a_split_of_the_keys() -> None:
     q, k, v = torch.randn(4, 2, 16), torch.randn(9, 2, 16), torch.randn(9, 2, 16)
     whole, whole_lse = attend(q, k, v, 0.2, causal=False)
     halves = [attend(q, k[part], v[part], 0.2, causal=False) for part in (slice(6), slice(6, 9))]
-    call = [each.float().contiguous() for half in halves for each in half]
+    call = [t.float().contiguous() for out, lse in halves for t in (out, lse.T)]
     call += [torch.empty_like(call[0]), torch.empty_like(call[1])]
     attention_merge_stage(*call)
     torch.testing.assert_close(call[4].double(), whole, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(call[5].double(), whole_lse, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(call[5].double(), whole_lse.T, rtol=1e-5, atol=1e-6)
+
+
+def test_two_sides_without_keys() -> None:
+    """-1e30 on both sides is harmless and -inf is not: the caller clamps."""
+    for lse, nothing in ((-1e30, False), (-math.inf, True)):
+        call = [torch.zeros(1, 2, 4), torch.full((1, 2), lse)] * 2
+        call += [torch.empty(1, 2, 4), torch.empty(1, 2)]
+        attention_merge_stage(*call)
+        assert bool(call[4].isnan().all()) == nothing == bool(call[5].isnan().all())
+        assert nothing or (not call[4].any() and bool((call[5] < -1e29).all()))
 
 
 def test_merge_into_its_own_input() -> None:

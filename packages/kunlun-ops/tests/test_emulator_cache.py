@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from vllm_kunlun.ops.conformance import Case, run
 from vllm_kunlun.ops.conformance.cases.cache import BLOCK_SIZE, BLOCKS, write
 from vllm_kunlun.ops.emulator.contract import VendorContractError
-from vllm_kunlun.ops.emulator.kunlun_ops import reshape_and_cache_flash
+from vllm_kunlun.ops.emulator.kunlun_ops import reshape_and_cache, reshape_and_cache_flash
 
 
 def test_by_hand() -> None:
@@ -26,6 +26,22 @@ def test_by_hand() -> None:
     assert caches[0][1, 0, 1].tolist() == [1.0, 2.0]
     assert caches[1][1, 0, 1].tolist() == [10.0, 20.0]
     assert [cache.count_nonzero().item() for cache in caches] == [2, 2]
+
+
+def test_the_older_function_by_hand() -> None:
+    caches = [torch.zeros(3, 1, 4, 2) for _ in range(2)]
+    new = torch.tensor([[[1.0, 2.0]], [[3.0, 4.0]]])
+    reshape_and_cache(new, new * 10, *caches, torch.tensor([5, -1]))
+    assert caches[0][1, 0, 1].tolist() == [1.0, 2.0]
+    assert caches[1][1, 0, 1].tolist() == [10.0, 20.0]
+    assert [cache.count_nonzero().item() for cache in caches] == [2, 2]
+
+
+def test_the_older_function_refuses_alternating_pages() -> None:
+    """It looks at no stride, so it would write into the other cache."""
+    pages, new = torch.zeros(3, 2, 1, 4, 2), torch.ones(1, 1, 2)
+    with pytest.raises(VendorContractError, match="'key_cache' must be contiguous"):
+        reshape_and_cache(new, new, *pages.unbind(1), torch.tensor([5]))
 
 
 def test_slots_of_both_dtypes_one_after_the_other() -> None:

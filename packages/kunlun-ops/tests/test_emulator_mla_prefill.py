@@ -12,7 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vllm_kunlun.ops import vendor
+from vllm_kunlun.ops.conformance.case import Inputs
+from vllm_kunlun.ops.conformance.cases.mla_prefill import MLA_PREFILL
+from vllm_kunlun.ops.emulator import kunlun_ops
 from vllm_kunlun.ops.emulator.contract import VendorContractError
+from vllm_kunlun.ops.vendor.attention import EMPTY_LSE
+
+CASES_BY_LABEL = {case.label: case for case in MLA_PREFILL}
 
 
 def lod(*lengths: int) -> Tensor:
@@ -30,8 +36,10 @@ def run(
         "v_cache": v,
         "out": out,
         "is_causal": keys is None,
-        "context_seq_lod_cpu": queries.clone() if keys is None else keys,
+        "context_seq_lod_cpu": queries.clone(),
         "context_seq_lod_xpu": queries,
+        "context_kvlen_lod_cpu": keys,
+        "context_kvlen_lod_xpu": None if keys is None else keys.clone(),
         "alpha": 1.0,
         "softmax_lse": lse,
     }
@@ -39,7 +47,7 @@ def run(
     return out, lse
 
 
-def test_two_lods_by_hand() -> None:
+def test_keys_of_their_own_by_hand() -> None:
     """Equal scores: each row is the mean of its request's values, and ln of their number."""
     values = torch.tensor([1.0, 3.0, 4.0, 5.0, 9.0]).view(5, 1, 1).expand(5, 1, 4).contiguous()
     out, lse = run(torch.zeros(4, 1, 4), torch.randn(5, 1, 4), values, lod(1, 2, 1), lod(2, 3, 0))
@@ -72,6 +80,7 @@ def test_chunks_of_the_context_merged_are_torchs_attention_over_all(chunk: int) 
     query = torch.cat(q)
     fresh = [packed(each, contexts, ends) for each in (k, v)]
     out, lse = run(query, *fresh, lod(*new))
+    lse = lse.T.contiguous()
     for start in range(0, max(contexts), chunk):
         starts = [min(start, c) for c in contexts]
         stops = [min(start + chunk, c) for c in contexts]
@@ -79,6 +88,7 @@ def test_chunks_of_the_context_merged_are_torchs_attention_over_all(chunk: int) 
         pieces = [packed(each, starts, stops) for each in (k, v)]
         part, part_lse = run(query, *pieces, lod(*new), keys)
         merged, merged_lse = torch.empty_like(out), torch.empty_like(lse)
+        part_lse = part_lse.T.contiguous().clamp_(min=EMPTY_LSE)
         vendor.attention_merge_stage(part, part_lse, out, lse, merged, merged_lse)
         out, lse = merged, merged_lse
     expected = []
@@ -94,11 +104,11 @@ def test_chunks_of_the_context_merged_are_torchs_attention_over_all(chunk: int) 
 @pytest.mark.parametrize(
     ("queries", "keys", "argument"),
     [
-        (lod(1, 2), lod(2, 2), "context_seq_lod_cpu"),  # not all keys
-        (lod(1, 3), lod(2, 3), "context_seq_lod_xpu"),  # more than all queries
-        (lod(1, 2), lod(5), "context_seq_lod_cpu"),  # another batch
-        (lod(1, 2) + 1, lod(2, 3), "context_seq_lod_xpu"),  # not from 0
-        (lod(1, 2), lod(6, -1), "context_seq_lod_cpu"),  # falls
+        (lod(1, 2), lod(2, 2), "context_kvlen_lod_cpu"),  # not all keys
+        (lod(1, 3), lod(2, 3), "context_seq_lod_cpu"),  # more than all queries
+        (lod(1, 2), lod(5), "context_kvlen_lod_cpu"),  # another batch
+        (lod(1, 2) + 1, lod(2, 3), "context_seq_lod_cpu"),  # not from 0
+        (lod(1, 2), lod(6, -1), "context_kvlen_lod_cpu"),  # falls
     ],
 )
 def test_chunk_refuses_lods(queries: Tensor, keys: Tensor, argument: str) -> None:
@@ -107,3 +117,22 @@ def test_chunk_refuses_lods(queries: Tensor, keys: Tensor, argument: str) -> Non
     with pytest.raises(VendorContractError) as raised:
         run(*tensors, queries, keys)
     assert (raised.value.function, raised.value.argument) == ("attention", argument)
+
+
+@pytest.mark.parametrize(
+    ("changes", "argument"),
+    [
+        ({"context_kvlen_lod_cpu": None}, "context_kvlen_lod_cpu"),
+        ({"context_kvlen_lod_xpu": lod(1, 4)}, "context_kvlen_lod_xpu"),  # another copy
+        ({"is_causal": True}, "context_kvlen_lod_cpu"),
+        ({"unpadded_lse": False}, "unpadded_lse"),
+    ],
+)
+def test_a_chunk_needs_its_own_lod_and_its_lse_a_layout(
+    changes: dict[str, Any], argument: str
+) -> None:
+    case = CASES_BY_LABEL["chunk of the context"]
+    call = case.build(Inputs(0, torch.float32))
+    with pytest.raises(VendorContractError) as raised:
+        kunlun_ops.attention(**{**call.kwargs, **changes})
+    assert raised.value.argument == argument

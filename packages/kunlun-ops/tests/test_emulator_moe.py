@@ -25,7 +25,7 @@ def test_softmax_by_hand() -> None:
     """exp(ln 1), exp(ln 2), exp(ln 5): probabilities 1/8, 2/8, 5/8."""
     x = torch.tensor([[1.0, 2.0, 5.0]]).log()
     weights, ids = torch.empty(1, 2), ints(1, 2)
-    kunlun_ops.moe_softmax_topk(x, weights, ids, None)
+    kunlun_ops.moe_softmax_topk(x, weights, ids, ints(0))
     torch.testing.assert_close(weights, torch.tensor([[5 / 8, 2 / 8]]))
     assert ids.tolist() == [[2, 1]]
     kunlun_ops.moe_softmax_topk_norm(x, weights, ids, None, True)
@@ -86,11 +86,12 @@ def softmax(**other: Any) -> None:
 
 
 def sigmoid(**other: Any) -> None:
-    kunlun_ops.moe_sigmoid_group_topk_norm(**{
-        "x": torch.zeros(3, 6), "norm_score": torch.zeros(3, 2), "topk_index": ints(3, 2),
-        "block_static": None, "bias": torch.zeros(6), "n_group": 3, "topk_group": 2, "scale": 1.0,
-        **other,
-    })  # fmt: skip
+    given = {
+        "x": torch.zeros(3, 6), "topk_index": ints(3, 2), "norm_score": torch.zeros(3, 2),
+        "block_statistic": ints(12, 6), "bias": torch.zeros(6), "scale": 1.0, "n_group": 3,
+        "topk_group": 2, **other,
+    }  # fmt: skip
+    kunlun_ops.moe_sigmoid_group_topk_norm(*given.values())
 
 
 def pre_sorted(**other: Any) -> None:
@@ -145,6 +146,8 @@ def test_the_good_call_passes(call: Any) -> None:
         (softmax, "topk_index", torch.zeros(3, 2, dtype=torch.int64)),
         (softmax, "topk_index", ints(3, 7)),
         (softmax, "block_statistic", ints(12, 5)),
+        (sigmoid, "block_statistic", None),
+        (sigmoid, "block_statistic", ints(12, 7)),
         (sigmoid, "n_group", 4),
         (sigmoid, "n_group", None),
         (sigmoid, "topk_group", 4),
@@ -165,6 +168,11 @@ def test_the_good_call_passes(call: Any) -> None:
         (fc, "sorted_tokens_num_lod", torch.tensor([1, 6, 6, 6, 6], dtype=INT32)),
         (fc, "sorted_tokens_idx", ints(5)),
         (fc, "act", "SILU"),
+        (fc, "topk_ids", ints(3, 2) + 1),
+        (fc, "topk_ids", ints(3, 2) - 1),
+        (fc, "topk_ids", ints(3, 2) + 4),
+        (fc, "topk_ids", ints(6)),
+        (fc, "topk_ids", torch.zeros(3, 2, dtype=torch.int64)),
         (fc, "bias", torch.zeros(10)),
         (fc, "use_pack_int4", True),
         (fused, "normed_score", torch.zeros(3, 2, dtype=torch.float64)),
@@ -189,6 +197,11 @@ def test_more_choices_than_the_kept_groups_have() -> None:
     assert caught.value.argument == "topk_index"
 
 
+def test_choices_of_other_ranks_are_negative() -> None:
+    ids = torch.tensor([[0, -1], [0, 0], [-1, 0]], dtype=INT32)
+    fc(topk_ids=ids, sorted_tokens_num_lod=torch.tensor([0, 4, 4, 4, 4], dtype=INT32))
+
+
 def test_int8_needs_its_scales() -> None:
     eight = {"x": torch.zeros(6, 8, dtype=torch.int8),
              "weight": torch.zeros(4, 10, 8, dtype=torch.int8)}  # fmt: skip
@@ -200,10 +213,11 @@ def test_int8_needs_its_scales() -> None:
 @pytest.mark.parametrize(
     ("function", "arguments", "argument"),
     [
-        ("moe_pre_small", (ints(97, 8), 4), "topk_ids"),
-        ("moe_pre_small", (ints(2, 2), 4, True), "index_have_neg"),
-        ("moe_pre_small", (ints(2, 2) + 4, 4), "topk_ids"),
+        ("moe_pre_small", (ints(97, 8), 4, False, True, torch.zeros(97, 8)), "topk_ids"),
+        ("moe_pre_small", (ints(2, 2), 4, True, True, torch.zeros(2, 8)), "index_have_neg"),
+        ("moe_pre_small", (ints(2, 2) + 4, 4, False, True, torch.zeros(2, 8)), "topk_ids"),
         ("moe_pre_small", (ints(2, 2), 4, False, True, torch.zeros(3, 8)), "x"),
+        ("moe_pre_small", (ints(2, 2), 4, False, True, None), "x"),
         ("moe_active_expert_balance", (ints(2, 2) - 1, 4, False), "topk_ids"),
         ("fused_moe", (torch.zeros(50, 8), torch.zeros(2, 10, 8), torch.zeros(2, 8, 5),
                        torch.zeros(50, 8), ints(3), ints(400), ints(3)), "normed_score"),

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from vllm_kunlun.ops import vendor
 from vllm_kunlun.ops.moe import grouped_top_k, run_experts, top_k
 from vllm_kunlun.platforms.errors import UnsupportedError
 
@@ -47,11 +50,31 @@ def problem(tokens: int, experts: int, choices: int, width: int = 24, inner: int
 
 
 # 2 choices: 199 and 200 tokens lie on either side of the fused function's limit, 384 and 385 of
-# the small sorter's, 1024 is where the activation is fused.
+# the small sorter's, 1024 is where a card may fuse the activation.
 @pytest.mark.parametrize("tokens", [0, 1, 7, 199, 200, 384, 385, 1023, 1024])
 def test_each_size_class(tokens: int) -> None:
     case = problem(tokens, 6, 2)
     torch.testing.assert_close(run_experts(*case).double(), by_loop(*case), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("form", "width"), [("no", 40), ("narrow", 20), ("half", 40)])
+@pytest.mark.parametrize("tokens", [1023, 1024, 1100])
+def test_the_activation_is_fused_where_a_card_has_proven_it(
+    form: str, width: int, tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[str | None, int]] = []
+    product = vendor.moe_fc
+
+    def noted(**arguments: Any) -> None:
+        calls.append((arguments["act"], arguments["y"].shape[-1]))
+        product(**arguments)
+
+    monkeypatch.setattr(vendor, "moe_fc", noted)
+    monkeypatch.setattr("vllm_kunlun.ops.moe.chosen", lambda name: form)
+    case = problem(tokens, 6, 2)
+    torch.testing.assert_close(run_experts(*case).double(), by_loop(*case), rtol=1e-4, atol=1e-5)
+    fused = form != "no" and tokens >= 1024
+    assert calls == [("SWISH_GLU" if fused else None, width if fused else 40), (None, 24)]
 
 
 @settings(max_examples=25, deadline=None)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from vllm_kunlun.ops import vendor
+from vllm_kunlun.ops import card_findings, vendor
 from vllm_kunlun.ops.emulator import flash_attn, kunlun_ops, xspeedgate_ops
 from vllm_kunlun.ops.vendor import library
 from vllm_kunlun.platforms import device
@@ -40,6 +40,11 @@ CONTRACT: dict[str, tuple[str, str, str]] = {
         "kunlun_ops.reshape_and_cache_flash",
         "key value key_cache value_cache slot_mapping",
         "BLHD_LAYOUT",
+    ),
+    "reshape_and_cache": (
+        "kunlun_ops.reshape_and_cache",
+        "key value key_cache value_cache slot_mapping",
+        "",
     ),
     "speculative_attention": (
         "kunlun_ops.speculative_attention",
@@ -91,7 +96,6 @@ CONTRACT: dict[str, tuple[str, str, str]] = {
     ),
     "rmsnorm": ("kunlun_ops.rmsnorm", "x weight output eps", ""),
     "add_rmsnorm": ("kunlun_ops.add_rmsnorm", "x y", "residual_output weight eps output"),
-    "gemma_rmsnorm": ("kunlun_ops.gemma_rmsnorm", "x weight output eps", ""),
     "l2norm": ("kunlun_ops.l2norm", "x out eps", ""),
     "rms_norm_gated": (
         "kunlun_ops.rms_norm_gated",
@@ -99,11 +103,6 @@ CONTRACT: dict[str, tuple[str, str, str]] = {
         "",
     ),
     "fused_gdn_gating": ("kunlun_ops.fused_gdn_gating", "A_log a dt_bias", ""),
-    "gemma_add_rmsnorm": (
-        "kunlun_ops.gemma_add_rmsnorm",
-        "x y",
-        "weight output eps residual_output",
-    ),
     "swiglu": ("kunlun_ops.swiglu", "", "x y"),
     "gelu": ("kunlun_ops.gelu", "x out", ""),
     "quick_gelu": ("kunlun_ops.quick_gelu", "x", "out"),
@@ -118,7 +117,7 @@ CONTRACT: dict[str, tuple[str, str, str]] = {
         "sec1 sec2",
         "",
     ),
-    "rope_vit": ("xspeedgate_ops.rope_vit", "t freqs interleaved", ""),
+    "rope_vit": ("xspeedgate_ops.rope_vit", "t freqs", "interleaved"),
     "split_norm_rope_neox": (
         "kunlun_ops.split_norm_rope_neox",
         "q_emb k_emb v_out qkv rotary_pos_embedding q_norm_weight k_norm_weight positions "
@@ -163,8 +162,8 @@ CONTRACT: dict[str, tuple[str, str, str]] = {
     ),
     "moe_sigmoid_group_topk_norm": (
         "kunlun_ops.moe_sigmoid_group_topk_norm",
+        "x topk_index norm_score block_statistic bias scale n_group topk_group",
         "",
-        "x norm_score topk_index block_static bias n_group topk_group scale",
     ),
     "gen_block_statistic": ("kunlun_ops.gen_block_statistic", "topk_ids block_statistic", ""),
     "moe_pre_sorted": (
@@ -274,26 +273,68 @@ def test_prefill_arguments(on_cache: bool, recorders: dict[str, Recorder]) -> No
     assert recorders["kunlun_ops"].calls == [("prefill_attention", (), passed)]
 
 
-def test_experts_product_arguments(recorders: dict[str, Recorder]) -> None:
+def products(*names: str) -> dict[str, Any]:
     """What no caller has ever set is passed as the constants of the contract."""
-    names = [
+    everything = [
         "x", "weight", "sorted_tokens_num_lod", "sorted_tokens_idx", "moe_topk", "y", "act",
-        "x_perchannel_max", "w_perchannel_max",
+        "x_perchannel_max", "w_perchannel_max", "topk_ids",
     ]  # fmt: skip
-    vendor.moe_fc(**{name: name for name in names})
-    constants = {
-        **dict.fromkeys(["topk_ids", "topk_w", "bias", "tgemm_type", "tweight_type"]),
+    return {
+        **{name: name if name in names or name in everything[:6] else None for name in everything},
+        **dict.fromkeys(["topk_w", "bias", "tgemm_type", "tweight_type"]),
         "scale_n": 0,
         "scale_k": 0,
         "use_pack_int4": False,
         "sort_mode": True,
     }
-    wanted = {**{name: name for name in names}, **constants}
-    assert recorders["kunlun_ops"].calls == [("moe_fc", (), wanted)]
+
+
+INT8_PRODUCT = ("x_perchannel_max", "w_perchannel_max")
+
+
+@pytest.mark.parametrize(
+    ("given", "passed"),
+    [((), ()), (("act",), ("act",)), (("topk_ids",), ()),
+     ((*INT8_PRODUCT, "topk_ids"), (*INT8_PRODUCT, "topk_ids"))],
+    ids=str,
+)  # fmt: skip
+def test_experts_product_arguments(
+    given: tuple[str, ...], passed: tuple[str, ...], recorders: dict[str, Recorder]
+) -> None:
+    """The choices go to the int8 product alone."""
+    always = list(products())[:6]
+    vendor.moe_fc(**{name: name for name in (*always, *given)})
+    assert recorders["kunlun_ops"].calls == [("moe_fc", (), products(*passed))]
+
+
+def test_a_card_may_take_the_int8_product_without_the_choices(
+    recorders: dict[str, Recorder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vllm_kunlun.ops.vendor.moe.chosen", lambda name: "without")
+    always = list(products())[:6]
+    vendor.moe_fc(**{name: name for name in (*always, *INT8_PRODUCT, "topk_ids")})
+    assert recorders["kunlun_ops"].calls == [("moe_fc", (), products(*INT8_PRODUCT))]
+
+
+def test_either_name_of_the_routing_statistic_is_served() -> None:
+    """Builds differ in it: by position the call is right either way."""
+    seen = []
+
+    def in_one_build(x, topk_index, norm_score, block_static, bias, scale, n_group, topk_group):
+        seen.append((topk_index, norm_score, block_static, scale, n_group, topk_group))
+
+    def in_another(x, topk_index, norm_score, block_statistic, bias, scale, n_group, topk_group):
+        seen.append((topk_index, norm_score, block_statistic, scale, n_group, topk_group))
+
+    for build in (in_one_build, in_another):
+        wheel = types.SimpleNamespace(moe_sigmoid_group_topk_norm=build)
+        with library.use_libraries(kunlun_ops=wheel):
+            vendor.moe_sigmoid_group_topk_norm("x", "ids", "weights", "counts", "bias", 2.5, 8, 4)
+    assert seen == [("ids", "weights", "counts", 2.5, 8, 4)] * 2
 
 
 def test_small_sorter_and_hint_arguments(recorders: dict[str, Recorder]) -> None:
-    vendor.moe_pre_small("topk_ids", 8, x="x")
+    vendor.moe_pre_small("topk_ids", 8, False, True, "x")
     vendor.moe_active_expert_balance("topk_ids", 8)
     assert recorders["xspeedgate_ops"].calls == [
         ("moe_pre_small", ("topk_ids", 8, False, True), {"x": "x"}),
@@ -311,12 +352,29 @@ def test_quantisation_arguments(recorders: dict[str, Recorder]) -> None:
     vendor.gptq_gemm("x", "qweight", "qzeros", "scales", "g_idx", 4)
     constants = {"x_trans": False, "alpha": 1.0, "beta": 0.0, "x_max": None, "w_max": None}
     assert recorders["kunlun_ops"].calls == [
-        ("quant2d", (), {"x": "x", "y": "y", "max": "max", "force_sdnn": False}),
+        ("quant2d", (), {"x": "x", "y": "y", "max": "max", "force_sdnn": True}),
         ("matmul", (), {**{name: name for name in names}, **constants}),
         ("awq_dequantize", (), {**{name: name for name in dequantised}, "quant_type": 0}),
     ]
     assert recorders["xspeedgate_ops"].calls == [
         ("gptq_gemm", ("x", "qweight", "qzeros", "scales", "g_idx", True, 4), {})
+    ]
+
+
+def test_gemma_norm_arguments(recorders: dict[str, Recorder]) -> None:
+    """Every known caller passes all arguments, and none of them sets one."""
+    vendor.gemma_rmsnorm("x", "weight", "output", 1e-6)
+    names = ("weight", "output", "eps", "residual_output")
+    vendor.gemma_add_rmsnorm("x", "y", **{name: name for name in names})
+    constants = {
+        **dict.fromkeys(["enable_pdl", "interweaved", "force_sdnn"], False),
+        "store_output_before_norm": True,
+        "bias": None,
+        "smooth": None,
+    }
+    assert recorders["kunlun_ops"].calls == [
+        ("gemma_rmsnorm", ("x", "weight", "output", 1e-6, False, False, None, False), {}),
+        ("gemma_add_rmsnorm", ("x", "y"), {**{name: name for name in names}, **constants}),
     ]
 
 
@@ -375,16 +433,37 @@ def test_latent_attention_arguments(recorders: dict[str, Recorder]) -> None:
 def test_latent_prefill_arguments(recorders: dict[str, Recorder]) -> None:
     names = ["q", "k_cache", "v_cache", "out", "is_causal", "context_seq_lod_cpu",
              "context_seq_lod_xpu", "alpha", "softmax_lse"]  # fmt: skip
+    keys = ["context_kvlen_lod_cpu", "context_kvlen_lod_xpu"]
     vendor.attention(**{name: name for name in names})
+    vendor.attention(**{name: name for name in names + keys})
     product = ["x", "weight_i8", "weight_max", "out", "lod", "idx"]
     vendor.mla_bmm_I8(*product)
     absent = ["k_perchannel_scale", "v_perchannel_scale", "smooth", "slot_mapping_cpu",
               "slot_mapping_xpu"]  # fmt: skip
-    constants = {"is_prefill": True, "prefill_len": 0, "v_trans": False, "v_trans_threshold": 0}
+    constants = {"is_prefill": True, "prefill_len": 0, "v_trans": False, "v_trans_threshold": 0,
+                 "unpadded_lse": True, **dict.fromkeys(absent)}  # fmt: skip
     assert recorders["kunlun_ops"].calls == [
-        ("attention", (), {name: name for name in names} | constants | dict.fromkeys(absent)),
+        ("attention", (), {name: name for name in names} | constants),
+        ("attention", (), {name: name for name in names + keys} | constants),
         ("mla_bmm_I8", tuple(product), {"trans": False}),
     ]
+
+
+def test_a_merge_that_wants_the_heads_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other form of the card finding: transposed on the way in and out."""
+    call = [torch.randn(5, 3, 8), torch.randn(5, 3), torch.randn(5, 3, 8), torch.randn(5, 3)]
+    first, second = ([torch.empty(5, 3, 8), torch.empty(5, 3)] for _ in range(2))
+    vendor.attention_merge_stage(*call, *first)
+
+    def heads_first(*args: torch.Tensor) -> None:
+        lses = [args[index].T.contiguous() for index in (1, 3, 5)]
+        kunlun_ops.attention_merge_stage(args[0], lses[0], args[2], lses[1], args[4], lses[2])
+        args[5].copy_(lses[2].T)
+
+    monkeypatch.setattr(card_findings, "chosen", {"merge-lse": "heads-first"}.get)
+    with library.use_libraries(kunlun_ops=types.SimpleNamespace(attention_merge_stage=heads_first)):
+        vendor.attention_merge_stage(*call, *second)
+    torch.testing.assert_close(first, second)
 
 
 @pytest.mark.parametrize("scale", [None, 0.2])
@@ -472,6 +551,8 @@ SEPARATELY = {
     "I8_mqa_logits": "kunlun_ops",
     "I8_paged_mqa_logits": "kunlun_ops",
     "prefill_attention": "kunlun_ops",
+    "gemma_rmsnorm": "kunlun_ops",
+    "gemma_add_rmsnorm": "kunlun_ops",
     "quant2d": "kunlun_ops",
     "matmul": "kunlun_ops",
     "awq_dequantize": "kunlun_ops",

@@ -32,6 +32,17 @@ SIGNATURES = (
         named=(Scalar("BLHD_LAYOUT", "bool", default=True),),
     ),
     Signature(
+        "kunlun_ops.reshape_and_cache",
+        "2",
+        positional=(
+            Tensor("key", MODEL, "T KVH D"),
+            Tensor("value", MODEL, "T KVH D"),
+            Tensor("key_cache", MODEL, _CACHE, write="inout"),
+            Tensor("value_cache", MODEL, _CACHE, write="inout"),
+            Tensor("slot_mapping", SLOTS, "T"),
+        ),
+    ),
+    Signature(
         "kunlun_ops.prefill_attention",
         "2",
         named=(
@@ -81,6 +92,7 @@ SIGNATURES = (
             Tensor("block_tables", INT32, "B MB"),
             Tensor("sink", FLOAT32, "H", or_none=True),
         ),
+        most=(("S", 32),),
     ),
     Signature(
         "kunlun_ops.attention",
@@ -96,28 +108,32 @@ SIGNATURES = (
             Nothing("k_perchannel_scale", default=None),
             Nothing("v_perchannel_scale", default=None),
             Nothing("smooth", default=None),
-            # For a chunk of context the two LODs hold different lengths (point 13.2): the
-            # contract does not make them copies of each other.
-            Tensor("context_seq_lod_cpu", INT32, "B+1"),
+            Tensor("context_seq_lod_cpu", INT32, "B+1", host_copy_of="context_seq_lod_xpu"),
             Tensor("context_seq_lod_xpu", INT32, "B+1"),
+            Tensor("context_kvlen_lod_cpu", INT32, "B+1", host_copy_of="context_kvlen_lod_xpu",
+                   default=None),
+            Tensor("context_kvlen_lod_xpu", INT32, "B+1", default=None),
             Nothing("slot_mapping_cpu", default=None),
             Nothing("slot_mapping_xpu", default=None),
             Scalar("v_trans", "bool", values=(False,), default=False),
             Scalar("v_trans_threshold", "int", values=(0,), default=0),
             Scalar("alpha", "float", default=1.0),
-            Tensor("softmax_lse", FLOAT32, "H T", write="out", or_none=True, default=None),
+            Tensor("softmax_lse", FLOAT32, "H T", write="out"),
+            # Without it the log-sum-exps lie otherwise.
+            Scalar("unpadded_lse", "bool", values=(True,), default=False),
         ),
+        together=(("context_kvlen_lod_cpu", "context_kvlen_lod_xpu"),),
     ),
     Signature(
         "kunlun_ops.attention_merge_stage",
         "2",
         positional=(
             Tensor("prefix_output", MODEL, "T H D"),
-            Tensor("prefix_lse", FLOAT32, "H T"),
+            Tensor("prefix_lse", FLOAT32, "T H"),
             Tensor("suffix_output", MODEL, "T H D"),
-            Tensor("suffix_lse", FLOAT32, "H T"),
+            Tensor("suffix_lse", FLOAT32, "T H"),
             Tensor("output", MODEL, "T H D", write="out"),
-            Tensor("output_lse", FLOAT32, "H T", write="out", or_none=True),
+            Tensor("output_lse", FLOAT32, "T H", write="out", or_none=True),
         ),
     ),
 )  # fmt: skip

@@ -48,7 +48,7 @@ SIGNATURES = (
         named=(
             Scalar("inplace_final_state", "bool"),
             Tensor("cu_seqlens", INT32, "N+1"),
-            Tensor("h0_indices", INT32, "N | N S1"),
+            Tensor("h0_indices", INT32, "N | N S1 | T"),
             Tensor("num_accepted_tokens", INT32, "N", or_none=True),
             Scalar("use_qk_l2norm_in_kernel", "bool"),
             Scalar("is_h0_transposed", "bool", values=(True,)),
@@ -108,7 +108,7 @@ SIGNATURES = (
             Tensor("g", ANY_FLOAT, "1 T HV"),
             Tensor("initial_state", ANY_FLOAT, "N HV K V", or_none=True),
             *_LODS,
-            Tensor("chunk_offsets", INT32, "N+1"),
+            Tensor("chunk_offsets", SLOTS, "N+1"),
             _CHUNK,
             Scalar("output_final_state", "bool"),
             Scalar("save_new_value", "bool", values=(True,)),

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from .signature import FLOAT32, INT32, MODEL, Dtypes, Nothing, Scalar, Signature, Tensor
+from .signature import ANY_FLOAT, FLOAT32, INT32, MODEL, Dtypes, Nothing, Scalar, Signature, Tensor
 
 _ROWS = Dtypes(("float32", "float16", "bfloat16", "int8"))
 
@@ -24,23 +24,24 @@ SIGNATURES = (
         "5",
         positional=(
             Tensor("x", MODEL, "M E"),
-            Tensor("normed_score", FLOAT32, "M K", write="out"),
+            Tensor("normed_score", ANY_FLOAT, "M K", write="out"),
             Tensor("topk_index", INT32, "M K", write="out"),
-            Tensor("block_statistic", INT32, "12 E | 0", write="out", or_none=True),
+            Tensor("block_statistic", INT32, "12 E | 0", write="out"),
         ),
     ),
     Signature(
         "kunlun_ops.moe_sigmoid_group_topk_norm",
         "5",
-        named=(
+        positional=(
             Tensor("x", FLOAT32, "M E"),
-            Tensor("norm_score", FLOAT32, "M K", write="out"),
             Tensor("topk_index", INT32, "M K", write="out"),
-            Tensor("block_static", INT32, "12 E", write="out", or_none=True),
+            Tensor("norm_score", FLOAT32, "M K", write="out"),
+            # By position: its name is block_static in some builds.
+            Tensor("block_statistic", INT32, "12 E", write="out"),
             Tensor("bias", FLOAT32, "E"),
+            Scalar("scale", "float"),
             Scalar("n_group", "int"),
             Scalar("topk_group", "int"),
-            Scalar("scale", "float"),
         ),
     ),
     Signature(
@@ -73,9 +74,9 @@ SIGNATURES = (
             Scalar("index_have_neg", "bool", default=False),
             Scalar("sort_mode", "bool", default=True),
         ),
-        named=(Tensor("x", MODEL, "M N", or_none=True, default=None),),
+        named=(Tensor("x", MODEL, "M N"),),
         either=("index_have_neg", "sort_mode"),
-        returns=("Tensor", "Tensor", "Tensor?"),
+        returns=("Tensor", "Tensor", "Tensor"),
     ),
     Signature(
         "xspeedgate_ops.moe_active_expert_balance",
@@ -111,11 +112,12 @@ SIGNATURES = (
             Tensor("sorted_tokens_num_lod", INT32, "E+1"),
             Tensor("sorted_tokens_idx", INT32, "R"),
             Scalar("moe_topk", "int", size="K"),
-            Tensor("y", MODEL, "M K OUT", write="out"),
+            # With an act it may be as wide as the result.
+            Tensor("y", MODEL, "M K OUT | M K OUT/2", write="out"),
             Scalar("act", "str", values=("SWISH_GLU",), or_none=True, default=None),
             Tensor("x_perchannel_max", FLOAT32, "R 1", or_none=True, default=None),
             Tensor("w_perchannel_max", FLOAT32, "E OUT 1", or_none=True, default=None),
-            Nothing("topk_ids", default=None),
+            Tensor("topk_ids", INT32, "M K", or_none=True, default=None),
             Nothing("topk_w", default=None),
             Nothing("bias", default=None),
             Nothing("tgemm_type", default=None),

@@ -28,7 +28,7 @@ SIGNATURES = (
             Tensor("y", INT8, "... C", write="out"),
             Tensor("max", FLOAT32, "... 1 | R 1", write="out"),
         ),
-        named=(Scalar("force_sdnn", "bool", default=False),),
+        named=(Scalar("force_sdnn", "bool", values=(True,)),),
         either=("x", "y", "max"),
     ),
     Signature(

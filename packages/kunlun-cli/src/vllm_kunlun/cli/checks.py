@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from importlib.util import find_spec
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from packaging.requirements import Requirement
 
@@ -211,23 +211,60 @@ def _platform() -> Iterator[Check]:
 
 def _vendor_symbols() -> Iterator[Check]:
     library = importlib.import_module("vllm_kunlun.ops.vendor.library")
+    signatures = importlib.import_module("vllm_kunlun.ops.vendor.signatures")
+    found = signatures.compare(library.libraries())
     for name, missing in library.missing_symbols().items():
-        if missing and name in library.OPTIONAL:
+        needed = [each for each in missing if not library.is_optional(f"{name}.{each}")]
+        if needed:
             yield Check(
                 f"functions of {name}",
-                "warn",
-                f"lacks {', '.join(missing)}; vLLM's own arithmetic stands in, more slowly",
-                f"install the vendor's wheel of {name}",
+                "fail",
+                f"lacks {', '.join(needed)}",
+                f"install a newer vendor wheel of {name}",
             )
         elif missing:
             yield Check(
                 f"functions of {name}",
-                "fail",
-                f"lacks {', '.join(missing)}",
-                f"install a newer vendor wheel of {name}",
+                "warn",
+                f"lacks {', '.join(missing)}; plain torch or another function stands in",
+                f"install the vendor's wheel of {name}, a newer one if there is one",
             )
         else:
             yield Check(f"functions of {name}", "ok", "none is missing")
+        yield from _signatures(name, [each for each in found if each.function.startswith(name)])
+
+
+def _signatures(library: str, found: list[Any]) -> Iterator[Check]:
+    """Whether the functions of one library take what the adapter passes."""
+    name = f"arguments of {library}"
+    differ = [each for each in found if each.state == "differs"]
+    for each in differ:
+        yield Check(
+            name,
+            "fail",
+            f"{each.function} {each.detail}",
+            "install the vendor's wheels for this torch",
+        )
+    unknown = [each.function.split(".", 1)[1] for each in found if each.state == "unknown"]
+    if not differ:
+        fit = len(found) - len(unknown)
+        text = f"{fit} functions take what is passed"
+        more = f"; of {len(unknown)} it cannot be told: {', '.join(unknown)}" if unknown else ""
+        yield Check(name, "ok", text + more)
+
+
+def _card_findings() -> Iterator[Check]:
+    card_findings = importlib.import_module("vllm_kunlun.ops.card_findings")
+    for each in card_findings.in_force():
+        yield Check(
+            f"card finding {each.finding.name}",
+            "ok",
+            f"{each.form} ({each.source}): {each.finding.forms[each.form]}",
+        )
+    for text in card_findings.misfits():
+        yield Check(
+            "card findings' report", "warn", text, f"run `{card_findings.COMMAND}` on this card"
+        )
 
 
 def _entry_points() -> Iterator[Check]:
@@ -302,6 +339,7 @@ CHECKS: dict[str, Callable[[], Iterator[Check]]] = {
     "platform": _platform,
     "vendor wheels": _vendor_wheels,
     "vendor functions": _vendor_symbols,
+    "card findings": _card_findings,
     "entry points": _entry_points,
     "redirects": _redirects,
     "patches": _patches,

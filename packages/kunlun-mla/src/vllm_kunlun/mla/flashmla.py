@@ -20,6 +20,7 @@ from vllm_kunlun.mla.metadata import (
 )
 from vllm_kunlun.ops import vendor
 from vllm_kunlun.ops.attention.metadata import Prefill
+from vllm_kunlun.ops.vendor.attention import EMPTY_LSE
 from vllm_kunlun.platforms.configuration import MLA_BLOCK_SIZE
 from vllm_kunlun.platforms.errors import UnsupportedError
 
@@ -140,8 +141,7 @@ class FlashMLAImpl(KunlunMLAImpl):
         context: list[ContextChunk],
         output: torch.Tensor,
     ) -> None:
-        attended = torch.empty_like(q)
-        lse = self._lse(q) if context else None
+        attended, lse = torch.empty_like(q), self._lse(q)
         vendor.attention(
             q=q,
             k_cache=new[0],
@@ -153,8 +153,9 @@ class FlashMLAImpl(KunlunMLAImpl):
             alpha=self._alpha,
             softmax_lse=lse,
         )
+        if context:
+            lse = _of_tokens(lse)
         for chunk in context:
-            assert lse is not None
             attended, lse = self._with_context(q, kv_cache, part, chunk, attended, lse)
         output.view(-1, self.num_heads, self.v_head_dim).copy_(attended[..., : self.v_head_dim])
 
@@ -167,7 +168,7 @@ class FlashMLAImpl(KunlunMLAImpl):
         attended: torch.Tensor,
         lse: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """``attended`` and its log-sum-exp with the keys of ``chunk`` added."""
+        """``attended`` and its log-sum-exp ``[T, H]`` with the keys of ``chunk`` added."""
         rows = self._context_rows(chunk.num_tokens, kv_cache.dtype)
         vendor.gather_and_maybe_dequant_cache(
             src_cache=kv_cache,
@@ -181,21 +182,25 @@ class FlashMLAImpl(KunlunMLAImpl):
         )
         latent, rope = rows.split([self.kv_lora_rank, self.qk_rope_head_dim], -1)
         key, value = self._expanded(latent.contiguous(), rope)
-        chunk_attended, chunk_lse = torch.empty_like(q), self._lse(q)
+        # Zeros: a request that has no keys in this chunk may be left as it is.
+        chunk_attended, chunk_lse = torch.zeros_like(q), self._lse(q)
         vendor.attention(
             q=q,
             k_cache=key,
             v_cache=value,
             out=chunk_attended,
             is_causal=False,
-            # The one pair of arguments carries two LODs: the keys' and the queries'.
-            context_seq_lod_cpu=chunk.kv_lod_host,
+            context_seq_lod_cpu=part.query_lod_host,
             context_seq_lod_xpu=part.query_lod,
+            context_kvlen_lod_cpu=chunk.kv_lod_host,
+            context_kvlen_lod_xpu=chunk.kv_lod,
             alpha=self._alpha,
             softmax_lse=chunk_lse,
         )
         merged, merged_lse = torch.empty_like(q), torch.empty_like(lse)
-        vendor.attention_merge_stage(chunk_attended, chunk_lse, attended, lse, merged, merged_lse)
+        vendor.attention_merge_stage(
+            chunk_attended, _of_tokens(chunk_lse), attended, lse, merged, merged_lse
+        )
         return merged, merged_lse
 
     def _expanded(
@@ -220,3 +225,8 @@ class FlashMLAImpl(KunlunMLAImpl):
         """float32 ``[H, T]``, filled as the contract's caller does (assumption
         ``mla-prefill-lse-written``)."""
         return q.new_full((q.shape[1], q.shape[0]), -math.inf, dtype=torch.float32)
+
+
+def _of_tokens(lse: torch.Tensor) -> torch.Tensor:
+    """``[H, T]``, as attention writes it, to ``[T, H]``, as the merge reads it."""
+    return lse.T.contiguous().clamp_(min=EMPTY_LSE)

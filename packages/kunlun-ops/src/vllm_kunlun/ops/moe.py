@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vllm_kunlun.ops import vendor
+from vllm_kunlun.ops.card_findings import chosen
 from vllm_kunlun.platforms.errors import UnsupportedError
 
 __all__ = ["ACTIVATIONS", "grouped_top_k", "run_experts", "top_k"]
@@ -69,7 +70,7 @@ def top_k(
         if renormalize:
             vendor.moe_softmax_topk_norm(logits, weights, ids, None, True)
         else:
-            vendor.moe_softmax_topk(logits, weights, ids, None)
+            vendor.moe_softmax_topk(logits, weights, ids, ids.new_empty(0))
         return
     if scoring == "sigmoid" and renormalize and bias is not None:
         grouped_top_k(logits, weights, ids, 1, 1, bias, True, scoring, 1.0)
@@ -99,15 +100,9 @@ def grouped_top_k(
     """
     logits = logits.float().contiguous()
     if scoring == "sigmoid" and renormalize and bias is not None:
+        statistic = ids.new_zeros((CLUSTERS, logits.shape[1]))
         vendor.moe_sigmoid_group_topk_norm(
-            x=logits,
-            norm_score=weights,
-            topk_index=ids,
-            block_static=None,
-            bias=bias.float(),
-            n_group=groups,
-            topk_group=top_groups,
-            scale=scale,
+            logits, ids, weights, statistic, bias.float(), scale, groups, top_groups
         )
         return
     scores = _scores(logits, scoring)
@@ -147,6 +142,8 @@ class _Sorted(NamedTuple):
     """int32 ``[M k]``: the row of each pair."""
     lod: Tensor
     """int32 ``[E + 1]``"""
+    ids: Tensor
+    """int32 ``[M, k]``: the expert of each pair, negative where it is not among the ``E``"""
 
 
 def run_experts(
@@ -195,7 +192,7 @@ def run_experts(
     int8 = w13.dtype == torch.int8
     plain = w13_bias is None and w2_bias is None and expert_map is None and activation == "silu"
     if plain and not int8 and pairs < FUSED_PAIRS:
-        position, lod, _ = vendor.moe_pre_small(ids, w13.shape[0], False, False)
+        position, lod, _ = vendor.moe_pre_small(ids, w13.shape[0], False, False, x)
         hint = vendor.moe_active_expert_balance(ids, w13.shape[0])
         results = vendor.fused_moe(x, w13, w2, weights.to(x.dtype), lod, position, hint)
         return results.sum(1)
@@ -209,20 +206,21 @@ def run_experts(
         local = expert_map[ids.long()].to(torch.int32)
         elsewhere = local < 0
         order = _sort(x, local.masked_fill(elsewhere, experts), experts + 1)
-        order = order._replace(lod=order.lod[: experts + 1])
+        order = order._replace(lod=order.lod[: experts + 1], ids=local)
         weights = weights.masked_fill(elsewhere, 0.0)
         inner_rows = x.new_zeros
-    inner = inner_rows((tokens, choices, w13.shape[1]))
-    fuse = (
+    can_fuse = (
         activation == "silu" and w13_bias is None and not int8 and tokens >= FUSED_ACTIVATION_TOKENS
     )
-    _product(order, order.rows, w13, w13_max, inner, "SWISH_GLU" if fuse else None)
+    fused = chosen("moe-fused-swiglu") if can_fuse else "no"
+    half = w13.shape[1] // 2
+    inner = inner_rows((tokens, choices, half if fused == "narrow" else w13.shape[1]))
+    _product(order, order.rows, w13, w13_max, inner, None if fused == "no" else "SWISH_GLU")
     if w13_bias is not None or w2_bias is not None:
         expert = _expert_of_row(order.lod, pairs, experts)
     if w13_bias is not None:
         inner += w13_bias[expert].view_as(inner)
-    half = w13.shape[1] // 2
-    hidden = inner[..., :half] if fuse else ACTIVATIONS[activation](inner)
+    hidden = ACTIVATIONS[activation](inner) if fused == "no" else inner[..., :half]
     results = inner_rows((tokens, choices, w2.shape[1]))
     _product(order, hidden.reshape(pairs, half), w2, w2_max, results, None)
     if w2_bias is not None:
@@ -237,15 +235,14 @@ def run_experts(
 def _sort(x: Tensor, ids: Tensor, experts: int) -> _Sorted:
     pairs = ids.numel()
     if pairs <= SMALL_PAIRS:
-        position, lod, rows = vendor.moe_pre_small(ids, experts, False, True, x=x)
-        assert rows is not None  # there is an x
-        return _Sorted(rows, position, lod)
+        position, lod, rows = vendor.moe_pre_small(ids, experts, False, True, x)
+        return _Sorted(rows, position, lod, ids)
     statistic = ids.new_zeros((CLUSTERS, experts))
     vendor.gen_block_statistic(ids, statistic)
     rows = x.new_empty((pairs, x.shape[1]))
     position, counts, lod = (ids.new_empty(n) for n in (pairs, experts, experts + 1))
     vendor.moe_pre_sorted(x, ids, statistic, rows, position, counts, lod)
-    return _Sorted(rows, position, lod)
+    return _Sorted(rows, position, lod, ids)
 
 
 def _product(
@@ -273,6 +270,7 @@ def _product(
         act=act,
         x_perchannel_max=row_max,
         w_perchannel_max=weight_max,
+        topk_ids=order.ids,
     )
 
 

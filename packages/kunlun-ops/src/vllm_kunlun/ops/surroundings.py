@@ -38,9 +38,9 @@ def torch_device() -> str:
 def surroundings() -> Surroundings:
     """This machine, now."""
     found = device.detect()
-    emulated = found.kind != "xpu"
-    name = "the emulator, on the host"
-    if not emulated:
+    emulated = not device.vendor_wheels_answer()
+    name = "the emulator, on the host" if emulated else "the vendor's wheels, on the host"
+    if found.kind == "xpu":
         import torch
 
         name = torch.cuda.get_device_name(0)

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from vllm_kunlun.ops import vendor
 from vllm_kunlun.ops.registration import custom_op
+from vllm_kunlun.ops.vendor.library import has
 
 __all__ = ["mask_input"]
 
@@ -31,6 +32,14 @@ def mask_input(
     added_end: int,
 ) -> tuple[Tensor, Tensor]:
     """Token ids as rows of this rank's slice, and a mask that is True for other ranks' tokens."""
-    return vendor.get_masked_input_and_mask(
-        input_ids, org_start, org_end, num_org_padding, added_start, added_end
-    )
+    if has("xspeedgate_ops", "get_masked_input_and_mask"):
+        return vendor.get_masked_input_and_mask(
+            input_ids, org_start, org_end, num_org_padding, added_start, added_end
+        )
+    # The library of the vendor's image has no such function.
+    original = (input_ids >= org_start) & (input_ids < org_end)
+    added = (input_ids >= added_start) & (input_ids < added_end)
+    before_added = org_end - org_start + num_org_padding
+    rows = torch.where(added, input_ids - added_start + before_added, input_ids - org_start)
+    absent = ~(original | added)
+    return rows.masked_fill_(absent, 0), absent

@@ -134,6 +134,13 @@ TABLE: dict[str, EnvVar] = {
             choices=("auto", "wheels"),
         ),
         _ours(
+            "VLLM_KUNLUN_CARD_FINDINGS",
+            "str",
+            None,
+            "file of a card's `vllm-kunlun ops check --report FILE.json`: which form of a vendor "
+            "function holds where public evidence is divided (`vllm-kunlun doctor` shows them)",
+        ),
+        _ours(
             "VLLM_KUNLUN_EMULATED_ASYNC_SCHEDULING",
             "bool",
             False,

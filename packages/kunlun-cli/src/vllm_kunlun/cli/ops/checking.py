@@ -109,12 +109,29 @@ def _print(found: Report, *, named: bool) -> None:
         grid.add_row(finding.assumption.id, _coloured(finding.verdict) + detail)
     out.print(grid)
     out.print()
+    _print_decisions(found)
     where = found.surroundings
     out.print(f"{where.device}, {where.date}", markup=False)
     if where.emulated:
         out.print("The emulator does as it assumes: only a card can tell otherwise.")
     counts = [f"{found.count(status)} {status}" for status in ("pass", "fail", "missing")]
     out.print(f"{', '.join(counts)}; {found.count('no cases')} without cases.")
+
+
+def _print_decisions(found: Report) -> None:
+    if not found.decisions:
+        return
+    grid = table("card finding", "form", "found")
+    for each in found.decisions:
+        for form in each.forms:
+            detail = f": {escape(form.detail)}" if form.detail else ""
+            follows = " (follows)" if form.form == each.follows else ""
+            grid.add_row(each.finding.name, form.form + follows, _coloured(form.outcome) + detail)
+    out.print(grid)
+    undecided = [each.finding.name for each in found.decisions if each.follows is None]
+    if undecided:
+        out.print(f"No form passed of {', '.join(undecided)}.")
+    out.print()
 
 
 def _print_failures(each: FunctionFinding) -> None:
@@ -124,6 +141,8 @@ def _print_failures(each: FunctionFinding) -> None:
     out.print(each.name)
     for case in bad:
         known = f" (known: {case.known_bad})" if case.known_bad else ""
+        if case.excused:
+            known = f" (form {case.form!r} of {case.finding!r}: another follows)"
         out.print(f"  {case.label}, {case.dtype}: {case.message}{known}", markup=False)
     if each.not_run:
         out.print(f"  {each.not_run} more cases not run")

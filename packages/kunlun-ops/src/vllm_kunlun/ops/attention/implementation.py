@@ -12,6 +12,7 @@ from vllm.v1.attention.backend import AttentionImpl, AttentionType
 
 from vllm_kunlun.ops import vendor
 from vllm_kunlun.ops.attention import soft_cap
+from vllm_kunlun.ops.attention.cache_write import write_cache
 from vllm_kunlun.ops.attention.metadata import Decode, KunlunAttentionMetadata, Prefill
 from vllm_kunlun.platforms.errors import UnsupportedError
 
@@ -111,13 +112,12 @@ class KunlunAttentionImpl(AttentionImpl[KunlunAttentionMetadata]):
         key_cache, value_cache = kv_cache.unbind(0)
         tokens = attn_metadata.num_actual_tokens
         if self.owns_cache and key is not None and value is not None:
-            vendor.reshape_and_cache_flash(
+            write_cache(
                 key[:tokens].contiguous(),
                 value[:tokens].contiguous(),
                 key_cache,
                 value_cache,
                 attn_metadata.slot_mapping[:tokens],
-                BLHD_LAYOUT=False,
             )
         if self._alibi_slopes is not None:
             self._prefill_on_cache(query, key_cache, value_cache, attn_metadata.whole_batch, output)

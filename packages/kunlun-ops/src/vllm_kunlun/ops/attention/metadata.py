@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Decode", "KunlunAttentionMetadata", "KunlunAttentionMetadataBuilder", "Prefill"]
 
+MAX_DECODE_QUERIES = 32
+"""The vendor's decode attention is known for no more queries a request; longer ones are prefill."""
+
 
 @dataclass
 class _Paged:
@@ -125,6 +128,7 @@ class KunlunAttentionMetadataBuilder(AttentionMetadataBuilder[KunlunAttentionMet
     """Builds :class:`KunlunAttentionMetadata` with no device sync and no loop over requests."""
 
     supports_update_block_table = True
+    reorder_batch_threshold: int
 
     def __init__(
         self,
@@ -135,6 +139,7 @@ class KunlunAttentionMetadataBuilder(AttentionMetadataBuilder[KunlunAttentionMet
     ) -> None:
         super().__init__(kv_cache_spec, layer_names, vllm_config, device)
         self._init_reorder_batch_threshold(1, supports_spec_as_decode=True)
+        self.reorder_batch_threshold = min(self.reorder_batch_threshold, MAX_DECODE_QUERIES)
         self._drafting = vllm_compat.DraftingSteps()
 
     def build(
@@ -170,7 +175,6 @@ class KunlunAttentionMetadataBuilder(AttentionMetadataBuilder[KunlunAttentionMet
     def _leading_decodes(self, common: _CommonTensors, *, causal: bool) -> tuple[int, int]:
         """How many requests at the front share one query length within the threshold."""
         threshold = self.reorder_batch_threshold
-        assert threshold is not None
         query_lens = np.diff(common.query_lod_host.numpy())
         first = int(query_lens[0])
         if not causal or not 0 < first <= threshold:

@@ -137,6 +137,9 @@ class Case:
         assumption: id of the entry of ASSUMPTIONS that this case settles on a card: it passes
             exactly if the assumption holds.
         known_bad: why a card is known to fail here, if it is.
+        finding: name of the entry of FINDINGS (:mod:`vllm_kunlun.ops.card_findings`) of which this
+            case tries a form; its failure does not count if another form passes.
+        form: which form.
     """
 
     function: str
@@ -146,3 +149,5 @@ class Case:
     tolerances: Mapping[torch.dtype, float] = field(default_factory=dict)
     assumption: str | None = None
     known_bad: str | None = None
+    finding: str | None = None
+    form: str | None = None

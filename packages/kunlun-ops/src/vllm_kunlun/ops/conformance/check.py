@@ -8,13 +8,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vllm_kunlun.ops.card_findings import FINDINGS
+from vllm_kunlun.ops.conformance.cases import CASES
 from vllm_kunlun.ops.conformance.contract import VendorFunction
+from vllm_kunlun.ops.conformance.decisions import Decision, decide, excuse
 from vllm_kunlun.ops.conformance.findings import (
     AssumptionFinding,
     FunctionFinding,
     judge_assumptions,
 )
 from vllm_kunlun.ops.conformance.inventory import assumptions_about
+from vllm_kunlun.ops.conformance.probes import PROBES
 from vllm_kunlun.ops.conformance.worker import TIMEOUT_SECONDS, Worker
 from vllm_kunlun.ops.surroundings import Surroundings, surroundings, torch_device
 from vllm_kunlun.ops.vendor.library import libraries
@@ -29,6 +33,7 @@ class Report:
     surroundings: Surroundings
     functions: tuple[FunctionFinding, ...]
     assumptions: tuple[AssumptionFinding, ...]
+    decisions: tuple[Decision, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -51,7 +56,7 @@ def check(
     prepare: Callable[[], object] | None = None,
     timeout_seconds: float = TIMEOUT_SECONDS,
 ) -> Report:
-    """Run the cases of ``functions`` in a process of their own and judge the assumptions.
+    """Run the cases of ``functions`` in a process of their own; judge assumptions, decide findings.
 
     Args:
         functions: as :func:`vllm_kunlun.ops.conformance.contract.select` gives them.
@@ -69,8 +74,13 @@ def check(
             findings.append(worker.check(each.name))
             progress(findings[-1])
     subjects = {a.id: a for each in functions for a in assumptions_about(each.name)}
+    cases = (*CASES, *PROBES)
+    decisions = decide(FINDINGS, cases, findings)
     return Report(
-        surroundings(), tuple(findings), judge_assumptions(tuple(subjects.values()), findings)
+        surroundings(),
+        excuse(findings, decisions),
+        judge_assumptions(tuple(subjects.values()), findings),
+        decisions,
     )
 
 
@@ -90,6 +100,19 @@ def as_json(report: Report) -> dict[str, Any]:
                 "probe": each.assumption.probe,
             }
             for each in report.assumptions
+        ],
+        "findings": [
+            {
+                "name": each.finding.name,
+                "function": each.finding.function,
+                "question": each.finding.question,
+                "default": each.finding.default,
+                "forms": [
+                    {**vars(form), "meaning": each.finding.forms[form.form]} for form in each.forms
+                ],
+                "follows": each.follows,
+            }
+            for each in report.decisions
         ],
     }
 

@@ -29,6 +29,8 @@ class VendorFunction(BaseModel):
             releases, I inferred from the functions of other devices that it resembles.
         layer: what of a model needs it.
         meaning: in a few words.
+        call: the arguments that our adapter may pass, in order; those after ``*`` by name. None if
+            it does not call the function.
         adapter: its name in ``vllm_kunlun.ops.vendor`` where that is another.
     """
 
@@ -40,11 +42,18 @@ class VendorFunction(BaseModel):
     tag: Literal["C", "H", "I"]
     layer: str
     meaning: str
+    call: str | None = None
     adapter: str | None = None
 
     @property
     def surface(self) -> str:
         return self.name.split(".", 1)[0]
+
+    @property
+    def arguments(self) -> tuple[list[str], list[str]]:
+        """Of :attr:`call`: by position, and by name."""
+        positional, _, named = (self.call or "").partition("*")
+        return positional.split(), named.split()
 
     @property
     def adapter_name(self) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vllm_kunlun.ops.emulator.assumptions import Assumption
-from vllm_kunlun.ops.vendor.library import OPTIONAL
+from vllm_kunlun.ops.vendor.library import is_optional
 
 __all__ = ["AssumptionFinding", "CaseFinding", "FunctionFinding", "judge_assumptions"]
 
@@ -24,7 +24,7 @@ class CaseFinding:
     ``message`` says why it failed, empty if it passed. Error and tolerance are fractions of the
     largest expected magnitude, None if the run gave no result. ``otherwise`` is what the library
     does instead of what is assumed, if that is known; ``known_bad`` why a card is known to fail, if
-    it is.
+    it is. ``finding`` and ``form`` are the case's; ``excused``: another form of it follows.
     """
 
     label: str
@@ -35,6 +35,9 @@ class CaseFinding:
     assumption: str | None = None
     otherwise: str = ""
     known_bad: str | None = None
+    finding: str | None = None
+    form: str | None = None
+    excused: bool = False
 
     @property
     def passed(self) -> bool:
@@ -43,7 +46,7 @@ class CaseFinding:
     @property
     def fails(self) -> bool:
         """Whether it counts against the function."""
-        return not self.passed and self.known_bad is None
+        return not self.passed and self.known_bad is None and not self.excused
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,7 @@ class FunctionFinding:
     @property
     def fails(self) -> bool:
         """Whether it counts against the library: a card can do without an optional one."""
-        optional = self.name.split(".", 1)[0] in OPTIONAL
-        return self.status == "fail" or (self.status == "missing" and not optional)
+        return self.status == "fail" or (self.status == "missing" and not is_optional(self.name))
 
     @property
     def worst(self) -> CaseFinding | None:

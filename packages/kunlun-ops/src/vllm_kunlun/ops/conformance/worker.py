@@ -67,6 +67,8 @@ def _finding(
         assumption=case.assumption,
         otherwise=otherwise,
         known_bad=case.known_bad,
+        finding=case.finding,
+        form=case.form,
     )
 
 
@@ -122,14 +124,24 @@ class Worker:
         self._stop()
 
     def check(self, name: str) -> FunctionFinding:
-        """Run the cases of one function, up to one that ends the process."""
-        runs, findings = _runs(name), []
+        """Run the cases of one function, up to one that ends the process.
+
+        A form of a card finding that ends it ends its own cases only.
+        """
+        runs, findings, dead = _runs(name), [], dict[tuple[str | None, str | None], str]()
         for index, (case, dtype) in enumerate(runs):
+            if (death_of_form := dead.get((case.finding, case.form))) is not None:
+                message = f"not run; in an earlier case of this form {death_of_form}"
+                findings.append(_failed(case, dtype, message))
+                continue
             try:
                 finding = self._ask(name, index)
             except _Dead as death:
                 findings.append(_failed(case, dtype, str(death)))
-                break
+                if case.finding is None:
+                    break
+                dead[case.finding, case.form] = str(death)
+                continue
             if finding is None:
                 return FunctionFinding(name, missing=True)
             findings.append(finding)

@@ -24,6 +24,7 @@ __all__ = [
     "dense_pages",
     "gather_heads",
     "head_rows",
+    "reshape_and_cache",
     "reshape_and_cache_flash",
 ]
 
@@ -54,13 +55,42 @@ def reshape_and_cache_flash(
     ``cache[s // bs, :, s % bs]``. ``True``: ``[blocks, block_size, KVH, D]``. The caches' first
     stride is honoured; key cache and value cache may be one tensor.
     """
-    name = "reshape_and_cache_flash"
+    slots = (key_cache, value_cache, slot_mapping)
+    _write("reshape_and_cache_flash", key, value, *slots, heads_first=not BLHD_LAYOUT)
+
+
+def reshape_and_cache(
+    key: torch.Tensor,
+    value: torch.Tensor,
+    key_cache: torch.Tensor,
+    value_cache: torch.Tensor,
+    slot_mapping: torch.Tensor,
+    /,
+) -> None:
+    """As :func:`reshape_and_cache_flash` with ``BLHD_LAYOUT=False``, into dense caches: it counts
+    pages from the first element and looks at no stride."""
+    name = "reshape_and_cache"
+    for argument, cache in (("key_cache", key_cache), ("value_cache", value_cache)):
+        check_tensor(name, argument, cache, dims=4)
+    _write(name, key, value, key_cache, value_cache, slot_mapping, heads_first=True)
+
+
+def _write(
+    name: str,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    key_cache: torch.Tensor,
+    value_cache: torch.Tensor,
+    slot_mapping: torch.Tensor,
+    *,
+    heads_first: bool,
+) -> None:
     check_tensor(name, "key", key, dims=3)
     check_same(name, "value", value, key)
     tokens, heads, size = key.shape
     check_tensor(name, "slot_mapping", slot_mapping, _SLOT_DTYPES)
     check_shape(name, "slot_mapping", slot_mapping, (tokens,))
-    head_dim, slot_dim = (2, 1) if BLHD_LAYOUT else (1, 2)
+    head_dim, slot_dim = (1, 2) if heads_first else (2, 1)
     for argument, cache in (("key_cache", key_cache), ("value_cache", value_cache)):
         _check_pages(name, argument, cache, key.dtype)
         if cache.shape[head_dim] != heads or cache.shape[3] != size:
@@ -76,7 +106,7 @@ def reshape_and_cache_flash(
         (slot_mapping,),
         lambda: check_range(name, "slot_mapping", slot_mapping, slots, low=-(1 << 62)),
     )
-    if BLHD_LAYOUT:
+    if not heads_first:
         key_cache, value_cache = key_cache.transpose(1, 2), value_cache.transpose(1, 2)
     copy_to_slots(key, value, key_cache, value_cache, slot_mapping)
 

@@ -22,6 +22,7 @@ from vllm_kunlun.ops.emulator.step_cache import StepCache
 __all__ = ["speculative_attention"]
 
 MAX_BATCH = 1023
+MAX_QUERIES = 32
 
 _used_pages: StepCache[torch.Tensor] = StepCache()
 
@@ -55,7 +56,7 @@ def speculative_attention(
     name = "speculative_attention"
     rows = batch_num * qlen
     require(0 <= batch_num <= MAX_BATCH, name, "batch_num", f"in [0, {MAX_BATCH}]", batch_num)
-    require(qlen > 0, name, "qlen", "positive", qlen)
+    require(0 < qlen <= MAX_QUERIES, name, "qlen", f"in [1, {MAX_QUERIES}]", qlen)
     check_tensor(name, "q", q)
     check_tensor(name, "out", out, (q.dtype,))
     for argument, value in (("q", q), ("out", out)):

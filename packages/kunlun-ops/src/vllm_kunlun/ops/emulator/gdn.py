@@ -68,10 +68,13 @@ def fused_recurrent_gated_delta_rule_fwdv2(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """For each token: ``S *= exp(g); d = (v - S k) * beta; S += d k^T; o = S (q * scale)``.
 
-    ``S`` is a row ``[HV, V, K]`` of ``initial_state``, which is written. With
-    ``num_accepted_tokens`` a sequence starts from row ``h0_indices[n, accepted - 1]`` and keeps the
-    state after token ``t`` in row ``h0_indices[n, t]``. A negative index is skipped: no state is
-    written, and a sequence that would start from it gives zeros.
+    ``S`` is a row ``[HV, V, K]`` of ``initial_state``, which is written. A negative index is
+    skipped: no state is written, and a sequence that would start from it gives zeros.
+
+    With ``num_accepted_tokens`` each token has a row of its own, and index 0 is skipped as well. In
+    ``[N, S + 1]`` a sequence starts from row ``h0_indices[n, accepted - 1]`` and keeps the state
+    after token ``t`` in row ``h0_indices[n, t]``; in ``[T]`` the rows of all tokens stand one after
+    the other.
     """
     name = "fused_recurrent_gated_delta_rule_fwdv2"
     for argument, given in (
@@ -79,7 +82,7 @@ def fused_recurrent_gated_delta_rule_fwdv2(
         ("is_h0_transposed", is_h0_transposed),
     ):
         require(given is True, name, argument, "True", given)
-    heads, value_heads, key_size, value_size = check_packed(name, q, k, v, g, beta)
+    heads, value_heads, key_size, value_size = check_packed(name, q, k, v, g, beta, FLOATS)
     check_pool(name, "initial_state", initial_state, FLOATS, (value_heads, value_size, key_size))
     sequences = _sequences(
         name, cu_seqlens, h0_indices, num_accepted_tokens, q.shape[1], initial_state.shape[0]
@@ -91,7 +94,7 @@ def fused_recurrent_gated_delta_rule_fwdv2(
         x.repeat_interleave(value_heads // heads, 1).unsqueeze(-1)  # [T, HV, K, 1]
         for x in (query * scale, key)
     )
-    value, decay, rate = v[0].float(), g[0].exp(), beta[0].float()
+    value, decay, rate = v[0].float(), g[0].float().exp(), beta[0].float()
     output = torch.zeros_like(value)
     states = initial_state[sequences.state].float()  # [n, HV, V, K]
     for t, alive in enumerate(sequences.alive):
@@ -101,8 +104,10 @@ def fused_recurrent_gated_delta_rule_fwdv2(
         delta = (value[rows] - (state @ key[rows]).squeeze(-1)) * rate[rows].unsqueeze(-1)
         state.addcmul_(delta.unsqueeze(-1), key[rows].transpose(-1, -2))
         output[rows] = (state @ query[rows]).squeeze(-1)
-        if num_accepted_tokens is not None:
-            _store(initial_state, h0_indices[sequences.number[:alive], t].long(), state)
+        if num_accepted_tokens is not None and h0_indices.dim() == 2:
+            _store(initial_state, h0_indices[sequences.number[:alive], t].long(), state, first=1)
+        elif num_accepted_tokens is not None:
+            _store(initial_state, h0_indices[rows].long(), state, first=1)
     if num_accepted_tokens is None:
         _store(initial_state, sequences.state, states)
     return output.to(v.dtype).unsqueeze(0), initial_state
@@ -115,6 +120,7 @@ def check_packed(
     v: torch.Tensor,
     g: torch.Tensor,
     beta: torch.Tensor | None,
+    decay_dtypes: tuple[torch.dtype, ...] = (torch.float32,),
 ) -> tuple[int, int, int, int]:
     """Shapes of one packed batch that agree. Returns ``H, HV, K, V``."""
     check_tensor(function, "k", k, dims=4)
@@ -128,7 +134,7 @@ def check_packed(
     if q is not None:
         check_tensor(function, "q", q, (k.dtype,), 4)
         check_shape(function, "q", q, k.shape)
-    check_tensor(function, "g", g, (torch.float32,), 3)
+    check_tensor(function, "g", g, decay_dtypes, 3)
     check_shape(function, "g", g, (1, tokens, value_heads))
     if beta is not None:
         check_tensor(function, "beta", beta, dims=3)
@@ -144,20 +150,33 @@ def _sequences(
     tokens: int,
     rows: int,
 ) -> _Sequences:
-    dims = 1 if accepted is None else 2
+    flat = accepted is not None and indices.dim() == 1
+    dims = 1 if accepted is None or flat else 2
     check_tensor(function, "h0_indices", indices, (torch.int32,), dims)
-    count = indices.shape[0]
     check_range(function, "h0_indices", indices, rows, low=-(1 << 31))
-    longest = tokens if accepted is None else indices.shape[1]
+    if flat:
+        check_shape(function, "h0_indices", indices, (tokens,))
+    count = cu_seqlens.numel() - 1 if flat else indices.shape[0]
+    longest = indices.shape[1] if dims == 2 else tokens
     request, _ = ragged_rows(function, "cu_seqlens", cu_seqlens, count, longest)
     require(len(request) == tokens, function, "cu_seqlens", f"up to {tokens}", len(request))
-    first = indices
-    if accepted is not None:
+    lengths = cu_seqlens.diff()
+    if accepted is None:
+        none, first = indices < 0, indices
+    else:
         check_tensor(function, "num_accepted_tokens", accepted, (torch.int32,), 1)
         check_shape(function, "num_accepted_tokens", accepted, (count,))
         check_range(function, "num_accepted_tokens", accepted, longest + 1, low=1)
-        first = indices.gather(1, accepted.long().unsqueeze(1) - 1).squeeze(1)
-    lengths = cu_seqlens.diff().masked_fill_(first < 0, 0)
+        column = accepted.long() - 1
+        if flat:
+            held = bool((column < lengths).all())
+            require(held, function, "num_accepted_tokens", "up to each sequence's tokens",
+                    accepted.tolist())  # fmt: skip
+            first = indices[cu_seqlens[:-1].long() + column]
+        else:
+            first = indices.gather(1, column.unsqueeze(1)).squeeze(1)
+        none = first <= 0
+    lengths = lengths.masked_fill_(none, 0)
     lengths, number = lengths.sort(descending=True, stable=True)
     number = number[: int(torch.count_nonzero(lengths))]
     steps = torch.arange(int(lengths[0]) if count else 0)
@@ -169,6 +188,7 @@ def _normalise(x: torch.Tensor) -> torch.Tensor:
     return x * x.square().sum(-1, keepdim=True).add_(L2_EPS).rsqrt_()
 
 
-def _store(pool: torch.Tensor, rows: torch.Tensor, states: torch.Tensor) -> None:
-    kept = rows >= 0
+def _store(pool: torch.Tensor, rows: torch.Tensor, states: torch.Tensor, first: int = 0) -> None:
+    """Indices below ``first`` are skipped."""
+    kept = rows >= first
     pool.index_copy_(0, rows[kept], states[kept].to(pool.dtype))

@@ -241,10 +241,10 @@ def _chunks(
     chunk_size: int,
 ) -> _Chunks:
     require(chunk_size == CHUNK, function, "chunk_size", str(CHUNK), chunk_size)
-    check_tensor(function, "cu_seqlens", cu_seqlens, (torch.int32,), 1)
+    check_tensor(function, "cu_seqlens", cu_seqlens, (torch.int32, torch.int64), 1)
     check_tensor(function, "chunk_indices", chunk_indices, (cu_seqlens.dtype,), 2)
     return _plans.get(
-        (tokens,),
+        (tokens, cu_seqlens.dtype),
         (cu_seqlens, chunk_indices),
         lambda: _plan(function, tokens, cu_seqlens.long(), chunk_indices.long()),
     )

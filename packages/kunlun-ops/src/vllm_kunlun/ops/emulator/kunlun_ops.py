@@ -2,7 +2,7 @@
 """The emulated ``kunlun_ops`` module."""
 
 from vllm_kunlun.ops.emulator.activation import gelu, quick_gelu, swiglu
-from vllm_kunlun.ops.emulator.cache import reshape_and_cache_flash
+from vllm_kunlun.ops.emulator.cache import reshape_and_cache, reshape_and_cache_flash
 from vllm_kunlun.ops.emulator.causal_conv1d import causal_conv1d_fn, causal_conv1d_update
 from vllm_kunlun.ops.emulator.decode import speculative_attention
 from vllm_kunlun.ops.emulator.gdn import (
@@ -75,6 +75,7 @@ __all__ = [
     "prefill_attention",
     "quant2d",
     "quick_gelu",
+    "reshape_and_cache",
     "reshape_and_cache_flash",
     "rms_norm_gated",
     "rmsnorm",

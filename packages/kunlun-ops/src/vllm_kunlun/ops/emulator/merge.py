@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 
 from vllm_kunlun.ops.emulator.contract import check_same, check_shape, check_tensor
@@ -23,25 +21,23 @@ def attention_merge_stage(
 ) -> None:
     """Combine attention over two disjoint sets of keys by their log-sum-exps.
 
-    ``out = (e^(lp-m) p + e^(ls-m) s) / (e^(lp-m) + e^(ls-m))``, ``m = max(lp, ls)``; an infinite
-    log-sum-exp counts as an empty set. Shapes: outputs ``[T, H, D]``, lse float32 ``[H, T]``.
+    ``out = (e^(lp-m) p + e^(ls-m) s) / (e^(lp-m) + e^(ls-m))`` and ``lse = m + ln(that sum)`` with
+    ``m = max(lp, ls)``, as it stands: -inf on both sides gives NaN. Shapes: outputs ``[T, H, D]``,
+    lse float32 ``[T, H]``. The library reads ``T`` and ``H`` off the outputs alone.
     """
     name = "attention_merge_stage"
     check_tensor(name, "prefix_output", prefix_output, dims=3)
     check_same(name, "suffix_output", suffix_output, prefix_output)
     check_same(name, "output", output, prefix_output)
-    tokens, heads, _ = prefix_output.shape
     for argument, value in (
         ("prefix_lse", prefix_lse), ("suffix_lse", suffix_lse), ("output_lse", output_lse)
     ):  # fmt: skip
         check_tensor(name, argument, value, (torch.float32,))
-        check_shape(name, argument, value, (heads, tokens))
-    lses = [lse.masked_fill(lse.isposinf(), -math.inf) for lse in (prefix_lse, suffix_lse)]
-    merged = torch.logaddexp(lses[0], lses[1])
-    total = torch.zeros(output.shape)
-    for part, lse in zip((prefix_output, suffix_output), lses, strict=True):
-        weight = torch.exp(lse - merged).masked_fill_(lse.isneginf(), 0.0).T.unsqueeze(-1)
-        # A side without keys may hold anything, NaN too.
-        total += torch.where(weight > 0, part * weight, 0.0)
-    output.copy_(total)
-    output_lse.copy_(merged)
+        check_shape(name, argument, value, prefix_output.shape[:2])
+    largest = torch.maximum(prefix_lse, suffix_lse)
+    prefix, suffix = (torch.exp(lse - largest) for lse in (prefix_lse, suffix_lse))
+    total = prefix + suffix
+    merged = prefix_output * (prefix / total).unsqueeze(-1)
+    merged += suffix_output * (suffix / total).unsqueeze(-1)
+    output.copy_(merged)
+    output_lse.copy_(largest + total.log())

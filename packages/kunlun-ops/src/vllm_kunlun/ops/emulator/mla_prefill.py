@@ -10,11 +10,10 @@ import torch
 
 from vllm_kunlun.ops.emulator.contract import (
     VendorContractError,
-    check_equal_copies,
+    check_lod,
     check_same,
     check_shape,
     check_tensor,
-    lod_values,
     require,
 )
 from vllm_kunlun.ops.emulator.grouped_attention import (
@@ -48,13 +47,16 @@ def attention(
     v_trans_threshold: int = 0,
     alpha: float = 1.0,
     softmax_lse: torch.Tensor | None = None,
+    context_kvlen_lod_cpu: torch.Tensor | None = None,
+    context_kvlen_lod_xpu: torch.Tensor | None = None,
+    unpadded_lse: bool = False,
 ) -> None:
     """Attention over packed keys: ``out = softmax(q . k * alpha / sqrt(D)) v``.
 
-    Causal: keys are those of the queries' own tokens and both LODs are theirs. Not causal: every
-    query sees every key of its request, ``context_seq_lod_xpu`` is the LOD of the queries and
-    ``context_seq_lod_cpu`` that of the keys. ``softmax_lse`` (float32 ``[H, T]``) gets the natural
-    log-sum-exp. A request without keys gives zeros and -inf.
+    Causal: keys are those of the queries' own tokens. Not causal: every query sees every key of its
+    request, and ``context_kvlen_lod`` is the LOD of the keys. ``softmax_lse`` gets the natural
+    log-sum-exp, float32 ``[H, T]`` with ``unpadded_lse``. A request without keys gives zeros and
+    -inf.
     """
     name = "attention"
     for argument, value, constant in (
@@ -77,15 +79,20 @@ def attention(
     keys = k_cache.shape[0]
     check_shape(name, "k_cache", k_cache, (keys, heads, size))
     check_same(name, "v_cache", v_cache, k_cache)
-    if is_causal:
-        check_equal_copies(name, "context_seq_lod", context_seq_lod_cpu, context_seq_lod_xpu)
-    query_lod = lod_values(name, "context_seq_lod_xpu", context_seq_lod_xpu)
-    kv_lod = lod_values(name, "context_seq_lod_cpu", context_seq_lod_cpu)
-    require(query_lod[-1] == tokens, name, "context_seq_lod_xpu", f"of {tokens} queries", query_lod)
-    require(kv_lod[-1] == keys, name, "context_seq_lod_cpu", f"of {keys} keys", kv_lod)
-    require(len(kv_lod) == len(query_lod), name, "context_seq_lod_cpu",
+    query_lod = check_lod(name, "context_seq_lod", context_seq_lod_cpu, context_seq_lod_xpu)
+    if context_kvlen_lod_cpu is None and context_kvlen_lod_xpu is None:
+        argument, kv_lod = "context_seq_lod_cpu", query_lod
+    else:
+        expected = "None: without a mask only may the keys be others than the queries' tokens"
+        require(not is_causal, name, "context_kvlen_lod_cpu", expected, context_kvlen_lod_cpu)
+        argument = "context_kvlen_lod_cpu"
+        kv_lod = check_lod(name, "context_kvlen_lod", context_kvlen_lod_cpu, context_kvlen_lod_xpu)
+    require(query_lod[-1] == tokens, name, "context_seq_lod_cpu", f"of {tokens} queries", query_lod)
+    require(kv_lod[-1] == keys, name, argument, f"of {keys} keys", kv_lod)
+    require(len(kv_lod) == len(query_lod), name, argument,
             f"as long as that of the queries, {len(query_lod)}", kv_lod)  # fmt: skip
     if softmax_lse is not None:
+        require(unpadded_lse is True, name, "unpadded_lse", "True with softmax_lse", unpadded_lse)
         check_tensor(name, "softmax_lse", softmax_lse, (torch.float32,))
         check_shape(name, "softmax_lse", softmax_lse, (heads, tokens))
     if not np.diff(kv_lod).all():

@@ -48,8 +48,10 @@ def moe_fc(
 ) -> None:
     """``y[r] = x[r] W[e(r)]^T`` for rows in sorted order; rows past the LOD stay as they are.
 
-    ``act="SWISH_GLU"`` stores ``silu(gate) * up`` in the first half of the last dimension and
-    leaves the second as it is. int8: ``acc * (xmax / 127) * (wmax / 127)``.
+    ``act="SWISH_GLU"`` stores ``silu(gate) * up``, in a ``y`` of that width or in the first half of
+    one twice as wide, and leaves the second half as it is. int8: ``acc * (xmax / 127) * (wmax /
+    127)``. ``topk_ids`` are the choices that the LOD was made of, negative where a pair belongs to
+    no expert here; they change no value.
     """
     name = "moe_fc"
     int8 = x.dtype == torch.int8
@@ -61,19 +63,25 @@ def moe_fc(
     check_tensor(name, "y", y, FLOATS if int8 else (x.dtype,), 3)
     require(moe_topk > 0 and pairs % moe_topk == 0, name, "moe_topk", f"a divisor of {pairs}",
             moe_topk)  # fmt: skip
-    check_shape(name, "y", y, (pairs // moe_topk, moe_topk, out))
+    require(act in (None, "SWISH_GLU"), name, "act", 'None or "SWISH_GLU"', act)
+    require(act is None or out % 2 == 0, name, "weight", "of an even number of rows for SWISH_GLU",
+            out)  # fmt: skip
+    narrow = act is not None and y.shape[-1] == out // 2
+    stored = out // 2 if narrow else out
+    check_shape(name, "y", y, (pairs // moe_topk, moe_topk, stored))
     check_tensor(name, "sorted_tokens_num_lod", sorted_tokens_num_lod, _INT32, 1)
     check_shape(name, "sorted_tokens_num_lod", sorted_tokens_num_lod, (experts + 1,))
     check_tensor(name, "sorted_tokens_idx", sorted_tokens_idx, _INT32)
     require(sorted_tokens_idx.numel() == pairs, name, "sorted_tokens_idx", f"of {pairs} elements",
             tuple(sorted_tokens_idx.shape))  # fmt: skip
-    require(act in (None, "SWISH_GLU"), name, "act", 'None or "SWISH_GLU"', act)
-    for argument, value in (("bias", bias), ("topk_w", topk_w), ("topk_ids", topk_ids)):
+    for argument, value in (("bias", bias), ("topk_w", topk_w)):
         require(value is None, name, argument, "None (no caller has ever passed it)", "a tensor")
     require(not use_pack_int4, name, "use_pack_int4", "False", use_pack_int4)
     ends = _check_lod(name, sorted_tokens_num_lod, pairs)
+    if topk_ids is not None:
+        _check_choices(name, topk_ids, sorted_tokens_num_lod, (pairs // moe_topk, moe_topk))
     rows = ends[-1]
-    flat = y.view(pairs, out)[:rows]
+    flat = y.view(pairs, stored)[:rows]
     if act is None and x.dtype == torch.float32:
         grouped_product(x[:rows], weight, sorted_tokens_num_lod[1:], flat)
         return
@@ -90,7 +98,6 @@ def moe_fc(
     if act is None:
         flat.copy_(result)
     else:
-        require(out % 2 == 0, name, "weight", "of an even number of rows for SWISH_GLU", out)
         gate, up = result.float().chunk(2, dim=-1)
         flat[:, : out // 2].copy_(F.silu(gate) * up)
 
@@ -201,3 +208,15 @@ def _check_lod(function: str, lod: torch.Tensor, pairs: int) -> list[int]:
     ok = values[0] == 0 and values == sorted(values) and values[-1] <= pairs
     require(ok, function, "sorted_tokens_num_lod", f"rising from 0 to at most {pairs}", values)
     return values
+
+
+def _check_choices(
+    function: str, ids: torch.Tensor, lod: torch.Tensor, shape: tuple[int, int]
+) -> None:
+    check_tensor(function, "topk_ids", ids, _INT32, 2)
+    check_shape(function, "topk_ids", ids, shape)
+    counts = lod.diff()
+    check_range(function, "topk_ids", ids, counts.numel(), low=-1)
+    here = torch.bincount(ids[ids >= 0], minlength=counts.numel())
+    require(torch.equal(here, counts.long()), function, "topk_ids",
+            f"chosen {counts.tolist()} times", here.tolist())  # fmt: skip

@@ -45,7 +45,9 @@ def moe_softmax_topk_norm(
     """``p = softmax(x)``; the ``k`` largest, divided by their sum."""
     name = "moe_softmax_topk_norm"
     check_tensor(name, "x", x, _FLOAT32, 2)
-    _check_outputs(name, x, normed_score, topk_index, block_statistic)
+    _check_outputs(name, x, normed_score, topk_index, _FLOAT32)
+    if block_statistic is not None:
+        _check_statistic(name, block_statistic, x.shape[1])
     scores, index = _largest(torch.softmax(x, dim=-1), topk_index.shape[1], stable)
     normed_score.copy_(scores / scores.sum(-1, keepdim=True))
     _write_choice(index, topk_index, block_statistic)
@@ -55,33 +57,39 @@ def moe_softmax_topk(
     x: torch.Tensor,
     normed_score: torch.Tensor,
     topk_index: torch.Tensor,
-    block_statistic: torch.Tensor | None,
+    block_statistic: torch.Tensor,
     /,
 ) -> None:
-    """``p = softmax(x)`` in float32; the ``k`` largest as they are."""
+    """``p = softmax(x)`` in float32; the ``k`` largest, rounded to the scores' dtype.
+
+    An empty ``block_statistic`` is not written.
+    """
     name = "moe_softmax_topk"
     check_tensor(name, "x", x, FLOATS, 2)
-    _check_outputs(name, x, normed_score, topk_index, block_statistic)
+    _check_outputs(name, x, normed_score, topk_index, (torch.float32, x.dtype))
+    check_tensor(name, "block_statistic", block_statistic, _INT32)
+    if block_statistic.numel():
+        _check_statistic(name, block_statistic, x.shape[1])
     scores, index = _largest(torch.softmax(x.float(), dim=-1), topk_index.shape[1], False)
     normed_score.copy_(scores)
     _write_choice(index, topk_index, block_statistic)
 
 
 def moe_sigmoid_group_topk_norm(
-    *,
     x: torch.Tensor,
-    norm_score: torch.Tensor,
     topk_index: torch.Tensor,
-    block_static: torch.Tensor | None,
+    norm_score: torch.Tensor,
+    block_statistic: torch.Tensor,
     bias: torch.Tensor,
+    scale: float,
     n_group: int,
     topk_group: int,
-    scale: float,
+    /,
 ) -> None:
     """``s = sigmoid(x)``, ``c = s + bias``: the ``k`` largest ``c`` inside the best groups.
 
     A group counts the sum of its two largest ``c``; the weights are ``s / sum(s) * scale`` of the
-    chosen.
+    chosen. By position alone: the fourth argument's name differs between builds.
     """
     name = "moe_sigmoid_group_topk_norm"
     check_tensor(name, "x", x, _FLOAT32, 2)
@@ -91,7 +99,8 @@ def moe_sigmoid_group_topk_norm(
     ok = isinstance(n_group, int) and n_group > 0 and experts % n_group == 0
     require(ok, name, "n_group", f"a divisor of {experts} experts", n_group)
     require(0 < topk_group <= n_group, name, "topk_group", f"in [1, {n_group}]", topk_group)
-    _check_outputs(name, x, norm_score, topk_index, block_static, "norm_score", "block_static")
+    _check_outputs(name, x, norm_score, topk_index, _FLOAT32, "norm_score")
+    _check_statistic(name, block_statistic, experts)
     size = experts // n_group
     top_k = topk_index.shape[1]
     room = topk_group * size
@@ -105,7 +114,7 @@ def moe_sigmoid_group_topk_norm(
     index = choice.topk(top_k, dim=-1).indices
     chosen = score.gather(1, index)
     norm_score.copy_(chosen / chosen.sum(-1, keepdim=True) * scale)
-    _write_choice(index, topk_index, block_static)
+    _write_choice(index, topk_index, block_statistic)
 
 
 def gen_block_statistic(topk_ids: torch.Tensor, block_statistic: torch.Tensor, /) -> None:
@@ -168,8 +177,11 @@ def moe_pre_small(
     index_have_neg: bool = False,
     sort_mode: bool = True,
     x: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """``(moe_index [M k], lod [E + 1], moe_expand [M k, N] or None)`` for at most 768 pairs."""
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """``(moe_index [M k], lod [E + 1], moe_expand [M k, N])`` for at most 768 pairs.
+
+    Nobody is known to leave ``x`` out, with or without ``sort_mode``.
+    """
     name = "xspeedgate_ops.moe_pre_small"
     check_tensor(name, "topk_ids", topk_ids, _INT32, 2)
     pairs = topk_ids.numel()
@@ -177,12 +189,10 @@ def moe_pre_small(
     require(not index_have_neg, name, "index_have_neg", "False", index_have_neg)
     check_range(name, "topk_ids", topk_ids, num_experts)
     position, counts, order = _sorted(topk_ids, num_experts)
-    expand = None
-    if x is not None:
-        check_tensor(name, "x", x, dims=2)
-        check_shape(name, "x", x, (topk_ids.shape[0], x.shape[1]))
-        expand = x.index_select(0, order // topk_ids.shape[1])
-    return position, _lod(counts), expand
+    check_tensor(name, "x", x, dims=2)
+    assert x is not None
+    check_shape(name, "x", x, (topk_ids.shape[0], x.shape[1]))
+    return position, _lod(counts), x.index_select(0, order // topk_ids.shape[1])
 
 
 def moe_active_expert_balance(
@@ -227,20 +237,21 @@ def _check_outputs(
     x: torch.Tensor,
     score: torch.Tensor,
     topk_index: torch.Tensor,
-    statistic: torch.Tensor | None,
+    score_dtypes: tuple[torch.dtype, ...],
     score_name: str = "normed_score",
-    statistic_name: str = "block_statistic",
 ) -> None:
     tokens, experts = x.shape
     check_tensor(function, "topk_index", topk_index, _INT32, 2)
     top_k = topk_index.shape[1]
     check_shape(function, "topk_index", topk_index, (tokens, top_k))
     require(0 < top_k <= experts, function, "topk_index", f"1 to {experts} wide", top_k)
-    check_tensor(function, score_name, score, _FLOAT32, 2)
+    check_tensor(function, score_name, score, score_dtypes, 2)
     check_shape(function, score_name, score, (tokens, top_k))
-    if statistic is not None and statistic.numel():
-        check_tensor(function, statistic_name, statistic, _INT32, 2)
-        check_shape(function, statistic_name, statistic, (CLUSTERS, experts))
+
+
+def _check_statistic(function: str, statistic: torch.Tensor, experts: int) -> None:
+    check_tensor(function, "block_statistic", statistic, _INT32, 2)
+    check_shape(function, "block_statistic", statistic, (CLUSTERS, experts))
 
 
 def _write_choice(

@@ -12,6 +12,7 @@ from vllm_kunlun.ops.vendor.activation import (
 from vllm_kunlun.ops.vendor.attention import (
     attention_merge_stage,
     prefill_attention,
+    reshape_and_cache,
     reshape_and_cache_flash,
     speculative_attention,
 )
@@ -164,6 +165,7 @@ __all__ = [
     "quant2d",
     "quick_gelu",
     "recompute_w_u_fwd",
+    "reshape_and_cache",
     "reshape_and_cache_flash",
     "rms_norm_gated",
     "rmsnorm",

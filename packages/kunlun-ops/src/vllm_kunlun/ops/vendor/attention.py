@@ -5,14 +5,20 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from vllm_kunlun.ops.vendor.library import function
+from vllm_kunlun.ops import card_findings
+from vllm_kunlun.ops.vendor.library import call_form, function
 
 __all__ = [
+    "EMPTY_LSE",
     "attention_merge_stage",
     "prefill_attention",
+    "reshape_and_cache",
     "reshape_and_cache_flash",
     "speculative_attention",
 ]
+
+EMPTY_LSE = -1e30
+"""Log-sum-exp of no keys: below every real one, and finite."""
 
 
 def reshape_and_cache_flash(
@@ -28,12 +34,45 @@ def reshape_and_cache_flash(
 
     Shapes: key, value ``[T, KVH, D]``; caches ``[blocks, KVH, block_size, D]``
     (``BLHD_LAYOUT=False``) or ``[blocks, block_size, KVH, D]``; slot_mapping int64 or int32
-    ``[T]``.
+    ``[T]``. The caches' first stride is honoured.
     Raises: VendorContractError (emulator): an argument that the card would misread.
+    VendorLibraryError: the library refused ``BLHD_LAYOUT=False`` (card finding ``kv-cache-write``).
     Source: contract section 2.
     """
-    function("kunlun_ops", "reshape_and_cache_flash")(
-        key, value, key_cache, value_cache, slot_mapping, BLHD_LAYOUT=BLHD_LAYOUT
+    arguments = (key, value, key_cache, value_cache, slot_mapping)
+    if BLHD_LAYOUT:
+        function("kunlun_ops", "reshape_and_cache_flash")(*arguments, BLHD_LAYOUT=BLHD_LAYOUT)
+    else:
+        call_form(
+            "kv-cache-write",
+            "kunlun_ops",
+            "reshape_and_cache_flash",
+            *arguments,
+            BLHD_LAYOUT=BLHD_LAYOUT,
+        )
+
+
+def reshape_and_cache(
+    key: Tensor, value: Tensor, key_cache: Tensor, value_cache: Tensor, slot_mapping: Tensor
+) -> None:
+    """Write token ``t`` into slot ``slot_mapping[t]`` of the caches; a negative slot is skipped.
+
+    Shapes: key, value ``[T, KVH, D]``; caches ``[blocks, KVH, block_size, D]``, contiguous: pages
+    are counted from the first element and no stride is looked at; slot_mapping int64 or int32
+    ``[T]``.
+    Raises: VendorContractError (emulator): an argument that the card would misread.
+    VendorLibraryError: the library refused the call (card finding ``kv-cache-write``).
+    Source: contract section 2.
+    """
+    call_form(
+        "kv-cache-write",
+        "kunlun_ops",
+        "reshape_and_cache",
+        key,
+        value,
+        key_cache,
+        value_cache,
+        slot_mapping,
     )
 
 
@@ -157,10 +196,23 @@ def attention_merge_stage(
 ) -> None:
     """Combine attention over two disjoint sets of keys by their log-sum-exps.
 
-    Shapes: outputs ``[T, H, D]``; lse float32 ``[H, T]``, natural logarithm.
+    A side without keys has zeros and at most :data:`EMPTY_LSE`, not -inf: on two such sides the
+    library would compute -inf - -inf.
+
+    Shapes: outputs ``[T, H, D]``; lse float32 ``[T, H]``, contiguous, natural logarithm. The
+    library reads the sizes off the outputs alone, so that a transposed lse would be read as it
+    lies; which of the two it takes is the card finding ``merge-lse``.
     Raises: VendorContractError (emulator): an argument that the card would misread.
+    VendorLibraryError: the library refused the form.
     Source: contract section 2.
     """
-    function("kunlun_ops", "attention_merge_stage")(
-        prefix_output, prefix_lse, suffix_output, suffix_lse, output, output_lse
-    )
+    if card_findings.chosen("merge-lse") == "heads-first":
+        lses = [each.T.contiguous() for each in (prefix_lse, suffix_lse, output_lse)]
+    else:
+        lses = [prefix_lse, suffix_lse, output_lse]
+    call_form(
+        "merge-lse", "kunlun_ops", "attention_merge_stage",
+        prefix_output, lses[0], suffix_output, lses[1], output, lses[2],
+    )  # fmt: skip
+    if lses[2] is not output_lse:
+        output_lse.copy_(lses[2].T)

@@ -5,25 +5,39 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import logging
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from typing import Any, NamedTuple
 
+import torch
+
+from vllm_kunlun.ops import card_findings
+from vllm_kunlun.ops.vendor import signatures
 from vllm_kunlun.platforms import device
-from vllm_kunlun.platforms.errors import VendorLibraryError
+from vllm_kunlun.platforms.errors import KunlunError, VendorLibraryError
 
 __all__ = [
     "OPTIONAL",
     "Libraries",
+    "call_form",
     "function",
     "has",
     "libraries",
+    "is_optional",
     "missing_symbols",
     "use_libraries",
 ]
 
-OPTIONAL = ("flash_attn",)
-"""Libraries that a card may lack: who calls them asks :func:`has` and can do without."""
+OPTIONAL = (
+    "flash_attn",
+    "xspeedgate_ops.get_masked_input_and_mask",
+    "kunlun_ops.reshape_and_cache",
+)
+"""Libraries and functions that a card may lack: who calls them asks :func:`has`, or calls another
+function unless a card finding says otherwise."""
+
+logger = logging.getLogger("vllm.kunlun")
 
 
 class Libraries(NamedTuple):
@@ -43,6 +57,7 @@ def libraries() -> Libraries:
 
     Raises:
         VendorLibraryError: a vendor wheel is there but cannot be imported.
+        UnsupportedError: ``VLLM_KUNLUN_CARD_FINDINGS`` names no report from a card.
     """
     global _libraries
     if _libraries is None:
@@ -51,8 +66,7 @@ def libraries() -> Libraries:
 
 
 def _vendor() -> Libraries:
-    import torch
-
+    card_findings.check_report()  # now, and not at the first call that has a finding
     imported = []
     # cocopod and xspeedgate_ops are imported for what they register.
     for name in ("cocopod", "kunlun_ops", "xspeedgate_ops"):
@@ -67,7 +81,15 @@ def _vendor() -> Libraries:
         flash_attn = importlib.import_module("flash_attn")
     except (ImportError, OSError):
         flash_attn = None
-    return Libraries(imported[1], torch.ops.xspeedgate_ops, flash_attn)
+    found = Libraries(imported[1], torch.ops.xspeedgate_ops, flash_attn)
+    if text := signatures.summary(signatures.compare(found)):
+        logger.warning(
+            "The installed vendor libraries take other arguments than this plugin passes, and a "
+            "model that needs these functions will fail: %s. Install the vendor's wheels for this "
+            "torch; `vllm-kunlun doctor` lists all.",
+            text,
+        )
+    return found
 
 
 def _emulated() -> Libraries:
@@ -104,9 +126,31 @@ def function(library: str, name: str) -> Callable[..., Any]:
     return found  # type: ignore[no-any-return]
 
 
+def call_form(finding: str, library: str, name: str, *args: Any, **kwargs: Any) -> Any:
+    """Call a function in the form that was chosen for ``finding`` (:mod:`card_findings`).
+
+    Raises:
+        VendorLibraryError: the library lacks the function, or refuses the form; the message names
+            the command that finds the right one.
+    """
+    try:
+        return function(library, name)(*args, **kwargs)
+    except VendorLibraryError as error:
+        raise card_findings.refused(finding, error) from error
+    except (KunlunError, MemoryError, torch.OutOfMemoryError):
+        raise  # no refusal of a form
+    except Exception as error:
+        raise card_findings.refused(finding, error) from error
+
+
 def has(library: str, name: str) -> bool:
     """Whether the library is there and has the function."""
     return hasattr(getattr(libraries(), library), name)
+
+
+def is_optional(function: str) -> bool:
+    """Whether a card can do without "LIBRARY.NAME"."""
+    return function in OPTIONAL or function.split(".", 1)[0] in OPTIONAL
 
 
 def missing_symbols() -> dict[str, list[str]]:

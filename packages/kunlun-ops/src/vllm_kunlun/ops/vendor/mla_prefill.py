@@ -24,19 +24,28 @@ def attention(
     context_seq_lod_cpu: Tensor,
     context_seq_lod_xpu: Tensor,
     alpha: float,
-    softmax_lse: Tensor | None,
+    softmax_lse: Tensor,
+    context_kvlen_lod_cpu: Tensor | None = None,
+    context_kvlen_lod_xpu: Tensor | None = None,
 ) -> None:
     """Prefill over packed keys: ``out = softmax(q . k * alpha / sqrt(D)) v``, and its log-sum-exp.
 
-    ``is_causal=True``: the keys of the queries' own tokens, both LODs theirs. ``is_causal=False``:
-    every key of the request, ``context_seq_lod_xpu`` the LOD of the queries and
-    ``context_seq_lod_cpu`` that of the keys (assumption ``mla-prefill-two-lods``). A request
-    without keys gives zeros and -inf.
+    ``is_causal=True``: the keys of the queries' own tokens. ``is_causal=False``: every key of the
+    request, and ``context_kvlen_lod_*`` is the LOD of the keys; without it the library would read
+    the keys by the LOD of the queries, and hang. A request without keys has zeros and -inf.
 
     Shapes: q, out ``[T, H, D]``; k_cache, v_cache ``[Tk, H, D]`` in spite of their names, values
     padded with zeros to the width of the keys; LODs int32 ``[B + 1]``; softmax_lse float32
-    ``[H, T]``, natural logarithm.
+    ``[H, T]``, natural logarithm (the library needs the buffer even where nobody reads it).
     """
+    keys = (
+        {}
+        if context_kvlen_lod_cpu is None
+        else {
+            "context_kvlen_lod_cpu": context_kvlen_lod_cpu,
+            "context_kvlen_lod_xpu": context_kvlen_lod_xpu,
+        }
+    )
     function("kunlun_ops", "attention")(
         q=q,
         k_cache=k_cache,
@@ -56,6 +65,8 @@ def attention(
         v_trans_threshold=0,
         alpha=alpha,
         softmax_lse=softmax_lse,
+        unpadded_lse=True,
+        **keys,
     )
 
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from vllm_kunlun.ops.vendor.library import function
+from vllm_kunlun.ops.card_findings import chosen
+from vllm_kunlun.ops.vendor.library import call_form, function
 
 __all__ = [
     "fused_moe",
@@ -37,7 +38,8 @@ def moe_softmax_topk_norm(
     """The ``k`` largest of ``softmax(x)``, divided by their sum.
 
     Shapes: x float32 ``[M, E]``, normed_score float32 and topk_index int32 ``[M, k]``,
-    block_statistic int32 ``[12, E]`` or None; ``stable`` keeps ties in the order of the experts.
+    block_statistic int32 ``[12, E]`` or, as every known caller has it, None; ``stable`` keeps ties
+    in the order of the experts.
     """
     function("kunlun_ops", "moe_softmax_topk_norm")(
         x, normed_score, topk_index, block_statistic, stable
@@ -45,38 +47,37 @@ def moe_softmax_topk_norm(
 
 
 def moe_softmax_topk(
-    x: Tensor, normed_score: Tensor, topk_index: Tensor, block_statistic: Tensor | None
+    x: Tensor, normed_score: Tensor, topk_index: Tensor, block_statistic: Tensor
 ) -> None:
-    """The ``k`` largest of ``softmax(x)``; shapes as above, x in any float dtype."""
+    """The ``k`` largest of ``softmax(x)``; shapes as above.
+
+    x may have any float dtype, normed_score x's or float32; an empty block_statistic is not
+    written, as every known caller has it.
+    """
     function("kunlun_ops", "moe_softmax_topk")(x, normed_score, topk_index, block_statistic)
 
 
 def moe_sigmoid_group_topk_norm(
-    *,
     x: Tensor,
-    norm_score: Tensor,
     topk_index: Tensor,
-    block_static: Tensor | None,
+    norm_score: Tensor,
+    block_statistic: Tensor,
     bias: Tensor,
+    scale: float,
     n_group: int,
     topk_group: int,
-    scale: float,
 ) -> None:
     """DeepSeek-V3's choice: sigmoid, groups by their two best biased scores, weights summing to
     ``scale``.
 
-    Shapes: x float32 ``[M, E]``, norm_score float32 and topk_index int32 ``[M, k]``, block_static
-    int32 ``[12, E]`` or None, bias float32 ``[E]``.
+    By position: builds differ in the name of the fourth argument, block_static or block_statistic,
+    not in the order.
+
+    Shapes: x float32 ``[M, E]``, topk_index int32 and norm_score float32 ``[M, k]``,
+    block_statistic int32 ``[12, E]`` (written), bias float32 ``[E]``.
     """
     function("kunlun_ops", "moe_sigmoid_group_topk_norm")(
-        x=x,
-        norm_score=norm_score,
-        topk_index=topk_index,
-        block_static=block_static,
-        bias=bias,
-        n_group=n_group,
-        topk_group=topk_group,
-        scale=scale,
+        x, topk_index, norm_score, block_statistic, bias, scale, n_group, topk_group
     )
 
 
@@ -107,10 +108,10 @@ def moe_pre_sorted(
 def moe_pre_small(
     topk_ids: Tensor,
     num_experts: int,
-    index_have_neg: bool = False,
-    sort_mode: bool = True,
-    x: Tensor | None = None,
-) -> tuple[Tensor, Tensor, Tensor | None]:
+    index_have_neg: bool,
+    sort_mode: bool,
+    x: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
     """``(moe_index, sorted_tokens_num_lod, moe_expand)`` of :func:`moe_pre_sorted`, M k <= 768."""
     return function("xspeedgate_ops", "moe_pre_small")(
         topk_ids, num_experts, index_have_neg, sort_mode, x=x
@@ -152,32 +153,44 @@ def moe_fc(
     act: str | None = None,
     x_perchannel_max: Tensor | None = None,
     w_perchannel_max: Tensor | None = None,
+    topk_ids: Tensor | None = None,
 ) -> None:
-    """``y[r] = x[r] W[e(r)]^T`` over sorted rows; ``act="SWISH_GLU"`` fills half of the last dim.
+    """``y[r] = x[r] W[e(r)]^T`` over sorted rows; with ``act="SWISH_GLU"`` ``silu(gate) * up``.
 
-    Shapes: x ``[M k, in]``, y ``[M, k, out]``; int8 with x_perchannel_max float32 ``[M k, 1]`` and
-    w_perchannel_max float32 ``[E, out, 1]``. Rows that belong to no expert are left as they are.
+    Shapes: x ``[M k, in]``, y ``[M, k, out]``, or with an act ``[M, k, out / 2]`` or the first half
+    of ``[M, k, out]``; int8 with x_perchannel_max float32 ``[M k, 1]``, w_perchannel_max float32
+    ``[E, out, 1]`` and the choices topk_ids int32 ``[M, k]``, negative where an expert is not among
+    the ``E``; they are passed on unless the card finding moe-int8-topk-ids says not to. Rows that
+    belong to no expert are left as they are.
     """
-    function("kunlun_ops", "moe_fc")(
-        x=x,
-        weight=weight,
-        sorted_tokens_num_lod=sorted_tokens_num_lod,
-        sorted_tokens_idx=sorted_tokens_idx,
-        moe_topk=moe_topk,
-        y=y,
-        act=act,
-        x_perchannel_max=x_perchannel_max,
-        w_perchannel_max=w_perchannel_max,
-        topk_ids=None,
-        topk_w=None,
-        bias=None,
-        tgemm_type=None,
-        tweight_type=None,
-        scale_n=0,
-        scale_k=0,
-        use_pack_int4=False,
-        sort_mode=True,
-    )
+    arguments = {
+        "x": x,
+        "weight": weight,
+        "sorted_tokens_num_lod": sorted_tokens_num_lod,
+        "sorted_tokens_idx": sorted_tokens_idx,
+        "moe_topk": moe_topk,
+        "y": y,
+        "act": act,
+        "x_perchannel_max": x_perchannel_max,
+        "w_perchannel_max": w_perchannel_max,
+        "topk_ids": None,
+        "topk_w": None,
+        "bias": None,
+        "tgemm_type": None,
+        "tweight_type": None,
+        "scale_n": 0,
+        "scale_k": 0,
+        "use_pack_int4": False,
+        "sort_mode": True,
+    }
+    if w_perchannel_max is not None:
+        if chosen("moe-int8-topk-ids") == "with":
+            arguments["topk_ids"] = topk_ids
+        call_form("moe-int8-topk-ids", "kunlun_ops", "moe_fc", **arguments)
+    elif act is not None:
+        call_form("moe-fused-swiglu", "kunlun_ops", "moe_fc", **arguments)
+    else:
+        function("kunlun_ops", "moe_fc")(**arguments)
 
 
 def moe_post(

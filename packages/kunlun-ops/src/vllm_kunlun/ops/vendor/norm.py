@@ -49,7 +49,8 @@ def gemma_rmsnorm(x: Tensor, weight: Tensor, output: Tensor, eps: float) -> None
     Raises: VendorContractError (emulator): an argument that the card would misread.
     Source: contract section 4.
     """
-    function("kunlun_ops", "gemma_rmsnorm")(x, weight, output, eps)
+    # enable_pdl, interweave, bias, force_sdnn: every known caller passes all eight.
+    function("kunlun_ops", "gemma_rmsnorm")(x, weight, output, eps, False, False, None, False)
 
 
 def gemma_add_rmsnorm(
@@ -62,7 +63,18 @@ def gemma_add_rmsnorm(
     Source: contract section 4.
     """
     function("kunlun_ops", "gemma_add_rmsnorm")(
-        x, y, weight=weight, output=output, eps=eps, residual_output=residual_output
+        x,
+        y,
+        weight=weight,
+        output=output,
+        eps=eps,
+        enable_pdl=False,
+        interweaved=False,
+        store_output_before_norm=True,
+        bias=None,
+        smooth=None,
+        residual_output=residual_output,
+        force_sdnn=False,
     )
 
 

@@ -30,7 +30,7 @@ def quant2d(x: Tensor, y: Tensor, max: Tensor) -> None:
 
     Shapes: x ``[.., C]``, y int8 alike, max float32 ``[.., 1]``.
     """
-    function("kunlun_ops", "quant2d")(x=x, y=y, max=max, force_sdnn=False)
+    function("kunlun_ops", "quant2d")(x=x, y=y, max=max, force_sdnn=True)
 
 
 def matmul(

@@ -123,7 +123,7 @@ def rope_vit(t: Tensor, freqs: Tensor, interleaved: bool = False) -> Tensor:
     Raises: VendorContractError (emulator): an argument that the card would misread.
     Source: contract section 4.
     """
-    return function("xspeedgate_ops", "rope_vit")(t, freqs, interleaved)  # type: ignore[no-any-return]
+    return function("xspeedgate_ops", "rope_vit")(t, freqs, interleaved=interleaved)  # type: ignore[no-any-return]
 
 
 def split_norm_rope_neox(

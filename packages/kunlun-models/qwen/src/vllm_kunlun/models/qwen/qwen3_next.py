@@ -11,6 +11,7 @@ from vllm.forward_context import get_forward_context
 from vllm.model_executor.models.qwen3_next import Qwen3NextForCausalLM, Qwen3NextGatedDeltaNet
 from vllm.v1.attention.backend import AttentionBackend
 
+from vllm_kunlun.ops.linear_attention.drafts import check_drafts
 from vllm_kunlun.ops.linear_attention.gated_delta_net import GatedDeltaNet
 from vllm_kunlun.ops.linear_attention.metadata import KunlunGDNAttentionBackend, widest_step
 
@@ -103,4 +104,6 @@ class KunlunQwen3NextForCausalLM(Qwen3NextForCausalLM):
 
     @classmethod
     def get_mamba_state_shape_from_config(cls, vllm_config: VllmConfig) -> Shapes:
+        # What vLLM asks first of this class, when it checks its configuration.
+        check_drafts(vllm_config)
         return _transposed(super().get_mamba_state_shape_from_config(vllm_config))

@@ -16,7 +16,8 @@ from vllm_kunlun.ops.conformance.cases.lora import LORA
 from vllm_kunlun.ops.conformance.cases.mla_attention import MLA_ATTENTION
 from vllm_kunlun.ops.conformance.cases.mla_cache import MLA_CACHE
 from vllm_kunlun.ops.conformance.cases.mla_prefill import MLA_PREFILL
-from vllm_kunlun.ops.conformance.cases.moe import MOE
+from vllm_kunlun.ops.conformance.cases.moe_experts import MOE_EXPERTS
+from vllm_kunlun.ops.conformance.cases.moe_routing import MOE_ROUTING
 from vllm_kunlun.ops.conformance.cases.norm import NORM
 from vllm_kunlun.ops.conformance.cases.rotary import ROTARY
 from vllm_kunlun.ops.conformance.cases.sampling import SAMPLING
@@ -38,7 +39,8 @@ CASES: tuple[Case, ...] = (
     *MLA_ATTENTION,
     *MLA_CACHE,
     *MLA_PREFILL,
-    *MOE,
+    *MOE_EXPERTS,
+    *MOE_ROUTING,
     *NORM,
     *ROTARY,
     *SAMPLING,

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
+from torch import Tensor
 
 from vllm_kunlun.ops.conformance.attention_formula import attend, cumulative, paged
 from vllm_kunlun.ops.conformance.case import Call, Case, Inputs
@@ -15,6 +17,8 @@ __all__ = ["DENSE_ATTENTION", "Heads", "Pages", "decode", "merge", "prefill"]
 
 FLOAT32 = torch.float32
 SCALE, ALPHA = 0.3, 1.3
+EMPTY_LSE = -1e30
+"""Log-sum-exp of no keys, as the library is given it."""
 
 
 @dataclass(frozen=True)
@@ -152,30 +156,35 @@ def prefill(
     return Call(kwargs=keywords, expected=expected)
 
 
-def merge(inputs: Inputs, tokens: int, empty: dict[str, list[int]] | None = None) -> Call:
-    """Two parts of ``tokens``; ``empty`` names sides, and of each the tokens that see no key.
+def merge(
+    inputs: Inputs,
+    tokens: int,
+    empty: dict[str, list[int]] | None = None,
+    *,
+    heads_first: bool = False,
+) -> Call:
+    """Two parts of ``tokens``, log-sum-exps ``[T, H]`` or ``heads_first``.
 
-    The first head's log-sum-exp is -inf there and that of the others +inf; the part holds NaN.
+    ``empty`` names sides, and of each the tokens that see no key there: zeros and -1e30.
     """
     heads, size = 3, 32
     parts = {side: inputs.normal(tokens, heads, size) for side in ("prefix", "suffix")}
-    lses = {side: inputs.normal(heads, tokens, dtype=FLOAT32) for side in parts}
-    output = torch.zeros(tokens, heads, size, dtype=torch.float64)
-    total = torch.zeros(tokens, heads, 1, dtype=torch.float64)
-    for side, part in parts.items():
-        weight = lses[side].double().exp().T.unsqueeze(-1).clone()
-        nothing = (empty or {}).get(side, [])
-        weight[nothing] = 0.0
-        output += weight * part.double()
-        total += weight
-        part[nothing] = math.nan
-        lses[side][0, nothing], lses[side][1:, nothing] = -math.inf, math.inf
+    lses = {side: inputs.normal(tokens, heads, dtype=FLOAT32) for side in parts}
+    for side, nothing in (empty or {}).items():
+        parts[side][nothing], lses[side][nothing] = 0.0, EMPTY_LSE
+    weights = torch.stack([each.double() for each in lses.values()]).softmax(0)  # [2, T, H]
+    output = torch.stack([each.double() for each in parts.values()])
+    output = (output * weights.unsqueeze(-1)).sum(0)
+    merged = torch.logsumexp(torch.stack([each.double() for each in lses.values()]), 0)
+
+    def lie(lse: Tensor) -> Tensor:
+        return lse.T.contiguous() if heads_first else lse
+
     arguments = (
-        parts["prefix"], lses["prefix"], parts["suffix"], lses["suffix"],
-        inputs.empty(tokens, heads, size), inputs.empty(heads, tokens, dtype=FLOAT32),
+        parts["prefix"], lie(lses["prefix"]), parts["suffix"], lie(lses["suffix"]),
+        inputs.empty(tokens, heads, size), lie(inputs.empty(tokens, heads, dtype=FLOAT32)),
     )  # fmt: skip
-    expected = {4: (output / total).nan_to_num(nan=0.0), 5: total.squeeze(-1).T.log()}
-    return Call(arguments, expected=expected)
+    return Call(arguments, expected={4: output, 5: lie(merged)})
 
 
 _MQA, _WIDE, _ODD = Heads(8, 1, 128), Heads(2, 2, 256), Heads(6, 3, 80)
@@ -184,6 +193,12 @@ _NAN, _NO_PAGE = Pages(filler=math.nan), Pages(unused=1 << 20)
 _DECODE = "kunlun_ops.speculative_attention"
 _PREFILL = "kunlun_ops.prefill_attention"
 _MERGE = "kunlun_ops.attention_merge_stage"
+_MERGED: tuple[tuple[str, int, dict[str, list[int]] | None], ...] = (
+    ("five tokens", 5, None),
+    ("one token", 1, None),
+    ("no tokens", 0, None),
+    ("empty sides", 5, {"prefix": [0, 2], "suffix": [1]}),
+)
 DENSE_ATTENTION = (
     Case(_DECODE, "mixed lengths", lambda i: decode(i, [3, 17, 1, 40, 16])),
     Case(_DECODE, "one KV head", lambda i: decode(i, [33, 8], 1, _MQA)),
@@ -192,6 +207,7 @@ DENSE_ATTENTION = (
     Case(_DECODE, "alternating pages", lambda i: decode(i, [3, 40, 17], pages=_HYBRID)),
     Case(_DECODE, "three queries", lambda i: decode(i, [3, 17, 40], 3),
          assumption="decode-bottom-right-causal"),
+    Case(_DECODE, "32 queries", lambda i: decode(i, [32, 70, 33], 32)),
     Case(_DECODE, "two queries, alternating pages", lambda i: decode(i, [9, 32], 2, pages=_HYBRID),
          assumption="decode-bottom-right-causal"),
     Case(_DECODE, "window", lambda i: decode(i, [3, 40, 17, 8], window=8),
@@ -248,9 +264,9 @@ DENSE_ATTENTION = (
          assumption="prefill-lse"),
     Case(_PREFILL, "log-sum-exp with a sink", lambda i: prefill(i, [3, 40], sink=True, lse=True),
          assumption="prefill-lse"),
-    Case(_MERGE, "five tokens", lambda i: merge(i, 5)),
-    Case(_MERGE, "one token", lambda i: merge(i, 1)),
-    Case(_MERGE, "no tokens", lambda i: merge(i, 0)),
-    Case(_MERGE, "empty sides", lambda i: merge(i, 5, {"prefix": [0, 2], "suffix": [1, 2]}),
-         assumption="merge-empty-side"),
+    *(Case(_MERGE, f"{label}, {form}",
+           partial(merge, tokens=tokens, empty=empty, heads_first=form == "heads-first"),
+           finding="merge-lse", form=form)
+      for form in ("tokens-first", "heads-first")
+      for label, tokens, empty in _MERGED),
 )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -62,6 +63,8 @@ def _batch(
     value_heads: int = 6,
     key_size: int = 32,
     value_size: int = 16,
+    *,
+    index: torch.dtype = INT32,
 ) -> _Batch:
     tokens = sum(lengths)
     q, k = (inputs.normal(1, tokens, heads, key_size, scale=key_size**-0.5) for _ in range(2))
@@ -74,9 +77,9 @@ def _batch(
         inputs.normal(1, tokens, value_heads, value_size),
         -inputs.uniform(1, tokens, value_heads, dtype=torch.float32),
         inputs.uniform(1, tokens, value_heads),
-        inputs.tensor(_sums(lengths), INT32),
-        inputs.tensor(pairs, INT32).view(-1, 2),
-        inputs.tensor(_sums(counts), INT32),
+        inputs.tensor(_sums(lengths), index),
+        inputs.tensor(pairs, index).view(-1, 2),
+        inputs.tensor(_sums(counts), index),
     )
 
 
@@ -109,33 +112,41 @@ def _recurrent(
     indices: Sequence[Sequence[int]],
     accepted: Sequence[int] | None = None,
     *,
+    flat: bool = False,
     normalise: bool = True,
     apart: int = 0,
+    decay: torch.dtype = torch.float32,
 ) -> Call:
-    """One index a sequence unless ``accepted``; ``apart`` numbers between rows of the pool."""
+    """One index a sequence unless ``accepted``; ``apart`` numbers between rows of the pool.
+
+    ``flat``: the indices of each sequence's tokens one after the other. With ``accepted`` an index
+    of 0 is none.
+    """
     batch = _batch(inputs, lengths)
+    batch = batch._replace(g=batch.g.to(decay))
     value_heads, value_size, key_size = 6, 16, 32
     row = value_heads * value_size * key_size
-    memory = inputs.normal(9, row + apart, scale=0.3)
+    memory = inputs.normal(12, row + apart, scale=0.3)
     pool = memory[:, :row].unflatten(1, (value_heads, value_size, key_size))
     after, output = pool.double(), torch.zeros(batch.v.shape, dtype=torch.float64)
     for n, (begin, length) in enumerate(zip(_sums(lengths), lengths, strict=False)):
         rows = indices[n] if accepted is not None else [*indices[n]] * length
         start = indices[n][0] if accepted is None else rows[accepted[n] - 1]
-        if start < 0:
+        lowest = 0 if accepted is None else 1
+        if start < lowest:
             continue
         state = pool[start].double()
         for t in range(length):
             for head in range(value_heads):
                 output[0, begin + t, head] = _step(state[head], batch, begin + t, head, normalise)
-            if rows[t] >= 0:
+            if rows[t] >= lowest:
                 after[rows[t]] = state
     rows_of_all = inputs.tensor(indices, INT32)
     arguments = (batch.q, batch.k, batch.v, batch.g, batch.beta, SCALE, pool)
     keywords = {
         "inplace_final_state": True,
         "cu_seqlens": batch.cu_seqlens,
-        "h0_indices": rows_of_all if accepted is not None else rows_of_all.flatten(),
+        "h0_indices": rows_of_all.flatten() if accepted is None or flat else rows_of_all,
         "num_accepted_tokens": None if accepted is None else inputs.tensor(accepted, INT32),
         "use_qk_l2norm_in_kernel": normalise,
         "is_h0_transposed": True,
@@ -143,8 +154,8 @@ def _recurrent(
     return Call(arguments, keywords, {"return.0": output, 6: after, "return.1": after})
 
 
-def _cumsum(inputs: Inputs, lengths: Sequence[int]) -> Call:
-    batch = _batch(inputs, lengths)
+def _cumsum(inputs: Inputs, lengths: Sequence[int], index: torch.dtype = INT32) -> Call:
+    batch = _batch(inputs, lengths, index=index)
     expected = torch.empty(batch.g.shape, dtype=torch.float64)
     for _, _, tokens in batch.chunks():
         for t in range(tokens.start, tokens.stop):
@@ -164,8 +175,8 @@ def _decay(summed: Tensor) -> Tensor:
     return (summed.unsqueeze(1) - summed).clamp(max=0.0).exp()
 
 
-def _kkt(inputs: Inputs, lengths: Sequence[int]) -> Call:
-    batch = _batch(inputs, lengths)
+def _kkt(inputs: Inputs, lengths: Sequence[int], index: torch.dtype = INT32) -> Call:
+    batch = _batch(inputs, lengths, index=index)
     summed = batch.summed()
     expected = torch.zeros(*batch.g.shape, CHUNK, dtype=torch.float64)
     for _, _, tokens in batch.chunks():
@@ -180,8 +191,10 @@ def _kkt(inputs: Inputs, lengths: Sequence[int]) -> Call:
     return Call(arguments, expected={"return": expected})
 
 
-def _solve(inputs: Inputs, lengths: Sequence[int], value_heads: int = 3) -> Call:
-    batch = _batch(inputs, lengths, 1, value_heads)
+def _solve(
+    inputs: Inputs, lengths: Sequence[int], value_heads: int = 3, *, index: torch.dtype = INT32
+) -> Call:
+    batch = _batch(inputs, lengths, 1, value_heads, index=index)
     A = torch.zeros(1, sum(lengths), value_heads, CHUNK)
     expected = torch.zeros(A.shape, dtype=torch.float64)
     for _, _, tokens in batch.chunks():
@@ -196,8 +209,8 @@ def _solve(inputs: Inputs, lengths: Sequence[int], value_heads: int = 3) -> Call
     return Call(arguments, expected={0: expected})
 
 
-def _w_u(inputs: Inputs, lengths: Sequence[int]) -> Call:
-    batch = _batch(inputs, lengths)
+def _w_u(inputs: Inputs, lengths: Sequence[int], index: torch.dtype = INT32) -> Call:
+    batch = _batch(inputs, lengths, index=index)
     summed = batch.summed()
     value_heads, key_size = batch.v.shape[2], batch.k.shape[3]
     A = torch.zeros(1, sum(lengths), value_heads, CHUNK)
@@ -226,8 +239,8 @@ def _w_u(inputs: Inputs, lengths: Sequence[int]) -> Call:
     return Call(kwargs=keywords, expected={"return.0": w, "return.1": u})
 
 
-def _states(inputs: Inputs, lengths: Sequence[int]) -> Call:
-    batch = _batch(inputs, lengths)
+def _states(inputs: Inputs, lengths: Sequence[int], index: torch.dtype = INT32) -> Call:
+    batch = _batch(inputs, lengths, index=index)
     summed = batch.summed()
     _, tokens_in_all, value_heads, value_size = batch.v.shape
     key_size = batch.k.shape[3]
@@ -257,8 +270,8 @@ def _states(inputs: Inputs, lengths: Sequence[int]) -> Call:
     )
 
 
-def _outputs(inputs: Inputs, lengths: Sequence[int]) -> Call:
-    batch = _batch(inputs, lengths)
+def _outputs(inputs: Inputs, lengths: Sequence[int], index: torch.dtype = INT32) -> Call:
+    batch = _batch(inputs, lengths, index=index)
     summed = batch.summed()
     value_heads, value_size = batch.v.shape[2:]
     h = inputs.normal(1, len(batch.chunk_indices), value_heads, batch.k.shape[3], value_size)
@@ -295,23 +308,36 @@ _CUMSUM, _KKT = "xspeedgate_ops.chunk_local_cumsum", "xspeedgate_ops.chunk_scale
 _SOLVE, _W_U = "xspeedgate_ops.solve_tril_ns", "xspeedgate_ops.recompute_w_u_fwd"
 _H, _O = "xspeedgate_ops.chunk_gated_delta_rule_fwd_h", "xspeedgate_ops.chunk_fwd_o"
 _FLOAT32, _EMPTY = "gdn-float32", "gdn-empty-sequence"
+_DRAFTS = "gdn-speculative-states"
 
 GDN = (
     Case(_GATING, "large and small", lambda i: _gating(i, 37, 6)),
     Case(_GATING, "no tokens", lambda i: _gating(i, 0, 4)),
-    Case(_RECURRENT, "one token each", lambda i: _recurrent(i, (1, 1, 1), ((4,), (0,), (7,))),
+    Case(_RECURRENT, "one token each", lambda i: _recurrent(i, (1, 1, 1), ((4,), (1,), (7,))),
          HALVES),
-    Case(_RECURRENT, "float32", lambda i: _recurrent(i, (1, 1, 1), ((4,), (0,), (7,))), SINGLE,
+    Case(_RECURRENT, "float32", lambda i: _recurrent(i, (1, 1, 1), ((4,), (1,), (7,))), SINGLE,
          assumption=_FLOAT32),
-    Case(_RECURRENT, "mixed lengths, not normalised",
-         lambda i: _recurrent(i, (3, 1, 0, 5), ((4,), (0,), (8,), (7,)), normalise=False), HALVES),
-    Case(_RECURRENT, "states apart", lambda i: _recurrent(i, (2, 1), ((5,), (2,)), apart=40),
+    # Without drafts a request has one token: some builds want as many indices as tokens.
+    Case(_RECURRENT, "not normalised",
+         lambda i: _recurrent(i, (1, 1, 1, 1), ((4,), (1,), (8,), (7,)), normalise=False), HALVES),
+    Case(_RECURRENT, "log decay in float16",
+         lambda i: _recurrent(i, (1, 1), ((4,), (2,)), decay=torch.float16), HALVES[:1]),
+    Case(_RECURRENT, "log decay in bfloat16",
+         lambda i: _recurrent(i, (1, 1), ((4,), (2,)), decay=torch.bfloat16), HALVES[1:]),
+    Case(_RECURRENT, "states apart", lambda i: _recurrent(i, (1, 1), ((5,), (2,)), apart=40),
          HALVES, assumption="gdn-pool-stride"),
-    Case(_RECURRENT, "negative index", lambda i: _recurrent(i, (1, 1, 2), ((3,), (-1,), (6,))),
+    Case(_RECURRENT, "negative index", lambda i: _recurrent(i, (1, 1, 1), ((3,), (-1,), (6,))),
          HALVES, assumption="gdn-negative-index"),
-    Case(_RECURRENT, "speculative",
-         lambda i: _recurrent(i, (3, 1, 2), ((0, 1, 2), (5, 4, 3), (8, 7, 6)), (3, 1, 2)), HALVES,
-         assumption="gdn-speculative-states"),
+    Case(_RECURRENT, "drafts, a row of indices each",
+         lambda i: _recurrent(i, (3, 1, 2), ((9, 1, 2), (5, 4, 3), (8, 7, 6)), (3, 1, 2)), HALVES,
+         finding=_DRAFTS, form="columns"),
+    Case(_RECURRENT, "drafts, an index for each token",
+         lambda i: _recurrent(i, (3, 3, 3), ((9, 1, 2), (5, 4, 3), (8, 7, 6)), (3, 1, 2),
+                              flat=True), HALVES,
+         finding=_DRAFTS, form="flat"),
+    Case(_RECURRENT, "drafts, no index",
+         lambda i: _recurrent(i, (3, 3, 3), ((9, 0, 2), (0, 4, 3), (8, -1, 6)), (1, 1, 3)), HALVES,
+         assumption="gdn-draft-without-index"),
     Case(_RECURRENT, "no sequences", lambda i: _recurrent(i, (), ()), HALVES),
     Case(_CUMSUM, "ragged", lambda i: _cumsum(i, RAGGED), SINGLE),
     Case(_CUMSUM, "empty sequences", lambda i: _cumsum(i, HOLES), SINGLE, assumption=_EMPTY),
@@ -332,4 +358,11 @@ GDN = (
     Case(_O, "ragged", lambda i: _outputs(i, RAGGED), HALVES),
     Case(_O, "float32", lambda i: _outputs(i, RAGGED), SINGLE, assumption=_FLOAT32),
     Case(_O, "empty sequences", lambda i: _outputs(i, HOLES), HALVES, assumption=_EMPTY),
+    *(
+        Case(function, "int64 lengths", partial(build, lengths=RAGGED, index=torch.int64), dtypes)
+        for function, build, dtypes in (
+            (_CUMSUM, _cumsum, SINGLE), (_KKT, _kkt, HALVES), (_SOLVE, _solve, SINGLE),
+            (_W_U, _w_u, HALVES), (_H, _states, HALVES), (_O, _outputs, HALVES),
+        )
+    ),
 )  # fmt: skip

@@ -102,13 +102,24 @@ def _gptq(
     x = inputs.normal(rows, inner)
     order = inputs.permutation(inner) if ordered else inputs.tensor([], torch.int32)
     weight = _weight(q, z + 1, s, group)
-    by_input = weight.clone()
-    for row, channel in enumerate(order.tolist()):
-        by_input[channel] = weight[row]
+    places = order.tolist() if ordered else list(range(inner))
+
+    def product(rows: Tensor) -> dict[str, Tensor]:
+        """Of ``x`` with row i for input ``places[i]``."""
+        by_input = torch.empty_like(rows)
+        by_input[places] = rows
+        return {"return": x.double() @ by_input}
+
+    otherwise = {
+        "the weight is in the inputs' order, and g_idx[i] is the i-th that was quantised":
+            product(_weight(q[places], z + 1, s, group)),
+        "the inverse permutation": {"return": x.double() @ weight[places]},
+        "g_idx is not looked at": {"return": x.double() @ weight},
+    }  # fmt: skip
     packed_zeros = pack_fast(z) if bits == 4 else pack_sequential(z, 8)
     packed = pack_sequential(q.T, bits).T.contiguous()
     args = (x, packed, packed_zeros, s, order, True, bits)
-    return Call(args, expected={"return": x.double() @ by_input})
+    return Call(args, expected=product(weight), otherwise=otherwise if ordered else {})
 
 
 def _gptq_offset(inputs: Inputs) -> Call:
@@ -145,6 +156,11 @@ INT4 = (
         lambda i: _gptq(i, 5, 64, 64, 16, 4, ordered=True),
         assumption="gptq-order",
     ),
-    Case(_GPTQ, "8 bits in order", lambda i: _gptq(i, 3, 32, 12, 8, 8, ordered=True)),
+    Case(
+        _GPTQ,
+        "8 bits in order of quantisation",
+        lambda i: _gptq(i, 3, 32, 12, 8, 8, ordered=True),
+        assumption="gptq-order",
+    ),
     Case(_GPTQ, "zero offset", _gptq_offset, FLOATS, assumption="gptq-zero-offset"),
 )

@@ -23,10 +23,13 @@ def _prefill(
     size: int = 192,
     values: int = 128,
     *,
-    lse: bool = True,
     filler: float = -math.inf,
 ) -> Call:
-    """Causal without ``kv_lengths``; values are ``values`` wide, padded with zeros."""
+    """Causal without ``kv_lengths``; values are ``values`` wide, padded with zeros.
+
+    ``filler`` is what the log-sum-exps hold before. The output of a request without keys holds
+    zeros, which may be left.
+    """
     causal = kv_lengths is None
     kv_lengths = lengths if kv_lengths is None else kv_lengths
     heads, tokens = 3, sum(lengths)
@@ -35,32 +38,40 @@ def _prefill(
     parts = zip(q.split(lengths), k.split(kv_lengths), v.split(kv_lengths), strict=True)
     results = [attend(*part, ALPHA * size**-0.5, causal=causal) for part in parts]
     nothing = torch.zeros(0, heads, size, dtype=torch.float64)
-    expected = {"out": torch.cat([nothing, *(out for out, _ in results)])}
-    if lse:
-        nothing = torch.zeros(heads, 0, dtype=torch.float64)
-        expected["softmax_lse"] = torch.cat([nothing, *(each for _, each in results)], dim=1)
-    query_lod, kv_lod = (inputs.copies(cumulative(each)) for each in (lengths, kv_lengths))
-    buffer = inputs.empty(heads, tokens, dtype=torch.float32).fill_(filler) if lse else None
+    no_lse = torch.zeros(heads, 0, dtype=torch.float64)
+    expected = {
+        "out": torch.cat([nothing, *(out for out, _ in results)]),
+        "softmax_lse": torch.cat([no_lse, *(each for _, each in results)], dim=1),
+    }
+    query_lod = inputs.copies(cumulative(lengths))
+    out = inputs.empty(tokens, heads, size)
+    for part, count in zip(out.split(lengths), kv_lengths, strict=True):
+        if count == 0:
+            part.zero_()
     keywords = {
         "q": q,
         "k_cache": k,
         "v_cache": v,
-        "out": inputs.empty(tokens, heads, size),
+        "out": out,
         "is_causal": causal,
         "is_prefill": True,
         "prefill_len": 0,
         "k_perchannel_scale": None,
         "v_perchannel_scale": None,
         "smooth": None,
-        "context_seq_lod_cpu": kv_lod[0],
+        "context_seq_lod_cpu": query_lod[0],
         "context_seq_lod_xpu": query_lod[1],
         "slot_mapping_cpu": None,
         "slot_mapping_xpu": None,
         "v_trans": False,
         "v_trans_threshold": 0,
         "alpha": ALPHA,
-        "softmax_lse": buffer,
+        "softmax_lse": torch.full((heads, tokens), filler),
+        "unpadded_lse": True,
     }
+    if not causal:
+        kv_lod = inputs.copies(cumulative(kv_lengths))
+        keywords |= {"context_kvlen_lod_cpu": kv_lod[0], "context_kvlen_lod_xpu": kv_lod[1]}
     return Call(kwargs=keywords, expected=expected)
 
 
@@ -78,13 +89,12 @@ def _product(inputs: Inputs, tokens: int, heads: int, inner: int, outer: int) ->
 
 _PREFILL, _PRODUCT = "kunlun_ops.attention", "kunlun_ops.mla_bmm_I8"
 MLA_PREFILL = (
-    Case(_PREFILL, "causal", lambda i: _prefill(i, [3, 40, 1, 17], lse=False)),
-    Case(_PREFILL, "causal, log-sum-exp", lambda i: _prefill(i, [3, 40, 1, 17]),
+    Case(_PREFILL, "causal", lambda i: _prefill(i, [3, 40, 1, 17]),
          assumption="mla-prefill-lse"),
     Case(_PREFILL, "causal, heads of 96", lambda i: _prefill(i, [5, 9], None, 96, 64)),
     Case(_PREFILL, "chunk of as many keys", lambda i: _prefill(i, [5, 9], [5, 9])),
     Case(_PREFILL, "chunk of the context", lambda i: _prefill(i, [3, 9, 1], [40, 7, 64]),
-         assumption="mla-prefill-two-lods"),
+         assumption="mla-prefill-kv-lod"),
     Case(_PREFILL, "chunk, one request without keys", lambda i: _prefill(i, [3, 9, 2], [40, 0, 7]),
          assumption="mla-prefill-no-keys"),
     Case(_PREFILL, "chunk without keys", lambda i: _prefill(i, [3, 2], [0, 0]),

@@ -39,7 +39,8 @@ def _add_rmsnorm(inputs: Inputs, rows: int, width: int, *, alias: bool) -> Call:
 
 def _gemma(inputs: Inputs, rows: int, width: int) -> Call:
     x, weight, output = inputs.normal(rows, width), inputs.normal(width), inputs.empty(rows, width)
-    return Call((x, weight, output, EPS), expected={2: rms_norm(x, weight.double() + 1, EPS)})
+    arguments = (x, weight, output, EPS, False, False, None, False)
+    return Call(arguments, expected={2: rms_norm(x, weight.double() + 1, EPS)})
 
 
 def _gemma_add(inputs: Inputs, rows: int, width: int) -> Call:
@@ -49,7 +50,13 @@ def _gemma_add(inputs: Inputs, rows: int, width: int) -> Call:
         "weight": weight,
         "output": inputs.empty(rows, width),
         "eps": EPS,
+        "enable_pdl": False,
+        "interweaved": False,
+        "store_output_before_norm": True,
+        "bias": None,
+        "smooth": None,
         "residual_output": inputs.empty(rows, width),
+        "force_sdnn": False,
     }
     expected = {"residual_output": total, "output": rms_norm(total, weight.double() + 1, EPS)}
     return Call((x, y), keywords, expected)

@@ -145,7 +145,7 @@ def _vit(inputs: Inputs, batch: int, length: int, rotary_dim: int, *, interleave
     freqs = torch.stack([angles.cos(), angles.sin()], dim=1)
     table = freqs.flatten(1).repeat(batch, 1)
     expected = _turn(t.flatten(0, 1), table, not interleaved).view(t.shape)
-    return Call((t, freqs, interleaved), {}, {"return": expected, 0: t.double()})
+    return Call((t, freqs), {"interleaved": interleaved}, {"return": expected, 0: t.double()})
 
 
 def _norm_turn(heads: Tensor, weight: Tensor, angles: Tensor) -> Tensor:

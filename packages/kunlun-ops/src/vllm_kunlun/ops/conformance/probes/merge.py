@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from vllm_kunlun.ops.conformance.case import Call, Case, Inputs
+from vllm_kunlun.ops.conformance.case import Call, Case, Inputs, Outcome
+from vllm_kunlun.ops.conformance.cases.dense_attention import EMPTY_LSE
 from vllm_kunlun.ops.conformance.probes.pages import HALF, HEADS, constant, packed
 
 __all__ = ["MERGE"]
@@ -17,37 +19,43 @@ __all__ = ["MERGE"]
 PREFIX, SUFFIX = 3.0, 5.0
 
 
-def _merge(
-    inputs: Inputs,
-    prefix_lse: float,
-    suffix_lse: float,
-    expected: tuple[float, float],
-    otherwise: Mapping[str, tuple[float, float]],
-) -> Call:
-    """Outputs of 3 and 5; ``expected`` is the merged value and its log-sum-exp."""
+def _arguments(inputs: Inputs, values: tuple[float, float], lses: tuple[float, float]) -> list[Any]:
+    """One token; the last two are the outputs."""
+    sides = [packed(inputs, [value], HEADS) for value in values]
+    scores = [inputs.tensor([[lse] * HEADS], torch.float32) for lse in lses]
+    outputs = [torch.empty_like(sides[0]), torch.empty_like(scores[0])]
+    return [sides[0], scores[0], sides[1], scores[1], *outputs]
 
-    def results(value: float, lse: float) -> dict[int, Tensor]:
-        return {4: constant([value]), 5: torch.full((HEADS, 1), lse, dtype=torch.float64)}
 
-    lses = [inputs.tensor([[lse]] * HEADS, torch.float32) for lse in (prefix_lse, suffix_lse)]
-    sides = [packed(inputs, [value], HEADS) for value in (PREFIX, SUFFIX)]
-    outputs = (torch.empty_like(sides[0]), torch.empty_like(lses[0]))
+def _one_empty(inputs: Inputs) -> Call:
+    """Outputs of 3 and 5, of which the first saw no key."""
+
+    def results(value: float, lse: float) -> Mapping[int, Tensor]:
+        return {4: constant([value]), 5: torch.full((1, HEADS), lse, dtype=torch.float64)}
+
     return Call(
-        (sides[0], lses[0], sides[1], lses[1], *outputs),
-        expected=results(*expected),
-        otherwise={meaning: results(*pair) for meaning, pair in otherwise.items()},
+        tuple(_arguments(inputs, (PREFIX, SUFFIX), (EMPTY_LSE, 2.0))),
+        expected=results(SUFFIX, 2.0),
+        otherwise={"NaN": results(math.nan, math.nan)},
     )
 
 
+def _both_empty(inputs: Inputs) -> Call:
+    def judge(outcome: Outcome) -> float:
+        zeros, low = not outcome[4].any(), bool((outcome[5] < EMPTY_LSE / 10).all())
+        return 0.0 if zeros and low else math.inf
+
+    def is_nan(outcome: Outcome) -> float:
+        return 0.0 if bool(outcome[4].isnan().all()) else math.inf
+
+    arguments = _arguments(inputs, (0.0, 0.0), (EMPTY_LSE, EMPTY_LSE))
+    return Call(tuple(arguments), judge=judge, otherwise={"NaN": is_nan})
+
+
 _MERGE, _ID = "kunlun_ops.attention_merge_stage", "merge-empty-side"
-_NAN = {"NaN": (math.nan, math.nan)}
 MERGE = (
-    Case(_MERGE, "probe: prefix of -inf",
-         lambda i: _merge(i, -math.inf, 2.0, (SUFFIX, 2.0), _NAN), HALF, assumption=_ID),
-    Case(_MERGE, "probe: prefix of +inf",
-         lambda i: _merge(i, math.inf, 2.0, (SUFFIX, 2.0),
-                          {"it outweighs the other side": (PREFIX, math.inf), **_NAN}), HALF,
-         assumption=_ID),
-    Case(_MERGE, "probe: both -inf",
-         lambda i: _merge(i, -math.inf, -math.inf, (0.0, -math.inf), _NAN), HALF, assumption=_ID),
+    Case(_MERGE, "probe: one side without keys", _one_empty, HALF, assumption=_ID,
+         finding="merge-lse", form="tokens-first"),
+    Case(_MERGE, "probe: both sides without keys", _both_empty, HALF, assumption=_ID,
+         finding="merge-lse", form="tokens-first"),
 )  # fmt: skip

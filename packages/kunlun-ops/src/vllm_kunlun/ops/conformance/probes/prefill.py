@@ -134,15 +134,15 @@ def _slots(inputs: Inputs, dtype: torch.dtype, slots: list[int]) -> Call:
         inputs.normal(len(slots), KV_HEADS, SIZE),
         inputs.normal(len(slots), KV_HEADS, SIZE),
     )
-    caches = [pages(inputs, []) for _ in range(2)]
+    caches = [torch.zeros(2, BLOCK_SIZE, KV_HEADS, SIZE, dtype=inputs.dtype) for _ in range(2)]
 
     def written(places: list[int]) -> dict[str | int, Tensor]:
         result: dict[str | int, Tensor] = {}
         for place, source in ((2, key), (3, value)):
-            cache = torch.zeros(2, KV_HEADS, BLOCK_SIZE, SIZE, dtype=torch.float64)
+            cache = torch.zeros(2, BLOCK_SIZE, KV_HEADS, SIZE, dtype=torch.float64)
             for token, slot in enumerate(places):
                 if slot >= 0:
-                    cache[slot // BLOCK_SIZE, :, slot % BLOCK_SIZE] = source[token].double()
+                    cache[slot // BLOCK_SIZE, slot % BLOCK_SIZE] = source[token].double()
             result[place] = cache
         return result
 
@@ -151,7 +151,7 @@ def _slots(inputs: Inputs, dtype: torch.dtype, slots: list[int]) -> Call:
         wrapped = [slot % (2 * BLOCK_SIZE) for slot in slots]
         otherwise["it is written, counted from the last slot"] = written(wrapped)
     arguments = (key, value, *caches, inputs.tensor(slots, dtype))
-    return Call(arguments, {"BLHD_LAYOUT": False}, written(slots), otherwise=otherwise)
+    return Call(arguments, {"BLHD_LAYOUT": True}, written(slots), otherwise=otherwise)
 
 
 _CACHE, _PREFILL = "kunlun_ops.reshape_and_cache_flash", "kunlun_ops.prefill_attention"

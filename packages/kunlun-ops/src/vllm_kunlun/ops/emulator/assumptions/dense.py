@@ -22,6 +22,14 @@ DENSE = (
         "write the same tokens once with each dtype into two caches and compare",
     ),
     Assumption(
+        "cache-native-write",
+        "kunlun_ops.reshape_and_cache",
+        "caches [blocks, KVH, block_size, D] and int64 slots are taken; a negative slot is "
+        "skipped; no stride is looked at",
+        "I",
+        "write tokens of 1, 2 and 4 heads to slots [-1, 5, -1, 46]",
+    ),
+    Assumption(
         "prefill-bottom-right-causal",
         "kunlun_ops.prefill_attention",
         "with more keys than queries the causal mask is aligned to the last key: query i of Lq "
@@ -121,10 +129,10 @@ DENSE = (
     Assumption(
         "merge-empty-side",
         "kunlun_ops.attention_merge_stage",
-        "an infinite log-sum-exp of either sign is an empty side; two empty sides give zeros and "
-        "-inf",
+        "a side of log-sum-exp -1e30 is empty: the other side comes back; two such sides of zeros "
+        "give zeros and at most -1e29 (-inf on both sides would give NaN)",
         "I",
-        "merge with prefix_lse = +inf, -inf, and both sides -inf",
+        "merge 3 and 5 with -1e30 on one side, and zeros with -1e30 on both",
     ),
     Assumption(
         "flash-attn-sizes",

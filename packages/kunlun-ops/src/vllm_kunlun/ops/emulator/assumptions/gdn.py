@@ -65,12 +65,12 @@ GDN = (
         "three requests with indices [3, -1, 6]",
     ),
     Assumption(
-        "gdn-speculative-states",
+        "gdn-draft-without-index",
         _RECURRENT,
-        "with num_accepted_tokens the start is row h0_indices[n, accepted - 1] and the state after "
-        "token t goes to row h0_indices[n, t]; all starts are read before a state is written",
+        "with num_accepted_tokens an index of 0 or less is none: no state is written, and a "
+        "sequence that would start from it gives zeros",
         "I",
-        "two tokens, indices [0, 1], accepted 2: row 0 becomes one step after row 1 was",
+        "three requests, one of which starts from index 0; a pool whose row 0 is not zero",
     ),
     Assumption(
         "conv-negative-index",

@@ -71,18 +71,19 @@ MLA = (
         "two equal rows: 2.0",
     ),
     Assumption(
-        "mla-prefill-two-lods",
+        "mla-prefill-kv-lod",
         "kunlun_ops.attention",
-        "with is_causal=False, context_seq_lod_xpu is the LOD of the queries and "
-        "context_seq_lod_cpu that of the keys, and every query sees every key of its request",
+        "with is_causal=False, context_kvlen_lod_cpu and _xpu are the LOD of the keys (both "
+        "context_seq_lod that of the queries), and every query sees every key of its request",
         "I",
         "queries [0, 1, 3] on keys [0, 2, 5] of equal score: the first row is the mean of values 0 "
-        "and 1, the others that of 2 to 4; if not, the same with the two LODs exchanged",
+        "and 1, the others that of 2 to 4",
     ),
     Assumption(
         "mla-prefill-lse",
         "kunlun_ops.attention",
-        "softmax_lse is float32 [H, T], the natural logarithm of the sum of exp(scaled score)",
+        "with unpadded_lse=True softmax_lse is float32 [H, T], the natural logarithm of the sum of "
+        "exp(scaled score)",
         "I",
         "equal scores 0, causal: row i is ln(i + 1)",
     ),
@@ -96,9 +97,10 @@ MLA = (
     Assumption(
         "mla-prefill-no-keys",
         "kunlun_ops.attention",
-        "with is_causal=False a request may have no keys: its log-sum-exp is -inf, its output 0",
+        "with is_causal=False a request may have no keys: a log-sum-exp of -inf and an output of 0 "
+        "are written, or left",
         "I",
-        "keys [0, 2, 2] for queries [0, 1, 2], out full of NaN and softmax_lse of -inf",
+        "keys [0, 2, 2] for queries [0, 1, 2], out full of 0 and softmax_lse of -inf",
     ),
     Assumption(
         "mla-bmm-activations",

@@ -23,13 +23,6 @@ MOE = (
         "y full of a constant, a LOD that ends one row early: the last row keeps the constant",
     ),
     Assumption(
-        "moe-swish-glu-second-half",
-        "kunlun_ops.moe_fc",
-        "SWISH_GLU writes the first half of the last dimension and nobody reads the second",
-        "H",
-        "compare the first half with silu(gate) * up",
-    ),
-    Assumption(
         "moe-statistic-clusters",
         "kunlun_ops.gen_block_statistic",
         "only the sums over the 12 clusters matter to moe_pre_sorted",

@@ -30,8 +30,11 @@ QUANTISATION = (
     Assumption(
         "gptq-order",
         "xspeedgate_ops.gptq_gemm",
-        "a non-empty g_idx is a permutation: row i of the weight belongs to input g_idx[i]",
+        "a non-empty g_idx is a permutation, and the weight's rows are in its order: row i belongs "
+        "to input g_idx[i] (we reorder the inputs and pass none; the existing plugin passes the "
+        "permutation with rows in the inputs' order)",
         "I",
-        "a rotation of the inputs as g_idx against the same product with the inputs rotated",
+        "random weights in groups, rows in g_idx's order, against the same with rows in the "
+        "inputs' order, with the inverse permutation and without",
     ),
 )
