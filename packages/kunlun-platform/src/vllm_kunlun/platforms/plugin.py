@@ -10,7 +10,14 @@ from __future__ import annotations
 
 import logging
 
-from vllm_kunlun.platforms import device, import_hook, patch_ledger, refusal, version
+from vllm_kunlun.platforms import (
+    device,
+    import_hook,
+    patch_ledger,
+    refusal,
+    triton_messages,
+    version,
+)
 from vllm_kunlun.platforms.errors import KunlunError
 
 logger = logging.getLogger("vllm.kunlun")
@@ -38,6 +45,7 @@ def register() -> str | None:
         version.check_vllm()
         import_hook.install()
         patch_ledger.install()
+        triton_messages.hide()
     except KunlunError as error:
         return refusal.refuse(error)
     return _PLATFORM

@@ -6,13 +6,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vllm_kunlun.platforms.ledger_entries import Addition, Entry, Patch
+from vllm_kunlun.platforms.torch25 import RANGE
 
 __all__ = ["patches"]
 
 _OURS = "vllm_kunlun.platforms.torch25"
 _TORCH = "https://github.com/pytorch/pytorch/blob/v2.5.1/torch/"
 _VLLM_RANGE = ">=0.15.1,<0.16"
-_TORCH_RANGE = "<2.6"
 _REMOVE_WHEN = "the vendor's torch is 2.6 or newer"
 
 
@@ -36,7 +36,7 @@ def _imports() -> Sequence[Entry]:
             upstream=f"{_TORCH}_library/infer_schema.py",
             vllm_range=_VLLM_RANGE,
             remove_when=_REMOVE_WHEN,
-            torch_range=_TORCH_RANGE,
+            torch_range=RANGE,
         ),
         Addition(
             name="torch25-schema-returns",
@@ -46,7 +46,7 @@ def _imports() -> Sequence[Entry]:
             upstream=f"{_TORCH}_library/infer_schema.py",
             vllm_range=_VLLM_RANGE,
             remove_when=_REMOVE_WHEN,
-            torch_range=_TORCH_RANGE,
+            torch_range=RANGE,
         ),
         Addition(
             name="torch25-wrap-triton",
@@ -56,7 +56,7 @@ def _imports() -> Sequence[Entry]:
             upstream=f"{_TORCH}library.py",
             vllm_range=_VLLM_RANGE,
             remove_when=_REMOVE_WHEN,
-            torch_range=_TORCH_RANGE,
+            torch_range=RANGE,
         ),
     )
 
@@ -70,7 +70,7 @@ def _functorch_key(table: str) -> Entry:
         upstream=f"{_TORCH}_functorch/config.py",
         vllm_range=_VLLM_RANGE,
         remove_when=_REMOVE_WHEN,
-        torch_range=_TORCH_RANGE,
+        torch_range=RANGE,
         only_compilation=True,
     )
 
@@ -88,7 +88,7 @@ def _dynamo() -> Sequence[Entry]:
             vllm_range=_VLLM_RANGE,
             sha256=sha256,
             remove_when=_REMOVE_WHEN,
-            torch_range=_TORCH_RANGE,
+            torch_range=RANGE,
             only_compilation=True,
         )
         for name, target, replacement, why, file, sha256 in (
