@@ -20,7 +20,7 @@ def patches() -> Sequence[Entry]:
     """Provider of the entry-point group ``vllm_kunlun.patches``."""
     return (
         *_imports(),
-        *(_functorch_key(table) for table in ("_config", "_default", "_allowed_keys")),
+        _functorch_key(),
         *_dynamo(),
     )
 
@@ -39,16 +39,6 @@ def _imports() -> Sequence[Entry]:
             torch_range=RANGE,
         ),
         Addition(
-            name="torch25-schema-returns",
-            target="torch._library.infer_schema:SUPPORTED_RETURN_TYPES",
-            entries=f"{_OURS}.schema_types:builtin_spellings",
-            why="schemas are inferred from typing.List only; vLLM writes list[Tensor]",
-            upstream=f"{_TORCH}_library/infer_schema.py",
-            vllm_range=_VLLM_RANGE,
-            remove_when=_REMOVE_WHEN,
-            torch_range=RANGE,
-        ),
-        Addition(
             name="torch25-wrap-triton",
             target="torch.library:__dict__",
             entries=f"{_OURS}.missing_names:wrap_triton",
@@ -61,10 +51,10 @@ def _imports() -> Sequence[Entry]:
     )
 
 
-def _functorch_key(table: str) -> Entry:
+def _functorch_key() -> Entry:
     return Addition(
-        name=f"torch25-functorch{table.replace('_', '-')}",
-        target=f"torch._functorch.config:{table}",
+        name="torch25-functorch-key",
+        target="torch._functorch.config:_config",
         entries=f"{_OURS}.missing_names:bundled_autograd_cache",
         why="vLLM sets functorch's option bundled_autograd_cache, which came later",
         upstream=f"{_TORCH}_functorch/config.py",
