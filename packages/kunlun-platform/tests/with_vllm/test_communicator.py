@@ -56,6 +56,15 @@ for dim in (0, 1, 2, -1):
     equal[f"gather along {dim}"] = (
         torch.equal(gathered, torch.cat(parts, dim)) if rank == 0 else gathered is None
     )
+with torch.inference_mode():  # as vLLM's workers call them
+    inside = mine.clone()
+    gathered = communicator.all_gather(inside, 1)
+    equal["all_gather in inference mode"] = torch.equal(gathered, torch.cat(parts, 1))
+    gathered = communicator.gather(inside, 0, 1)
+    equal["gather in inference mode"] = rank or torch.equal(gathered, torch.cat(parts, 1))
+    equal["all_reduce in inference mode"] = torch.allclose(
+        communicator.all_reduce(inside.clone()), sum(parts), rtol=0, atol=1e-6
+    )
 equal["vllm's all_reduce"] = torch.allclose(
     tensor_model_parallel_all_reduce(mine.clone()), sum(parts), rtol=0, atol=1e-6
 )
@@ -101,5 +110,5 @@ def test_vllm_uses_our_communicator(outcomes: list[dict[str, Any]]) -> None:
 @pytest.mark.parametrize("rank", range(RANKS))
 def test_collectives_equal_torch(rank: int, outcomes: list[dict[str, Any]]) -> None:
     equal = outcomes[rank]["equal"]
-    assert len(equal) == 15
+    assert len(equal) == 18
     assert [name for name, holds in equal.items() if not holds] == []

@@ -16,7 +16,7 @@ from vllm.model_executor.layers import quantization
 from vllm.utils.import_utils import resolve_obj_by_qualname
 from vllm.v1.worker import gpu_worker
 
-from vllm_kunlun.platforms import attention_backends, configuration, envs
+from vllm_kunlun.platforms import attention_backends, configuration, envs, patch_ledger
 from vllm_kunlun.platforms.errors import UnsupportedError
 
 _DENSE = {
@@ -352,3 +352,16 @@ def test_graphs_on_a_card_never_hold_attention(build: Any, asked: Any, given: An
     assert config.compilation_config.cudagraph_mode == given
     if given == CUDAGraphMode.PIECEWISE:
         assert config.compilation_config.cudagraph_capture_sizes == [1, 2, 4]
+
+
+@pytest.mark.parametrize("on_card", [True, False])
+def test_compilation_is_off_where_an_entry_for_it_is_left_out(monkeypatch, on_card):
+    monkeypatch.setattr(patch_ledger, "left_out", lambda: {"one": "changed", "two": "changed"})
+    compilation = CompilationConfig(
+        mode=CompilationMode.VLLM_COMPILE, cudagraph_mode=CUDAGraphMode.PIECEWISE
+    )
+    configuration._turn_off_compilation_that_does_not_fit(compilation)
+    configuration._update_compilation(compilation, on_card=on_card)
+    assert compilation.mode == CompilationMode.NONE
+    assert compilation.cudagraph_mode == CUDAGraphMode.NONE
+    assert compilation.cudagraph_capture_sizes == []

@@ -300,6 +300,9 @@ def _patches() -> Iterator[Check]:
 
 
 def _ledger_entry(name: str, state: str, detail: str) -> Check:
+    if state == "left out":
+        fix = "models run uncompiled, slower and as right; install the wheels for this torch"
+        return Check(name, "warn", f"compilation is turned off: {detail}", fix)
     if state == "stale":
         return Check(name, "fail", detail, "see the detail")
     return Check(name, "ok", f"{state}: {detail}")

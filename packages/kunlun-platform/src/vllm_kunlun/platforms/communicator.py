@@ -14,9 +14,9 @@ class KunlunCommunicator(DeviceCommunicatorBase):
     """The base class's collectives on the group's own backend.
 
     That backend is ``nccl`` on a card (the vendor's library answers to the name) and ``gloo``
-    elsewhere. Only what differs from the base is here: the all-reduce works in place, and the
-    all-to-all of expert parallelism is always vLLM's naive manager, since the others are CUDA
-    libraries.
+    elsewhere. Only what differs from the base is here: the all-reduce works in place, gathering
+    leaves inference mode, and the all-to-all of expert parallelism is always vLLM's naive manager,
+    since the others are CUDA libraries.
     """
 
     def __init__(
@@ -37,6 +37,20 @@ class KunlunCommunicator(DeviceCommunicatorBase):
         """Sum over the group, written into ``input_``."""
         dist.all_reduce(input_, group=self.device_group)
         return input_
+
+    def all_gather(self, input_: torch.Tensor, dim: int = -1) -> torch.Tensor:
+        """Every rank's ``input_``, one after another along ``dim``.
+
+        gloo of torch 2.5 fills the result from a thread that is outside inference mode, where a
+        tensor made inside it may not be written.
+        """
+        with torch.inference_mode(False):
+            return super().all_gather(input_, dim)
+
+    def gather(self, input_: torch.Tensor, dst: int = 0, dim: int = -1) -> torch.Tensor | None:
+        """As :meth:`all_gather`, on the group's rank ``dst`` alone; None on the others."""
+        with torch.inference_mode(False):
+            return super().gather(input_, dst, dim)
 
     def broadcast(self, tensor: torch.Tensor, src: int = 0) -> torch.Tensor:
         """Copy ``tensor`` of the group's rank ``src`` into every rank's, in place."""

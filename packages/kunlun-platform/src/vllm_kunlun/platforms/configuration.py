@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import torch
 from vllm.logger import init_logger
 
-from vllm_kunlun.platforms import attention_backends, checkpoint, envs, families
+from vllm_kunlun.platforms import attention_backends, checkpoint, envs, families, patch_ledger
 from vllm_kunlun.platforms.errors import UnsupportedError
+from vllm_kunlun.platforms.torch25 import refusals
 
 if TYPE_CHECKING:
     from vllm.config import CompilationConfig, VllmConfig
@@ -90,6 +91,8 @@ def check_and_update(config: VllmConfig, *, on_card: bool) -> None:
     _check_cache(config)
     _check_scheduler(config)
     _check_parallel(config, on_card=on_card)
+    _turn_off_compilation_that_does_not_fit(config.compilation_config)
+    refusals.check(config.compilation_config)
     _update_compilation(config.compilation_config, on_card=on_card)
     if not on_card:
         _update_for_emulation(config)
@@ -235,6 +238,23 @@ def _check_parallel(config: VllmConfig, *, on_card: bool) -> None:
         parallel.worker_cls = WORKER_ON_CARD if on_card else WORKER_EMULATED
 
 
+def _turn_off_compilation_that_does_not_fit(compilation: CompilationConfig) -> None:
+    """Where this build of torch is not the one that the ledger's entries for Dynamo were made for.
+
+    The model then runs as with ``--enforce-eager``: slower, and as right.
+    """
+    from vllm.config import CompilationMode
+
+    left_out = patch_ledger.left_out()
+    if left_out and compilation.mode != CompilationMode.NONE:
+        logger.warning(
+            "Compilation is turned off: this build of torch differs from the one that %s were "
+            "made for. `vllm-kunlun doctor` says where.",
+            ", ".join(left_out),
+        )
+        compilation.mode = CompilationMode.NONE
+
+
 def _update_compilation(compilation: CompilationConfig, *, on_card: bool) -> None:
     """Graphs that run as they were traced: no inductor, no fusion pass, no captured attention.
 
@@ -270,7 +290,7 @@ def _update_compilation(compilation: CompilationConfig, *, on_card: bool) -> Non
             "vllm::unified_kv_cache_update",
             INDEXER_OP,
         ]
-    if not on_card or mode is None:
+    if not on_card or mode is None or compilation.mode == CompilationMode.NONE:
         compilation.cudagraph_mode = CUDAGraphMode.NONE
         compilation.cudagraph_capture_sizes = []
         compilation.max_cudagraph_capture_size = 0

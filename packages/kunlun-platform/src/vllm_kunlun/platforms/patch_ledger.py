@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run-time patches of torch and vLLM, as ledger entries: what, why, upstream link, until when.
 
-A patch replaces one attribute of a module or class and names the source that it replaces by hash.
-It is applied at once if its module is imported, else right after that module's import. No file is
-ever edited.
+A patch replaces one attribute of a module or class and names the source that it replaces by hash;
+an addition puts what is missing into a table. Either is applied at once if its module is imported,
+else right after that module's import. No file is ever edited.
+
+An entry that does not fit stops the start, unless only compilation needs it: then it is left out,
+and :func:`left_out` tells the configuration, which turns compilation off.
 
 A module that copied the original by ``from module import name`` before the patch was applied keeps
 it; :func:`report` names such modules.
@@ -15,13 +18,13 @@ import importlib
 import inspect
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from packaging.specifiers import SpecifierSet
 
@@ -29,14 +32,26 @@ from vllm_kunlun.platforms import import_hook, version
 from vllm_kunlun.platforms.definition_hash import source_sha256
 from vllm_kunlun.platforms.entry_points import call_providers
 from vllm_kunlun.platforms.errors import PatchError
+from vllm_kunlun.platforms.ledger_entries import (
+    Added,
+    Addition,
+    Entry,
+    Patch,
+    Replaced,
+    by_name,
+    out_of_range,
+)
 from vllm_kunlun.platforms.module_source import KunlunFinder, locate
 
 __all__ = [
+    "Addition",
+    "Entry",
     "GROUP",
     "Patch",
     "PatchStatus",
     "collect",
     "install",
+    "left_out",
     "original",
     "remove",
     "report",
@@ -47,56 +62,20 @@ logger = logging.getLogger("vllm.kunlun")
 
 GROUP = "vllm_kunlun.patches"
 
-_UPDATE = "Install the vllm-kunlun wheels that belong to this vLLM."
-
-
-@dataclass(frozen=True)
-class Patch:
-    """One ledger entry."""
-
-    name: str
-    target: str
-    """``module:attribute.path`` of a function, method, class or constant."""
-    replacement: str
-    """``module:attribute.path`` of ours; imported when the patch is applied."""
-    why: str
-    upstream: str
-    vllm_range: str
-    sha256: str
-    """:func:`source_sha256` of ``target``."""
-    remove_when: str
-
-    def __post_init__(self) -> None:
-        SpecifierSet(self.vllm_range)
-        for path in (self.target, self.replacement):
-            module, _, attribute = path.partition(":")
-            if not module or not attribute:
-                raise PatchError(
-                    f"patch {self.name!r}: {path!r} must read module:attribute. Correct the entry."
-                )
-
-    @property
-    def module(self) -> str:
-        return self.target.partition(":")[0]
+_UPDATE = "Install the vllm-kunlun wheels that belong to this vLLM and this torch."
 
 
 @dataclass(frozen=True)
 class PatchStatus:
-    """``active``: applied. ``waiting``: its module is not imported yet. ``stale``: refused."""
+    """``active``: applied. ``waiting``: its module is not imported yet. ``stale``: refused.
 
-    patch: Patch
-    state: Literal["active", "waiting", "stale"]
+    ``out of range``: not for the installed torch. ``left out``: refused, and only compilation,
+    which is turned off, needs it.
+    """
+
+    patch: Entry
+    state: Literal["active", "waiting", "stale", "out of range", "left out"]
     detail: str
-
-
-@dataclass(frozen=True)
-class _Applied:
-    holder: Any
-    attribute: str
-    raw: Any
-    """As the holder's namespace has it: a classmethod stays one when it is put back."""
-    original: Any
-    replacement: Any
 
 
 class PatchFinder(KunlunFinder, MetaPathFinder):
@@ -105,9 +84,15 @@ class PatchFinder(KunlunFinder, MetaPathFinder):
     It holds the ledger of this process, so that reloading this module loses nothing.
     """
 
-    def __init__(self, patches: dict[str, Patch], applied: dict[str, _Applied]) -> None:
+    def __init__(
+        self,
+        patches: dict[str, Entry],
+        applied: dict[str, Replaced | Added],
+        left_out: dict[str, str],
+    ) -> None:
         self.patches = patches
         self.applied = applied
+        self.left_out = left_out
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -142,8 +127,7 @@ class _PatchingLoader(Loader):
         self.loader.exec_module(module)
         patches = [p for p in self.ledger.patches.values() if p.module == module.__name__]
         try:
-            for patch in patches:
-                _apply(self.ledger, patch, module)
+            _apply_all(self.ledger, patches, module)
         except PatchError:
             # The import fails, and with it goes what was already applied to this module.
             for patch in patches:
@@ -151,8 +135,8 @@ class _PatchingLoader(Loader):
             raise
 
 
-def collect() -> dict[str, Patch]:
-    """The patches of every installed wheel, by name.
+def collect() -> dict[str, Entry]:
+    """The entries of every installed wheel, by name.
 
     Raises:
         PatchError: a provider cannot be loaded or called, or two entries share a name or a target.
@@ -163,21 +147,19 @@ def collect() -> dict[str, Patch]:
             f"the patches {name!r} cannot be read ({type(failure).__name__}: {failure}). "
             "Reinstall the wheel that provides them; `vllm-kunlun doctor` lists the wheels."
         ) from failure
-    entries: list[Patch] = []
+    entries: list[Entry] = []
     for name, result in results.items():
-        try:
-            # Built anew: entries made before a reload of this module are of the old class.
-            entries += [Patch(**vars(entry)) for entry in cast("Sequence[object]", result)]
-        except TypeError as error:
+        if not isinstance(result, Sequence) or not all(isinstance(e, Entry) for e in result):
             raise PatchError(
-                f"the patches {name!r} must be a sequence of Patch, and are {result!r}. "
-                "Reinstall the wheel that provides them."
-            ) from error
-    return _by_name(entries)
+                f"the patches {name!r} must be a sequence of Patch or Addition, and are "
+                f"{result!r}. Reinstall the wheel that provides them."
+            )
+        entries += result
+    return by_name(entries)
 
 
-def install(patches: Sequence[Patch] | None = None) -> None:
-    """Apply the patches, now or when their module is imported. Re-entrant.
+def install(patches: Sequence[Entry] | None = None) -> None:
+    """Apply the entries, now or when their module is imported. Re-entrant.
 
     Args:
         patches: default those of every installed wheel.
@@ -186,22 +168,33 @@ def install(patches: Sequence[Patch] | None = None) -> None:
         PatchError: a target is missing or changed; nothing of this call stays applied then. What
             can only be seen on the live object is raised out of the import of its module.
     """
-    wanted = collect() if patches is None else _by_name(patches)
-    problems = [problem for patch in wanted.values() if (problem := _problem(patch))]
-    if problems:
-        raise PatchError("\n".join(problems))
+    known = collect() if patches is None else by_name(patches)
+    wanted = {name: entry for name, entry in known.items() if out_of_range(entry) is None}
+    problems = {name: why for name, entry in wanted.items() if (why := _problem(entry))}
+    if fatal := [why for name, why in problems.items() if not wanted[name].only_compilation]:
+        raise PatchError("\n".join(fatal))
     ledger = _put_first()
-    added = [patch for name, patch in wanted.items() if ledger.patches.get(name) != patch]
+    ledger.left_out.update(problems)
+    added = [
+        entry
+        for name, entry in wanted.items()
+        if name not in problems and ledger.patches.get(name) != entry
+    ]
     try:
-        for patch in added:
-            _undo(ledger, patch.name)
-            ledger.patches[patch.name] = patch
-            if (module := sys.modules.get(patch.module)) is not None:
-                _apply(ledger, patch, module)
+        for entry in added:
+            _undo(ledger, entry.name)
+            ledger.patches[entry.name] = entry
+            if (module := sys.modules.get(entry.module)) is not None:
+                _apply_all(ledger, [entry], module)
     except PatchError:
-        for patch in added:
-            _undo(ledger, patch.name)
+        for entry in added:
+            _undo(ledger, entry.name)
         raise
+
+
+def left_out() -> dict[str, str]:
+    """Name -> reason of each entry that compilation needs and that could not be applied."""
+    return {} if (ledger := _in_place()) is None else dict(ledger.left_out)
 
 
 def remove() -> None:
@@ -221,15 +214,16 @@ def original(name: str) -> Any:
         PatchError: no such patch is applied.
     """
     applied = {} if (ledger := _in_place()) is None else ledger.applied
-    if name not in applied:
+    done = applied.get(name)
+    if not isinstance(done, Replaced):
         raise PatchError(
             f"patch {name!r} is not applied in this process; applied are {sorted(applied)}. "
             "Import the patched module first."
         )
-    return applied[name].original
+    return done.original
 
 
-def report(patches: Sequence[Patch] | None = None) -> list[PatchStatus]:
+def report(patches: Iterable[Entry] | None = None) -> list[PatchStatus]:
     """The state of each patch; default those of every installed wheel.
 
     Raises:
@@ -253,27 +247,40 @@ def _put_first() -> PatchFinder:
     if isinstance(found, PatchFinder):
         return found
     if found is None:
-        finder = PatchFinder({}, {})
+        finder = PatchFinder({}, {}, {})
     else:
-        patches = {name: Patch(**vars(patch)) for name, patch in found.patches.items()}
-        finder = PatchFinder(patches, dict(found.applied))
+        finder = PatchFinder(found.patches, found.applied, found.left_out)
         sys.meta_path.remove(found)
     sys.meta_path.insert(0, finder)
     return finder
 
 
-def _by_name(patches: Sequence[Patch]) -> dict[str, Patch]:
-    by_name: dict[str, Patch] = {}
-    by_target: dict[str, Patch] = {}
-    for patch in patches:
-        other = by_name.get(patch.name) or by_target.get(patch.target)
-        if other is not None:
-            raise PatchError(
-                f"patches {other.name!r} (of {other.target}) and {patch.name!r} (of "
-                f"{patch.target}) claim one name or one target. Uninstall one of the two wheels."
-            )
-        by_name[patch.name] = by_target[patch.target] = patch
-    return by_name
+def _apply_all(ledger: PatchFinder, entries: Sequence[Entry], module: ModuleType) -> None:
+    for entry in entries:
+        try:
+            if isinstance(entry, Patch):
+                _apply(ledger, entry, module)
+            else:
+                _add(ledger, entry, module)
+        except PatchError as error:
+            if not entry.only_compilation:
+                raise
+            ledger.left_out[entry.name] = str(error)
+
+
+def _add(ledger: PatchFinder, addition: Addition, module: ModuleType) -> None:
+    table: Any = module
+    for part in addition.target.partition(":")[2].split("."):
+        table = getattr(table, part, None)
+    if not isinstance(table, (dict, set)):
+        raise PatchError(
+            f"patch {addition.name!r}: {addition.target} must be a dict or a set, and is {table!r} "
+            f"in {module}. {_UPDATE}"
+        )
+    entries = _load(addition, addition.entries)(table)
+    missing = {key: value for key, value in entries.items() if key not in table}
+    table.update(missing)  # of a set: the keys
+    ledger.applied[addition.name] = Added(table, missing)
 
 
 def _apply(ledger: PatchFinder, patch: Patch, module: ModuleType) -> None:
@@ -289,10 +296,10 @@ def _apply(ledger: PatchFinder, patch: Patch, module: ModuleType) -> None:
         )
     raw, current = vars(holder)[attribute], getattr(holder, attribute)
     _check_untouched(patch, current)
-    replacement = _load_replacement(patch)
+    replacement = _load(patch, patch.replacement)
     if isinstance(raw, (staticmethod, classmethod)) and inspect.isfunction(replacement):
         replacement = type(raw)(replacement)
-    ledger.applied[patch.name] = _Applied(holder, attribute, raw, current, replacement)
+    ledger.applied[patch.name] = Replaced(holder, attribute, raw, current, replacement)
     setattr(holder, attribute, replacement)
     if copies := _copies(patch, current):
         logger.warning(
@@ -302,20 +309,19 @@ def _apply(ledger: PatchFinder, patch: Patch, module: ModuleType) -> None:
 
 def _undo(ledger: PatchFinder, name: str) -> None:
     ledger.patches.pop(name, None)
-    done = ledger.applied.pop(name, None)
-    if done is not None and vars(done.holder).get(done.attribute) is done.replacement:
-        setattr(done.holder, done.attribute, done.raw)
+    if (done := ledger.applied.pop(name, None)) is not None:
+        done.undo()
 
 
-def _load_replacement(patch: Patch) -> Any:
-    module, _, path = patch.replacement.partition(":")
+def _load(entry: Entry, ours: str) -> Any:
+    module, _, path = ours.partition(":")
     try:
         found: Any = importlib.import_module(module)
         for part in path.split("."):
             found = getattr(found, part)
     except Exception as error:
         raise PatchError(
-            f"patch {patch.name!r}: its replacement {patch.replacement} cannot be imported "
+            f"patch {entry.name!r}: its replacement {ours} cannot be imported "
             f"({type(error).__name__}: {error}). Reinstall the wheel that holds it."
         ) from error
     return found
@@ -347,43 +353,49 @@ def _copies(patch: Patch, replaced: Any) -> list[str]:
     )
 
 
-def _status(patch: Patch) -> PatchStatus:
+def _status(entry: Entry) -> PatchStatus:
+    if unneeded := out_of_range(entry):
+        return PatchStatus(entry, "out of range", unneeded)
     ledger = _in_place()
-    done = None if ledger is None else ledger.applied.get(patch.name)
-    if done is not None:
+    done = None if ledger is None else ledger.applied.get(entry.name)
+    if isinstance(done, Added):
+        return PatchStatus(entry, "active", f"{entry.target} has {len(done.entries)} more")
+    if done is not None and isinstance(entry, Patch):
         if vars(done.holder).get(done.attribute) is not done.replacement:
             return PatchStatus(
-                patch, "stale", f"{patch.target} was replaced again by someone after us"
+                entry, "stale", f"{entry.target} was replaced again by someone after us"
             )
-        copies = _copies(patch, done.original)
+        copies = _copies(entry, done.original)
         late = f"; the original stays in {', '.join(copies)}" if copies else ""
-        return PatchStatus(patch, "active", f"is {patch.replacement}{late}")
-    if problem := _problem(patch):
-        return PatchStatus(patch, "stale", problem)
-    if ledger is None or patch.name not in ledger.patches:
-        return PatchStatus(patch, "waiting", "the ledger is not installed in this process")
-    return PatchStatus(patch, "waiting", f"{patch.module} is not imported yet")
+        return PatchStatus(entry, "active", f"is {entry.replacement}{late}")
+    if problem := left_out().get(entry.name) or _problem(entry):
+        return PatchStatus(entry, "left out" if entry.only_compilation else "stale", problem)
+    if ledger is None or entry.name not in ledger.patches:
+        return PatchStatus(entry, "waiting", "the ledger is not installed in this process")
+    return PatchStatus(entry, "waiting", f"{entry.module} is not imported yet")
 
 
-def _problem(patch: Patch) -> str | None:
-    """Why the patch cannot be applied, seen in the source alone; None if it can."""
+def _problem(entry: Entry) -> str | None:
+    """Why the entry cannot be applied, seen in the source alone; None if it can."""
     installed = version.installed_vllm()
-    if not version.matches(installed, SpecifierSet(patch.vllm_range)):
+    if not version.matches(installed, SpecifierSet(entry.vllm_range)):
         return (
-            f"patch {patch.name!r} was written for vLLM {patch.vllm_range}, and "
+            f"patch {entry.name!r} was written for vLLM {entry.vllm_range}, and "
             f"{installed or 'none'} is installed. {_UPDATE}"
         )
-    if (ours := import_hook.replacement_of(patch.module)) is not None:
+    if (ours := import_hook.replacement_of(entry.module)) is not None:
         return (
-            f"patch {patch.name!r}: {patch.module} is redirected to {ours} as a whole. "
+            f"patch {entry.name!r}: {entry.module} is redirected to {ours} as a whole. "
             "Make the change there and drop the patch."
         )
-    found = source_sha256(patch.target)
+    if isinstance(entry, Addition):
+        return None
+    found = source_sha256(entry.target)
     if found is None:
-        return f"patch {patch.name!r}: {patch.target} is not defined in its source. {_UPDATE}"
-    if found != patch.sha256:
+        return f"patch {entry.name!r}: {entry.target} is not defined in its source. {_UPDATE}"
+    if found != entry.sha256:
         return (
-            f"patch {patch.name!r}: the source of {patch.target} changed (sha256 {found}, "
-            f"expected {patch.sha256}). {_UPDATE}"
+            f"patch {entry.name!r}: the source of {entry.target} changed (sha256 {found}, "
+            f"expected {entry.sha256}). {_UPDATE}"
         )
     return None

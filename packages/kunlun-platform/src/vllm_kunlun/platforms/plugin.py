@@ -10,7 +10,15 @@ from __future__ import annotations
 
 import logging
 
-from vllm_kunlun.platforms import device, envs, import_hook, patch_ledger, refusal, version
+from vllm_kunlun.platforms import (
+    device,
+    envs,
+    import_hook,
+    patch_ledger,
+    refusal,
+    triton_messages,
+    version,
+)
 from vllm_kunlun.platforms.errors import KunlunError
 
 logger = logging.getLogger("vllm.kunlun")
@@ -40,6 +48,7 @@ def register() -> str | None:
         version.check_vllm()
         import_hook.install()
         patch_ledger.install()
+        triton_messages.hide()
         if found.kind == "xpu":
             _set_card_values()
     except KunlunError as error:

@@ -10,7 +10,7 @@ from packaging.version import InvalidVersion
 
 from vllm_kunlun.platforms.errors import IncompatibleVllmError
 
-__all__ = ["SUPPORTED_VLLM", "check_vllm", "installed_vllm", "matches"]
+__all__ = ["SUPPORTED_VLLM", "check_vllm", "installed_torch", "installed_vllm", "matches"]
 
 SUPPORTED_VLLM = SpecifierSet(">=0.15.1,<0.16")
 
@@ -20,10 +20,12 @@ def installed_vllm() -> str | None:
 
     vLLM itself is not imported.
     """
-    try:
-        return metadata.version("vllm")
-    except metadata.PackageNotFoundError:
-        return None
+    return _installed("vllm")
+
+
+def installed_torch() -> str | None:
+    """The same of torch, which is not imported either."""
+    return _installed("torch")
 
 
 def matches(version: str | None, supported: SpecifierSet) -> bool:
@@ -63,3 +65,10 @@ def check_vllm(version: str | None = None) -> None:
 def _in_words(supported: SpecifierSet) -> str:
     """The range with its lower bound first: a SpecifierSet prints in no fixed order."""
     return ",".join(sorted((str(part) for part in supported), reverse=True))
+
+
+def _installed(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None

@@ -190,9 +190,14 @@ def _grouped_product(x: torch.Tensor, weight: torch.Tensor, ends: torch.Tensor) 
 
 
 def grouped_mm(x: torch.Tensor, weight: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
-    """``x[r] weight[e(r)]^T``. For 16 bit torch's, whose rows fill 16 bytes: zeros do it."""
+    """``x[r] weight[e(r)]^T``. For 16 bit torch's, whose rows fill 16 bytes: zeros do it.
+
+    Torch before 2.8 has none: float32 stands in there, over the experts that have rows.
+    """
     if x.dtype == torch.float32:
         return grouped_product(x, weight, ends, x.new_empty(x.shape[0], weight.shape[1]))
+    if not hasattr(torch, "_grouped_mm"):
+        return _grouped_mm_in_float32(x, weight, ends)
     lanes = 16 // x.element_size()
     missing = -x.shape[1] % lanes
     missing_rows = -weight.shape[1] % lanes
@@ -201,6 +206,14 @@ def grouped_mm(x: torch.Tensor, weight: torch.Tensor, ends: torch.Tensor) -> tor
         weight = F.pad(weight, (0, missing, 0, missing_rows))
     rows = weight.shape[1] - missing_rows
     return torch._grouped_mm(x, weight.transpose(1, 2), offs=ends)[:, :rows]
+
+
+def _grouped_mm_in_float32(
+    x: torch.Tensor, weight: torch.Tensor, ends: torch.Tensor
+) -> torch.Tensor:
+    active = ends.diff(prepend=ends.new_zeros(1)).nonzero().squeeze(1)
+    out = torch.empty(x.shape[0], weight.shape[1])
+    return grouped_product(x.float(), weight[active].float(), ends[active], out).to(x.dtype)
 
 
 def _check_lod(function: str, lod: torch.Tensor, pairs: int) -> list[int]:

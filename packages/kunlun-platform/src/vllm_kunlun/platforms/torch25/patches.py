@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ledger entries for torch before 2.6. Hashes are of torch 2.5.1, as PyPI has it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vllm_kunlun.platforms.ledger_entries import Addition, Entry, Patch
+from vllm_kunlun.platforms.torch25 import RANGE
+
+__all__ = ["patches"]
+
+_OURS = "vllm_kunlun.platforms.torch25"
+_TORCH = "https://github.com/pytorch/pytorch/blob/v2.5.1/torch/"
+_VLLM_RANGE = ">=0.15.1,<0.16"
+_REMOVE_WHEN = "the vendor's torch is 2.6 or newer"
+
+
+def patches() -> Sequence[Entry]:
+    """Provider of the entry-point group ``vllm_kunlun.patches``."""
+    return (
+        *_imports(),
+        _functorch_key(),
+        *_dynamo(),
+    )
+
+
+def _imports() -> Sequence[Entry]:
+    """Without these a module of vLLM cannot be imported: they stop the start."""
+    return (
+        Addition(
+            name="torch25-schema-types",
+            target="torch._library.infer_schema:SUPPORTED_PARAM_TYPES",
+            entries=f"{_OURS}.schema_types:builtin_spellings",
+            why="schemas are inferred from typing.List only; vLLM writes list[int]",
+            upstream=f"{_TORCH}_library/infer_schema.py",
+            vllm_range=_VLLM_RANGE,
+            remove_when=_REMOVE_WHEN,
+            torch_range=RANGE,
+        ),
+        Addition(
+            name="torch25-wrap-triton",
+            target="torch.library:__dict__",
+            entries=f"{_OURS}.missing_names:wrap_triton",
+            why="the name came with 2.6; vLLM imports it with every quantisation method",
+            upstream=f"{_TORCH}library.py",
+            vllm_range=_VLLM_RANGE,
+            remove_when=_REMOVE_WHEN,
+            torch_range=RANGE,
+        ),
+    )
+
+
+def _functorch_key() -> Entry:
+    return Addition(
+        name="torch25-functorch-key",
+        target="torch._functorch.config:_config",
+        entries=f"{_OURS}.missing_names:bundled_autograd_cache",
+        why="vLLM sets functorch's option bundled_autograd_cache, which came later",
+        upstream=f"{_TORCH}_functorch/config.py",
+        vllm_range=_VLLM_RANGE,
+        remove_when=_REMOVE_WHEN,
+        torch_range=RANGE,
+        only_compilation=True,
+    )
+
+
+def _dynamo() -> Sequence[Entry]:
+    """Private code that only torch.compile runs: where it differs, compilation is turned off."""
+    translator = "torch._dynamo.symbolic_convert:InliningInstructionTranslator"
+    return tuple(
+        Patch(
+            name=name,
+            target=target,
+            replacement=f"{_OURS}.dynamo:{replacement}",
+            why=why,
+            upstream=_TORCH + file,
+            vllm_range=_VLLM_RANGE,
+            sha256=sha256,
+            remove_when=_REMOVE_WHEN,
+            torch_range=RANGE,
+            only_compilation=True,
+        )
+        for name, target, replacement, why, file, sha256 in (
+            (
+                "torch25-inline-call",
+                f"{translator}.inline_call",
+                "inline_call",
+                "vLLM puts a method of one argument, as of torch 2.7, in the place of inline_call_",
+                "_dynamo/symbolic_convert.py",
+                "3f79ed28a9512a9c25b37aaab4a878aa3f1c9fa0f05010347d7f42e197ab2a90",
+            ),
+            (
+                "torch25-inlined-call",
+                f"{translator}.inline_call_",
+                "inline_call_",
+                "the same method calls the original with its one argument",
+                "_dynamo/symbolic_convert.py",
+                "5a1ad1ec283748fd91514c60c1bac1d4486e63b174a6fd0ff33723f56d966e8d",
+            ),
+            (
+                "torch25-guard-filter",
+                "torch:_TorchCompileWrapper.__init__",
+                "without_guard_filter",
+                "the option guard_filter_fn came with 2.8; 2.5 hands it to the backend",
+                "__init__.py",
+                "dcbae1a749ffea22814c852ff4f0e038270958dc6b139215045462ba0728a697",
+            ),
+            (
+                "torch25-size",
+                "torch._dynamo.variables.user_defined:UserDefinedClassVariable.call_function",
+                "call_class",
+                "vLLM's attention layer calls torch.Size, which 2.5 cannot trace",
+                "_dynamo/variables/user_defined.py",
+                "84757f4a7641fa62a12ed12fbeb73020868553786431dc7adb89823351abdf4e",
+            ),
+        )
+    )

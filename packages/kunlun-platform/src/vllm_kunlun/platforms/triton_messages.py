@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two lines that vLLM logs as errors at each start without triton's kernels, kept from users.
+
+vLLM carries triton kernels for gpt-oss and tries to import them on every platform. Neither the card
+nor its emulation runs triton; our own layers take the kernels' place, so nothing is missing.
+"""
+
+from __future__ import annotations
+
+import logging
+
+__all__ = ["hide"]
+
+_LOGGERS = (
+    "vllm.model_executor.layers.fused_moe.config",
+    "vllm.model_executor.layers.fused_moe.gpt_oss_triton_kernels_moe",
+)
+_MESSAGE = "Failed to import Triton kernels."
+
+
+def hide() -> None:
+    """Drop that message of those two loggers, and nothing else. Re-entrant."""
+    for name in _LOGGERS:
+        logging.getLogger(name).addFilter(_says_something_else)
+
+
+def _says_something_else(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith(_MESSAGE)
