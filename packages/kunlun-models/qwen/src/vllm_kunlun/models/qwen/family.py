@@ -37,7 +37,8 @@ _MIXTURES = ModelFamily(
     drafts={"Qwen3NextMTP": None},
     preset=ServingPreset.recommended(_SWIGLU, experts=True),
     status=_STATUS,
-    notes="Mixtures of experts, Qwen3-Next's layers of linear attention included.",
+    notes="Mixtures of experts, Qwen3-Next's layers of linear attention included. Drafts of "
+    "Qwen3-Next run on a card once its `ops check` report proves where their states are kept.",
 )
 
 FAMILIES = (_DENSE, _MIXTURES)
