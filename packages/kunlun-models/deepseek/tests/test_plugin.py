@@ -28,9 +28,9 @@ def test_entry_point_registers_our_classes(monkeypatch):
         if model is not before.get(name)
     }
     assert changed == {
-        "DeepSeekMTPModel": ("vllm_kunlun.models.deepseek.mtp", "KunlunDeepSeekMTP"),
+        "DeepSeekMTPModel": ("vllm_kunlun.models.deepseek.deepseek_mtp", "KunlunDeepSeekMTP"),
         "DeepseekV32ForCausalLM": (
-            "vllm_kunlun.models.deepseek.v32",
+            "vllm_kunlun.models.deepseek.deepseek_v2",
             "KunlunDeepseekV32ForCausalLM",
         ),
     }

@@ -7,6 +7,8 @@ from vllm_kunlun.platforms.families import ModelFamily, ServingPreset
 
 __all__ = ["FAMILIES", "dense", "sparse"]
 
+_OURS = "vllm_kunlun.models.deepseek"
+
 _ENVIRONMENT = {
     "USE_ORI_ROPE": "1",
     "KUNLUN_USE_MOE_FFN_BLOCK": "1",
@@ -29,7 +31,7 @@ _DENSE = ModelFamily(
     name="deepseek",
     distribution="kunlun-models-deepseek",
     architectures={"DeepseekV2ForCausalLM": None, "DeepseekV3ForCausalLM": None},
-    drafts={"DeepSeekMTPModel": "vllm_kunlun.models.deepseek.mtp:KunlunDeepSeekMTP"},
+    drafts={"DeepSeekMTPModel": f"{_OURS}.deepseek_mtp:KunlunDeepSeekMTP"},
     preset=ServingPreset(
         args={"dtype": "float16", "block-size": 64},
         environment=_ENVIRONMENT,
@@ -48,7 +50,7 @@ _SPARSE = ModelFamily(
     name="deepseek-sparse",
     distribution="kunlun-models-deepseek",
     architectures={
-        "DeepseekV32ForCausalLM": "vllm_kunlun.models.deepseek.v32:KunlunDeepseekV32ForCausalLM",
+        "DeepseekV32ForCausalLM": f"{_OURS}.deepseek_v2:KunlunDeepseekV32ForCausalLM",
     },
     preset=ServingPreset(
         args={"dtype": "bfloat16", "block-size": 64},
