@@ -215,6 +215,9 @@ RUNS = {
     ),
 }
 
+LATER = {"compiled", "float16", "two-ranks", "vision"}
+"""Left to the slow session: a minute each."""
+
 
 @pytest.fixture
 def records(tmp_path, monkeypatch):
@@ -231,7 +234,9 @@ def records(tmp_path, monkeypatch):
     return folder
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LATER)) for name in RUNS]
+)
 def test_every_call_is_within_the_contract(name, checkpoint, prompts, records, tmp_path):
     run = RUNS[name]
     if isinstance(run.checkpoint, str):

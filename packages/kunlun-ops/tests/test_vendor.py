@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import sys
 import types
@@ -627,7 +628,11 @@ def test_on_a_card_the_wheels_answer(card: pytest.MonkeyPatch) -> None:
     names = ["cocopod", "kunlun_ops", "xspeedgate_ops", "flash_attn"]
     modules = {name: types.ModuleType(name) for name in names}
 
+    original = importlib.import_module
+
     def import_module(name: str) -> types.ModuleType:
+        if name not in modules:  # Python 3.10's importlib.resources asks, too
+            return original(name)
         imported.append(name)
         return modules[name]
 
