@@ -113,7 +113,7 @@ def run_engine(llm: Any, batch: int, count: int) -> None:
 
 def measure_host_ms(llm: Any, batches: list[int]) -> dict[int, float]:
     """Milliseconds of a decode step outside ``KunlunModelRunner._model_forward`` and sampling."""
-    from vllm_kunlun.platforms.model_runner import KunlunModelRunner
+    from vllm_kunlun.emulator.device.model_runner import KunlunModelRunner
 
     inside = 0.0
 

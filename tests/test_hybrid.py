@@ -15,7 +15,7 @@ from support.memory import Allocations
 from support.reference import Reference
 from vllm import SamplingParams
 
-from vllm_kunlun.platforms.worker import KunlunWorker
+from vllm_kunlun.emulator.device.worker import KunlunWorker
 
 NEW_TOKENS = 24
 LOGPROB_TOLERANCE = {torch.float32: 3e-4, torch.float16: 4e-2}

@@ -13,7 +13,7 @@ from support.engine import engine
 from support.memory import MemoryWatch
 
 from vllm_kunlun.platforms.weight_memory import weight_bytes
-from vllm_kunlun.platforms.worker import KunlunWorker
+from vllm_kunlun.emulator.device.worker import KunlunWorker
 
 pytestmark = pytest.mark.slow
 

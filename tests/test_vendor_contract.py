@@ -17,7 +17,7 @@ from support import fake_vendor, vendor_calls
 from support.vendor_calls import describe_call
 from support.vendor_contract import CONTRACT, check
 
-from vllm_kunlun.ops.emulator import kunlun_ops, xspeedgate_ops
+from vllm_kunlun.emulator import kunlun_ops, xspeedgate_ops
 
 
 def ints(*values: int, dtype: torch.dtype = torch.int32) -> torch.Tensor:

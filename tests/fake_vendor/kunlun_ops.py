@@ -8,7 +8,7 @@ from typing import Any
 from support.other_forms import in_its_form
 from support.vendor_calls import recorded
 
-from vllm_kunlun.ops.emulator import kunlun_ops as _emulator
+from vllm_kunlun.emulator import kunlun_ops as _emulator
 
 
 def __getattr__(name: str) -> Any:

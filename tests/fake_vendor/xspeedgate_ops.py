@@ -17,7 +17,7 @@ from support.vendor_calls import recorded
 from support.vendor_contract import CONTRACT, Signature
 from support.vendor_contract.signature import REQUIRED, Nothing, Parameter, Scalar, Tensor
 
-from vllm_kunlun.ops.emulator import xspeedgate_ops as _emulator
+from vllm_kunlun.emulator import xspeedgate_ops as _emulator
 
 _library = torch.library.Library("xspeedgate_ops", "FRAGMENT")
 

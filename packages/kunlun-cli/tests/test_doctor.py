@@ -146,7 +146,7 @@ def test_a_patch_that_only_compilation_needs_is_a_warning(run_json, only, monkey
 
 
 def test_vendor_library_without_a_function(run_json, only):
-    from vllm_kunlun.ops.emulator import kunlun_ops
+    from vllm_kunlun.emulator import kunlun_ops
     from vllm_kunlun.ops.vendor.library import use_libraries
 
     only("vendor functions")
@@ -174,7 +174,7 @@ def test_an_optional_library_that_is_not_there_is_a_warning(run_json, only):
 
 
 def test_functions_that_take_other_arguments(run_json, only):
-    from vllm_kunlun.ops.emulator import kunlun_ops
+    from vllm_kunlun.emulator import kunlun_ops
     from vllm_kunlun.ops.vendor.library import use_libraries
 
     only("vendor functions")

@@ -17,7 +17,7 @@ from vllm_kunlun.ops.conformance.check import Report
 from vllm_kunlun.ops.conformance.contract import contract
 from vllm_kunlun.ops.conformance.decisions import Decision, FormOutcome
 from vllm_kunlun.ops.conformance.findings import CaseFinding, FunctionFinding, judge_assumptions
-from vllm_kunlun.ops.emulator.assumptions import ASSUMPTIONS
+from vllm_kunlun.ops.contract.assumptions import ASSUMPTIONS
 from vllm_kunlun.ops.surroundings import Surroundings
 
 LAYOUT = Finding(
@@ -288,7 +288,7 @@ def test_bench_of_a_function_without_a_benchmark(run):
 
 
 def test_bench_tells_a_wrong_result(run, run_json, tiny):
-    from vllm_kunlun.ops.emulator import kunlun_ops
+    from vllm_kunlun.emulator import kunlun_ops
     from vllm_kunlun.ops.vendor.library import use_libraries
 
     wrong = types.SimpleNamespace(**{**vars(kunlun_ops), "rmsnorm": lambda *args: args[2].fill_(7)})

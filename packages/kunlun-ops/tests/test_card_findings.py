@@ -17,7 +17,7 @@ from vllm_kunlun.ops.card_findings import Finding, chosen, in_force
 from vllm_kunlun.ops.conformance.cases import CASES
 from vllm_kunlun.ops.conformance.contract import contract
 from vllm_kunlun.ops.conformance.probes import PROBES
-from vllm_kunlun.ops.emulator.contract import VendorContractError
+from vllm_kunlun.emulator.checks import VendorContractError
 from vllm_kunlun.ops.vendor import library
 from vllm_kunlun.platforms import device
 from vllm_kunlun.platforms.errors import UnsupportedError, VendorLibraryError

@@ -12,7 +12,7 @@ import numba
 import numpy as np
 import pytest
 
-from vllm_kunlun.ops.emulator import compiled
+from vllm_kunlun.ops import compiled
 
 
 def test_parallel_regions_of_torchs_openmp_do_not_nest_after_a_compiled_loop() -> None:
@@ -40,7 +40,7 @@ def test_parallel_regions_of_torchs_openmp_do_not_nest_after_a_compiled_loop() -
 def test_the_number_of_threads_stays_as_the_user_set_it() -> None:
     """numba's start sets OpenMP's number to that of the cores, for everybody in the process."""
     program = (
-        "import torch; from vllm_kunlun.ops.emulator import kunlun_ops; "
+        "import torch; from vllm_kunlun.emulator import kunlun_ops; "
         "print(torch.get_num_threads())"
     )
     printed = subprocess.run(

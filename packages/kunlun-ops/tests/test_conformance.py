@@ -9,7 +9,7 @@ import torch
 from vllm_kunlun.ops import card_findings
 from vllm_kunlun.ops.conformance import Case, run
 from vllm_kunlun.ops.conformance.cases import CASES
-from vllm_kunlun.ops.emulator.contract import VendorContractError
+from vllm_kunlun.emulator.checks import VendorContractError
 from vllm_kunlun.platforms.errors import VendorLibraryError
 
 FINDINGS = {each.name: each for each in card_findings.FINDINGS}

@@ -16,7 +16,7 @@ from vllm_kunlun.ops.conformance.findings import (
     FunctionFinding,
     judge_assumptions,
 )
-from vllm_kunlun.ops.emulator.assumptions import ASSUMPTIONS
+from vllm_kunlun.ops.contract.assumptions import ASSUMPTIONS
 from vllm_kunlun.ops.surroundings import surroundings
 
 PLANTED = {
@@ -32,7 +32,7 @@ PLANTED = {
 ASKED = (*PLANTED, "swap_blocks", "l2norm", "matmul")
 SOURCE = """
 import os, signal, time
-from vllm_kunlun.ops.emulator import kunlun_ops
+from vllm_kunlun.emulator import kunlun_ops
 
 def away_from_zero(x, y, max, **rest):
     scaled = x * 127 / max.clamp(min=1e-9)
@@ -133,7 +133,7 @@ def test_without_faults_the_emulator_passes() -> None:
 
 HEADS_FIRST = """
 import os
-from vllm_kunlun.ops.emulator import kunlun_ops
+from vllm_kunlun.emulator import kunlun_ops
 
 def planted(prefix, prefix_lse, suffix, suffix_lse, output, lse, real=kunlun_ops.{name}):
     if prefix_lse.shape == prefix.shape[:2] and len(set(prefix_lse.shape)) == 2:

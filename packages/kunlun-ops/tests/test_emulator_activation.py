@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vllm_kunlun.ops.emulator.kunlun_ops import gelu, quick_gelu, swiglu
+from vllm_kunlun.emulator.kunlun_ops import gelu, quick_gelu, swiglu
 
 TOLERANCE = {
     torch.float32: {"rtol": 2e-6, "atol": 2e-6},

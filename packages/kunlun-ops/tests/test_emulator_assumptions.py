@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from vllm_kunlun.ops.emulator import flash_attn, kunlun_ops, xspeedgate_ops
-from vllm_kunlun.ops.emulator.assumptions import ASSUMPTIONS
+from vllm_kunlun.emulator import flash_attn, kunlun_ops, xspeedgate_ops
+from vllm_kunlun.ops.contract.assumptions import ASSUMPTIONS
 
 
 def test_names_are_unique() -> None:

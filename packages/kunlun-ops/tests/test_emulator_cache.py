@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from vllm_kunlun.ops.conformance import Case, run
 from vllm_kunlun.ops.conformance.cases.cache import BLOCK_SIZE, BLOCKS, write
-from vllm_kunlun.ops.emulator.contract import VendorContractError
-from vllm_kunlun.ops.emulator.kunlun_ops import reshape_and_cache, reshape_and_cache_flash
+from vllm_kunlun.emulator.checks import VendorContractError
+from vllm_kunlun.emulator.kunlun_ops import reshape_and_cache, reshape_and_cache_flash
 
 
 def test_by_hand() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import torch
 
-from vllm_kunlun.ops.emulator.xspeedgate_ops import get_masked_input_and_mask
+from vllm_kunlun.emulator.xspeedgate_ops import get_masked_input_and_mask
 
 
 def test_by_hand() -> None:

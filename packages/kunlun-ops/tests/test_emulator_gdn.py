@@ -14,7 +14,7 @@ from transformers.models.qwen3_next.modeling_qwen3_next import (
 )
 
 from vllm_kunlun.ops import fla
-from vllm_kunlun.ops.emulator.contract import VendorContractError
+from vllm_kunlun.emulator.checks import VendorContractError
 
 HEADS, VALUE_HEADS, KEY_SIZE, VALUE_SIZE = 2, 6, 24, 16
 SCALE = KEY_SIZE**-0.5

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from vllm_kunlun.ops.emulator.contract import VendorContractError
-from vllm_kunlun.ops.emulator.kunlun_ops import concat_and_cache_mla
-from vllm_kunlun.ops.emulator.xspeedgate_ops import (
+from vllm_kunlun.emulator.checks import VendorContractError
+from vllm_kunlun.emulator.kunlun_ops import concat_and_cache_mla
+from vllm_kunlun.emulator.xspeedgate_ops import (
     convert_req_index_to_global_index,
     gather_and_maybe_dequant_cache,
 )

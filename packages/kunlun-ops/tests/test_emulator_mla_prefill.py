@@ -14,8 +14,8 @@ from torch import Tensor
 from vllm_kunlun.ops import vendor
 from vllm_kunlun.ops.conformance.case import Inputs
 from vllm_kunlun.ops.conformance.cases.mla_prefill import MLA_PREFILL
-from vllm_kunlun.ops.emulator import kunlun_ops
-from vllm_kunlun.ops.emulator.contract import VendorContractError
+from vllm_kunlun.emulator import kunlun_ops
+from vllm_kunlun.emulator.checks import VendorContractError
 from vllm_kunlun.ops.vendor.attention import EMPTY_LSE
 
 CASES_BY_LABEL = {case.label: case for case in MLA_PREFILL}

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from vllm_kunlun.ops.emulator import kunlun_ops, moe_experts, xspeedgate_ops
-from vllm_kunlun.ops.emulator.contract import VendorContractError
+from vllm_kunlun.emulator import kunlun_ops, xspeedgate_ops
+from vllm_kunlun.emulator.functions import moe_experts
+from vllm_kunlun.emulator.checks import VendorContractError
 
 INT32 = torch.int32
 

@@ -11,8 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vllm_kunlun.ops.emulator.contract import VendorContractError
-from vllm_kunlun.ops.emulator.kunlun_ops import (
+from vllm_kunlun.emulator.checks import VendorContractError
+from vllm_kunlun.emulator.kunlun_ops import (
     add_rmsnorm,
     gemma_add_rmsnorm,
     gemma_rmsnorm,

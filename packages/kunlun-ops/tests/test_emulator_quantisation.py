@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from vllm_kunlun.ops.emulator import kunlun_ops, xspeedgate_ops
-from vllm_kunlun.ops.emulator.contract import VendorContractError
+from vllm_kunlun.emulator import kunlun_ops, xspeedgate_ops
+from vllm_kunlun.emulator.checks import VendorContractError
 
 HALF, INT8, INT32 = torch.float16, torch.int8, torch.int32
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import torch
 
-from vllm_kunlun.ops.emulator.kunlun_ops import rotary_embedding
-from vllm_kunlun.ops.emulator.xspeedgate_ops import mrotary_embedding_fwd_v0
+from vllm_kunlun.emulator.kunlun_ops import rotary_embedding
+from vllm_kunlun.emulator.xspeedgate_ops import mrotary_embedding_fwd_v0
 
 
 def test_by_hand() -> None:

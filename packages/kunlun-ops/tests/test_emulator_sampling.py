@@ -6,8 +6,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vllm_kunlun.ops.emulator import sampling
-from vllm_kunlun.ops.emulator.kunlun_ops import top_p_sampling_from_probs
+from vllm_kunlun.emulator.functions import sampling
+from vllm_kunlun.emulator.kunlun_ops import top_p_sampling_from_probs
 
 
 def test_nucleus_wider_than_the_first_ranking(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from vllm_kunlun.ops import card_findings, vendor
-from vllm_kunlun.ops.emulator import flash_attn, kunlun_ops, xspeedgate_ops
+from vllm_kunlun.emulator import flash_attn, kunlun_ops, xspeedgate_ops
 from vllm_kunlun.ops.vendor import library
 from vllm_kunlun.platforms import device
 from vllm_kunlun.platforms.errors import VendorLibraryError

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from vllm_kunlun.ops.conformance.contract import VendorFunction, contract
-from vllm_kunlun.ops.emulator import flash_attn, kunlun_ops, xspeedgate_ops
+from vllm_kunlun.emulator import flash_attn, kunlun_ops, xspeedgate_ops
 from vllm_kunlun.ops.vendor import library
 from vllm_kunlun.ops.vendor.library import Libraries
 from vllm_kunlun.ops.vendor.signatures import compare, summary

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from vllm_kunlun.platforms import huge_pages
+from vllm_kunlun.emulator.device import huge_pages
 
 SIZE = 8 * huge_pages.HUGE_PAGE_BYTES
 PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS

@@ -3,7 +3,7 @@
 
 from support.vendor_calls import recorded
 
-from vllm_kunlun.ops.emulator import flash_attn
+from vllm_kunlun.emulator import flash_attn
 
 flash_attn_func = recorded("flash_attn.flash_attn_func", flash_attn.flash_attn_func)
 flash_attn_varlen_func = recorded(

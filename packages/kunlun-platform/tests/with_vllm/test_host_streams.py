@@ -4,7 +4,7 @@
 import pytest
 import torch
 
-from vllm_kunlun.platforms import host_streams
+from vllm_kunlun.emulator.device import host_streams
 
 
 def names() -> list[object]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from vllm_kunlun.platforms import untouched_memory
+from vllm_kunlun.emulator.device import untouched_memory
 
 MIB = 2**20
 

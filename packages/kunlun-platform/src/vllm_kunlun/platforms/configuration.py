@@ -32,7 +32,7 @@ MAX_DECODE_BATCH = 1023
 """The vendor's decode attention fails from a batch of 1024 requests on."""
 
 WORKER_ON_CARD = "vllm_kunlun.platforms.card_worker.KunlunCardWorker"
-WORKER_EMULATED = "vllm_kunlun.platforms.worker.KunlunWorker"
+WORKER_EMULATED = "vllm_kunlun.emulator.device.worker.KunlunWorker"
 COMPILER = "vllm_kunlun.platforms.compiler.KunlunCompiler"
 
 INDEXER_OP = "vllm::sparse_attn_indexer_vllm_kunlun"

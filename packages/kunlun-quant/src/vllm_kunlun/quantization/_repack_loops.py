@@ -11,7 +11,7 @@ from typing import Any
 import numba
 from numba import uint32
 
-from vllm_kunlun.ops.emulator.compiled import compiled, use_threads
+from vllm_kunlun.ops.compiled import compiled, use_threads
 from vllm_kunlun.quantization import _nibbles
 
 __all__ = [

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from vllm_kunlun.ops.emulator.assumptions import Assumption
+from vllm_kunlun.ops.contract.assumptions import Assumption
 from vllm_kunlun.ops.vendor.library import is_optional
 
 __all__ = ["AssumptionFinding", "CaseFinding", "FunctionFinding", "judge_assumptions"]

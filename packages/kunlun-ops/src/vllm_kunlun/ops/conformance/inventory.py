@@ -11,7 +11,7 @@ from typing import NamedTuple
 from vllm_kunlun.ops.conformance.callers import callers
 from vllm_kunlun.ops.conformance.cases import CASES
 from vllm_kunlun.ops.conformance.contract import VendorFunction
-from vllm_kunlun.ops.emulator.assumptions import ASSUMPTIONS, Assumption
+from vllm_kunlun.ops.contract.assumptions import ASSUMPTIONS, Assumption
 from vllm_kunlun.ops.vendor.library import Libraries
 
 __all__ = ["Entry", "assumptions_about", "emulated", "inventory"]
@@ -40,7 +40,7 @@ def emulated() -> set[str]:
     return {
         f"{surface}.{name}"
         for surface in Libraries._fields
-        for name in importlib.import_module(f"vllm_kunlun.ops.emulator.{surface}").__all__
+        for name in importlib.import_module(f"vllm_kunlun.emulator.{surface}").__all__
     }
 
 

@@ -93,7 +93,7 @@ def _vendor() -> Libraries:
 
 
 def _emulated() -> Libraries:
-    from vllm_kunlun.ops.emulator import flash_attn, kunlun_ops, xspeedgate_ops
+    from vllm_kunlun.emulator import flash_attn, kunlun_ops, xspeedgate_ops
 
     return Libraries(kunlun_ops, xspeedgate_ops, flash_attn)
 

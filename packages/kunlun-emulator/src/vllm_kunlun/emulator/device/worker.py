@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The worker of an emulated device. A card has one of its own (card_worker)."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from vllm.logger import init_logger
+from vllm.platforms import current_platform
+from vllm.utils.torch_utils import set_random_seed
+from vllm.v1.core.kv_cache_utils import max_memory_usage_bytes
+from vllm.v1.kv_cache_interface import KVCacheConfig
+from vllm.v1.worker.cpu_worker import CPUWorker
+from vllm.v1.worker.gpu_worker import init_worker_distributed_environment
+from vllm.v1.worker.workspace import init_workspace_manager
+
+from vllm_kunlun.emulator.device import huge_pages, linear_packing
+from vllm_kunlun.platforms import envs, memory, weight_memory
+from vllm_kunlun.platforms.errors import UnsupportedError
+from vllm_kunlun.emulator.device.model_runner import KunlunModelRunner
+
+__all__ = ["KunlunWorker"]
+
+logger = init_logger("vllm.kunlun.worker")
+
+
+class KunlunWorker(CPUWorker):
+    """vLLM's CPU worker without vLLM's compiled CPU kernels, with a device's view of memory."""
+
+    def init_device(self) -> None:
+        threads = max(1, torch.get_num_threads() // self.parallel_config.local_world_size)
+        torch.set_num_threads(threads)
+        self.device = torch.device("cpu")
+        init_worker_distributed_environment(
+            self.vllm_config,
+            self.rank,
+            self.distributed_init_method,
+            self.local_rank,
+            current_platform.dist_backend,
+        )
+        set_random_seed(self.model_config.seed)
+        init_workspace_manager(self.device, num_ubatches=1)
+        self._used_before_model_bytes = memory.used_bytes(None, on_card=False)
+        self.model_runner = KunlunModelRunner(self.vllm_config, self.device)
+
+    def load_model(self) -> None:
+        super().load_model()
+        weight_memory.report(
+            weight_memory.weight_bytes(*weight_memory.models_of(self.model_runner)),
+            int(memory.used_bytes(None, on_card=False) - self._used_before_model_bytes),
+            self.model_config.dtype,
+        )
+        if envs.VLLM_KUNLUN_PACK_LINEAR:
+            started = time.perf_counter()
+            packed = linear_packing.pack(self.model_runner.model)
+            seconds = time.perf_counter() - started
+            logger.info("Packed %d linear layers for this host in %.1f s.", packed, seconds)
+
+    @torch.inference_mode()
+    def determine_available_memory(self) -> int:
+        """Bytes for the KV cache: the device's share, less what model and activations take.
+
+        No more than twice what ``max_num_seqs`` requests of ``max_model_len`` tokens fill: beyond
+        that even cached prefixes have no use for it, and the host has.
+
+        Raises:
+            UnsupportedError: nothing is left; the message names the knobs.
+        """
+        cache = self.cache_config
+        self.model_runner.profile_run()
+        if cache.kv_cache_memory_bytes:
+            return int(cache.kv_cache_memory_bytes)
+        ranks = self.parallel_config.local_world_size
+        total = current_platform.get_device_total_memory() // ranks
+        taken = memory.used_bytes(None, on_card=False) - self._used_before_model_bytes
+        available = int(total * cache.gpu_memory_utilization - taken)
+        if available <= 0:
+            raise UnsupportedError(
+                f"the model takes {taken / 2**30:.1f} GiB of the emulated device's "
+                f"{total / 2**30:.1f} GiB x {cache.gpu_memory_utilization} and leaves nothing for "
+                "the KV cache. Set VLLM_KUNLUN_EMULATED_MEMORY_GIB higher, or raise "
+                "--gpu-memory-utilization."
+            )
+        specs = self.model_runner.get_kv_cache_spec().values()
+        a_request = max_memory_usage_bytes(self.vllm_config, specs)
+        return min(available, 2 * a_request * self.scheduler_config.max_num_seqs)
+
+    def initialize_from_config(self, kv_cache_config: KVCacheConfig) -> None:
+        super().initialize_from_config(kv_cache_config)
+        for cache in self.model_runner.kv_caches:
+            for tensor in cache if isinstance(cache, list) else (cache,):
+                storage = tensor.untyped_storage()
+                huge_pages.advise(storage.data_ptr(), storage.nbytes())
+
+    def compile_or_warm_up_model(self) -> None:
+        set_random_seed(self.model_config.seed)
+        self.model_runner.warming_up_model()
+        set_random_seed(self.model_config.seed)
+
+    def sleep(self, level: int = 1) -> None:
+        raise UnsupportedError("sleep mode is not available on this device: stop the server.")
+
+    def wake_up(self, tags: list[str] | None = None) -> None:
+        raise UnsupportedError("sleep mode is not available on this device.")

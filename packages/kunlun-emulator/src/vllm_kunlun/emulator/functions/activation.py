@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Activations: float32 inside, one rounding at the end."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from vllm_kunlun.emulator.kernels import rows
+from vllm_kunlun.emulator.checks import check_same, check_shape, check_tensor, require
+
+__all__ = ["gelu", "quick_gelu", "swiglu"]
+
+
+def swiglu(*, x: torch.Tensor, y: torch.Tensor) -> None:
+    """``y = silu(x[..., :d]) * x[..., d:]`` (gate first)."""
+    check_tensor("swiglu", "x", x)
+    width = x.shape[-1]
+    require(width % 2 == 0, "swiglu", "x", "of even width", width)
+    check_tensor("swiglu", "y", y, (x.dtype,))
+    check_shape("swiglu", "y", y, (*x.shape[:-1], width // 2))
+    if x.dtype == torch.float32:
+        rows.swiglu(x, y)
+    else:
+        gate, up = x.chunk(2, dim=-1)
+        y.copy_(F.silu(gate.float()).mul_(up))
+
+
+def gelu(x: torch.Tensor, out: torch.Tensor, /) -> None:
+    """``out = x * Phi(x)`` (exact)."""
+    check_tensor("gelu", "x", x)
+    check_same("gelu", "out", out, x)
+    out.copy_(F.gelu(x.float()))
+
+
+def quick_gelu(x: torch.Tensor, /, *, out: torch.Tensor) -> None:
+    """``out = x * sigmoid(1.702 x)``."""
+    check_tensor("quick_gelu", "x", x)
+    check_same("quick_gelu", "out", out, x)
+    wide = x.float()
+    out.copy_((wide * 1.702).sigmoid_().mul_(wide))

@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""int8 quantisation and products. Products are exact; scales are applied in float32."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+
+from vllm_kunlun.emulator.checks import FLOATS, check_shape, check_tensor, require
+
+__all__ = [
+    "cutlass_scaled_mm",
+    "cutlass_scaled_mm_azp",
+    "dynamic_scaled_int8_quant",
+    "matmul",
+    "quant2d",
+    "static_scaled_int8_quant",
+]
+
+_INT8 = (torch.int8,)
+_INT32 = (torch.int32,)
+_FLOAT32 = (torch.float32,)
+_EXACT_WIDTH = 1024
+"""Sums of this many products of int8 are exact in float32: 1024 * 128 * 128 = 2^24."""
+_INT32_WIDTH = 131_071
+"""Sums of this many products of int8 stay below 2^31."""
+
+
+def quant2d(x: torch.Tensor, y: torch.Tensor, max: torch.Tensor, force_sdnn: bool = False) -> None:
+    """``max = absmax(row)``; ``y = round(x * 127 / max)``, half to even; zero rows give 0."""
+    name = "quant2d"
+    check_tensor(name, "x", x)
+    check_tensor(name, "y", y, _INT8)
+    check_shape(name, "y", y, x.shape)
+    check_tensor(name, "max", max, _FLOAT32)
+    check_shape(name, "max", max, (*x.shape[:-1], 1))
+    wide = x.float()
+    largest = wide.abs().amax(-1, keepdim=True) if x.shape[-1] else max.new_zeros(max.shape)
+    max.copy_(largest)
+    y.copy_((wide * (127.0 / largest.masked_fill(largest == 0, 1.0))).round_())
+
+
+def matmul(
+    *,
+    x: torch.Tensor,
+    w: torch.Tensor,
+    out: torch.Tensor,
+    x_trans: bool = False,
+    w_trans: bool = True,
+    alpha: float = 1.0,
+    beta: float = 0.0,
+    bias: torch.Tensor | None = None,
+    x_max: torch.Tensor | None = None,
+    w_max: torch.Tensor | None = None,
+    x_pc_max: torch.Tensor | None = None,
+    w_pc_max: torch.Tensor | None = None,
+) -> None:
+    """``out = alpha op(x) op(w) + beta out + bias``; int8 scaled by ``xmax / 127 * wmax / 127``."""
+    name = "matmul"
+    int8 = x.dtype == torch.int8
+    check_tensor(name, "x", x, (*FLOATS, torch.int8), 2)
+    check_tensor(name, "w", w, (x.dtype,), 2)
+    left, right = x.t() if x_trans else x, w.t() if w_trans else w
+    rows, inner = left.shape
+    columns = right.shape[1]
+    require(right.shape[0] == inner, name, "w", f"to share the inner width {inner}", tuple(w.shape))
+    check_tensor(name, "out", out, FLOATS if int8 else (x.dtype,), 2)
+    check_shape(name, "out", out, (rows, columns))
+    if bias is not None:
+        check_tensor(name, "bias", bias, _FLOAT32, 1)
+        check_shape(name, "bias", bias, (columns,))
+    for argument, value in (("x_max", x_max), ("w_max", w_max)):
+        require(value is None, name, argument, "None (no caller has ever passed it)", "a tensor")
+    if int8:
+        check_tensor(name, "x_pc_max", x_pc_max, _FLOAT32)
+        check_tensor(name, "w_pc_max", w_pc_max, _FLOAT32)
+        assert x_pc_max is not None and w_pc_max is not None  # check_tensor refuses None
+        check_shape(name, "x_pc_max", x_pc_max, (rows, 1))
+        check_shape(name, "w_pc_max", w_pc_max, (columns, 1))
+        result = exact_product(left, right).float()
+        result *= x_pc_max / 127.0
+        result *= w_pc_max.t() / 127.0
+    else:
+        result = torch.mm(left.float(), right.float())
+    result *= alpha
+    if beta:
+        result += beta * out.float()
+    if bias is not None:
+        result += bias
+    out.copy_(result)
+
+
+def static_scaled_int8_quant(
+    out: torch.Tensor, x: torch.Tensor, scale: torch.Tensor, azp: torch.Tensor | None, /
+) -> None:
+    """``out = round(x / scale) + azp``, saturated; one scale and one zero point for all."""
+    name = "xspeedgate_ops.static_scaled_int8_quant"
+    check_tensor(name, "x", x)
+    check_tensor(name, "out", out, _INT8)
+    check_shape(name, "out", out, x.shape)
+    check_tensor(name, "scale", scale, _FLOAT32)
+    require(scale.numel() == 1, name, "scale", "one number", tuple(scale.shape))
+    value = (x.float() / scale).round_()
+    if azp is not None:
+        check_tensor(name, "azp", azp, _INT32)
+        require(azp.numel() == 1, name, "azp", "one number", tuple(azp.shape))
+        value += azp
+    out.copy_(value.clamp_(-128, 127))
+
+
+def dynamic_scaled_int8_quant(
+    out: torch.Tensor, x: torch.Tensor, scale: torch.Tensor, azp: torch.Tensor, /
+) -> None:
+    """Asymmetric per row: ``scale = (max - min) / 255``, ``azp = round(-128 - min / scale)``,
+    ``out = round(x / scale) + azp``, saturated."""
+    name = "xspeedgate_ops.dynamic_scaled_int8_quant"
+    check_tensor(name, "x", x, dims=2)
+    check_tensor(name, "out", out, _INT8)
+    check_shape(name, "out", out, x.shape)
+    for argument, value, dtypes in (("scale", scale, _FLOAT32), ("azp", azp, _INT32)):
+        check_tensor(name, argument, value, dtypes)
+        check_shape(name, argument, value, (x.shape[0], 1))
+    require(x.shape[1] > 0, name, "x", "of at least one column", tuple(x.shape))
+    wide = x.float()
+    low, high = wide.aminmax(dim=-1, keepdim=True)
+    scale.copy_((high - low) / 255.0)
+    step = scale.masked_fill(scale == 0, 1.0)
+    azp.copy_((-128.0 - low / step).round_())
+    out.copy_(((wide / step).round_() + azp).clamp_(-128, 127))
+
+
+def cutlass_scaled_mm(
+    out: torch.Tensor,
+    a: torch.Tensor,
+    b: torch.Tensor,
+    scale_a: torch.Tensor,
+    scale_b: torch.Tensor,
+    bias: torch.Tensor | None,
+    /,
+) -> None:
+    """``out = scale_a * scale_b * (a @ b) + bias`` with true scales."""
+    _scaled_mm("xspeedgate_ops.cutlass_scaled_mm", out, a, b, scale_a, scale_b, bias, None)
+
+
+def cutlass_scaled_mm_azp(
+    out: torch.Tensor,
+    a: torch.Tensor,
+    b: torch.Tensor,
+    scale_a: torch.Tensor,
+    scale_b: torch.Tensor,
+    azp_adj: torch.Tensor,
+    azp: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    /,
+) -> None:
+    """``out = scale_a scale_b (a @ b - azp azp_adj) + bias``; without azp it is in azp_adj."""
+    name = "xspeedgate_ops.cutlass_scaled_mm_azp"
+    check_tensor(name, "azp_adj", azp_adj, _INT32, 2)
+    check_shape(name, "azp_adj", azp_adj, (1, b.shape[1]))
+    correction = azp_adj.double()
+    if azp is not None:
+        check_tensor(name, "azp", azp, _INT32, 2)
+        check_shape(name, "azp", azp, (a.shape[0], 1))
+        correction = azp.double() * correction
+    _scaled_mm(name, out, a, b, scale_a, scale_b, bias, correction)
+
+
+def _scaled_mm(
+    function: str,
+    out: torch.Tensor,
+    a: torch.Tensor,
+    b: torch.Tensor,
+    scale_a: torch.Tensor,
+    scale_b: torch.Tensor,
+    bias: torch.Tensor | None,
+    correction: torch.Tensor | None,
+) -> None:
+    check_tensor(function, "a", a, _INT8, 2)
+    require(b.dtype == torch.int8 and b.dim() == 2, function, "b", "an int8 matrix", b.dtype)
+    require(b.shape[0] == a.shape[1], function, "b", f"of {a.shape[1]} rows", tuple(b.shape))
+    rows, columns = a.shape[0], b.shape[1]
+    check_tensor(function, "out", out, dims=2)
+    check_shape(function, "out", out, (rows, columns))
+    for argument, scale, length in (("scale_a", scale_a, rows), ("scale_b", scale_b, columns)):
+        check_tensor(function, argument, scale, _FLOAT32)
+        ok = scale.numel() in (1, length)
+        require(ok, function, argument, f"1 or {length} numbers", tuple(scale.shape))
+    result = exact_product(a, b)
+    if correction is not None:
+        result = result - correction
+    scaled = result.float() * scale_a.reshape(-1, 1) * scale_b.reshape(1, -1)
+    if bias is not None:
+        check_tensor(function, "bias", bias, FLOATS, 1)
+        check_shape(function, "bias", bias, (columns,))
+        scaled += bias.float()
+    out.copy_(scaled)
+
+
+def exact_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """``left @ right`` of int8 matrices, exact.
+
+    oneDNN's product (int32) where this processor adds without saturating, else float64 summed from
+    float32 products of pieces that cannot round.
+    """
+    width = left.shape[1]
+    # torch's int8 product of one column with one row reads memory that is not theirs.
+    fits = left.numel() and right.numel() and 1 < width <= _INT32_WIDTH
+    if fits and _adds_in_int32():
+        return torch._int_mm(left, right)
+    total = torch.zeros(left.shape[0], right.shape[1], dtype=torch.float64)
+    for start in range(0, width, _EXACT_WIDTH):
+        stop = start + _EXACT_WIDTH
+        total += torch.mm(left[:, start:stop].float(), right[start:stop].float())
+    return total
+
+
+@cache
+def _adds_in_int32() -> bool:
+    """Older processors add pairs of products in 16 bits, which saturates: try the largest."""
+    left = torch.full((4, 64), -128, dtype=torch.int8)
+    right = torch.full((64, 16), -128, dtype=torch.int8)
+    left[::2], right[:, ::2] = 127, 127
+    exact = left.int() @ right.int()
+    return torch.equal(torch._int_mm(left, right), exact)

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Short float32 loops over rows, each one compiled pass where torch would take several.
+
+A decode step runs them hundreds of times on a few rows: what they save is the passes' start.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+import torch
+
+from vllm_kunlun.ops.compiled import FAST, compiled, use_threads
+from vllm_kunlun.emulator.kernels.exponential import exponential
+
+__all__ = ["add_rms_norm", "copy_to_slots", "rms_norm", "rotate_", "swiglu"]
+
+_row = numba.float32[::1]
+_rows = numba.float32[:, ::1]
+
+
+@numba.njit(fastmath=FAST)
+def _normalise(x, weight, eps, out):  # type: ignore[no-untyped-def]
+    width = x.shape[0]
+    squares = np.float32(0)
+    for column in range(width):
+        squares += x[column] * x[column]
+    scale = np.float32(1) / np.sqrt(squares / np.float32(width) + eps)
+    for column in range(width):
+        out[column] = x[column] * scale * weight[column]
+
+
+@compiled(numba.void(_rows, _row, numba.float32, _rows))
+def _rms_norm(x, weight, eps, out):  # type: ignore[no-untyped-def]
+    for row in numba.prange(x.shape[0]):
+        _normalise(x[row], weight, eps, out[row])
+
+
+@compiled(numba.void(_rows, _rows, _rows, _row, numba.float32, _rows))
+def _add_rms_norm(x, y, total, weight, eps, out):  # type: ignore[no-untyped-def]
+    rows, width = x.shape
+    for row in numba.prange(rows):
+        for column in range(width):
+            total[row, column] = x[row, column] + y[row, column]
+        _normalise(total[row], weight, eps, out[row])
+
+
+@compiled(numba.void(_rows, _rows))
+def _swiglu(x, out):  # type: ignore[no-untyped-def]
+    rows, width = out.shape
+    for row in numba.prange(rows):
+        bits = np.empty(width, np.int32)
+        powers = bits.view(np.float32)
+        gate, up, result = x[row, :width], x[row, width:], out[row]
+        for column in range(width):
+            result[column] = -gate[column]
+        exponential(result, bits)
+        for column in range(width):
+            power = result[column] * powers[column]
+            result[column] = gate[column] / (np.float32(1) + power) * up[column]
+
+
+def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float, out: torch.Tensor) -> None:
+    """``out = x * rsqrt(mean(x^2) + eps) * weight`` over the last dimension.
+
+    All contiguous float32; ``out`` may be ``x``.
+    """
+    use_threads(x.numel())
+    _rms_norm(_in_rows(x), _values(weight), eps, _in_rows(out))
+
+
+def add_rms_norm(
+    x: torch.Tensor,
+    y: torch.Tensor,
+    total: torch.Tensor,
+    weight: torch.Tensor,
+    eps: float,
+    out: torch.Tensor,
+) -> None:
+    """:func:`rms_norm` of ``total = x + y``; ``total`` and ``out`` may be ``x`` or ``y``."""
+    use_threads(x.numel())
+    _add_rms_norm(_in_rows(x), _in_rows(y), _in_rows(total), _values(weight), eps, _in_rows(out))
+
+
+def swiglu(x: torch.Tensor, out: torch.Tensor) -> None:
+    """``out = silu(x[..., :d]) * x[..., d:]``, contiguous float32, other memory than ``x``."""
+    use_threads(x.numel())
+    _swiglu(_in_rows(x), _in_rows(out))
+
+
+def _in_rows(x: torch.Tensor) -> np.ndarray:
+    return (x if x.dim() == 2 else x.view(-1, x.shape[-1])).numpy()
+
+
+def _values(weight: torch.Tensor) -> np.ndarray:
+    return (weight.detach() if weight.requires_grad else weight).numpy()
+
+
+@compiled(numba.void(numba.float32[:, :, ::1], _rows, _rows, numba.int64, numba.int64))
+def _rotate(heads, cos, sin, step, apart):  # type: ignore[no-untyped-def]
+    tokens, count, _ = heads.shape
+    for token in numba.prange(tokens):
+        for head in range(count):
+            row = heads[token, head]
+            for pair in range(cos.shape[1]):
+                a, b = row[pair * step], row[pair * step + apart]
+                c, s = cos[token, pair], sin[token, pair]
+                row[pair * step] = a * c - b * s
+                row[pair * step + apart] = b * c + a * s
+
+
+def rotate_(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, is_neox: bool) -> None:
+    """In place, ``(a, b) -> (a cos - b sin, b cos + a sin)``.
+
+    Shapes: contiguous float32 heads ``[T, H, D]``, cos and sin ``[T, rot / 2]``. ``b`` stands half
+    of ``rot`` after ``a`` (neox) or right after it.
+    """
+    use_threads(heads.numel())
+    step, apart = (1, cos.shape[1]) if is_neox else (2, 1)
+    _rotate(heads.numpy(), cos.numpy(), sin.numpy(), step, apart)
+
+
+def _copy_to_slots(keys, values, key_pages, value_pages, slots):  # type: ignore[no-untyped-def]
+    tokens, heads, size = keys.shape
+    block_size = key_pages.shape[2]
+    for token in numba.prange(tokens):
+        slot = slots[token]
+        if slot >= 0:
+            block, offset = slot // block_size, slot % block_size
+            for head in range(heads):
+                for element in range(size):
+                    key_pages[block, head, offset, element] = keys[token, head, element]
+                    value_pages[block, head, offset, element] = values[token, head, element]
+
+
+_copies = {
+    (bits, slot): compiled(
+        numba.void(item[:, :, ::1], item[:, :, ::1], item[:, :, :, :], item[:, :, :, :], index[::1])
+    )(_copy_to_slots)
+    for bits, item in ((torch.int32, numba.int32), (torch.int16, numba.int16))
+    for slot, index in ((torch.int32, numba.int32), (torch.int64, numba.int64))
+}
+
+
+def copy_to_slots(
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    key_pages: torch.Tensor,
+    value_pages: torch.Tensor,
+    slots: torch.Tensor,
+) -> None:
+    """``pages[s // bs, :, s % bs] = new[t]`` for the slot ``s`` of each token, unless negative.
+
+    Shapes: contiguous keys and values ``[T, KVH, D]``, their pages ``[blocks, KVH, bs, D]`` of any
+    strides, all of one 16- or 32-bit dtype; slots int32 or int64 ``[T]``, in range.
+    """
+    bits = torch.int32 if keys.element_size() == 4 else torch.int16
+    use_threads(2 * keys.numel())
+    arrays = [each.view(bits).numpy() for each in (keys, values, key_pages, value_pages)]
+    _copies[bits, slots.dtype](*arrays, slots.numpy())
