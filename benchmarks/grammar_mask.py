@@ -17,7 +17,7 @@ from collections.abc import Callable
 import torch
 import xgrammar
 
-from vllm_kunlun.ops.structured_output import mask_logits
+from vllm_kunlun.ops.vllm_modules.structured_output import mask_logits
 
 ROUNDS = 7
 

@@ -23,8 +23,8 @@ from support.reference import Reference
 from support.w8a8 import Scheme
 from test_quantised_int8 import assert_agrees
 
-from vllm_kunlun.ops import card_findings
-from vllm_kunlun.ops.card_findings import FINDINGS
+from vllm_kunlun.ops.contract import findings
+from vllm_kunlun.ops.contract.findings import FINDINGS
 from vllm_kunlun.ops.conformance.cases import CASES
 from vllm_kunlun.ops.conformance.probes import PROBES
 
@@ -221,6 +221,6 @@ def test_drafts_on_a_gated_delta_rule_with_a_proof(
 @pytest.fixture
 def asked_anew() -> Iterator[None]:
     """This process forgets which forms it has chosen: it, too, checks the configuration."""
-    card_findings.chosen.cache_clear()
+    findings.chosen.cache_clear()
     yield
-    card_findings.chosen.cache_clear()
+    findings.chosen.cache_clear()

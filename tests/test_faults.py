@@ -99,7 +99,7 @@ def test_a_vendor_library_without_a_function_is_named():
     program = """
         import types, torch
         from vllm_kunlun.ops import vendor
-        from vllm_kunlun.ops.vendor import library
+        from vllm_kunlun.ops.vendor_ops import library
         empty = types.SimpleNamespace()
         with library.use_libraries(kunlun_ops=empty, xspeedgate_ops=empty):
             vendor.swiglu(x=torch.ones(1, 2), y=torch.ones(1, 1))

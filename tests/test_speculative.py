@@ -20,7 +20,7 @@ from support.engine import engine, greedy, greedy_with_logprobs
 from support.reference import Reference
 from vllm import LLM, SamplingParams
 
-from vllm_kunlun.ops import vendor
+from vllm_kunlun.ops import vendor_ops
 
 pytestmark = pytest.mark.slow
 
@@ -97,13 +97,13 @@ def check_acceptance(method: dict[str, Any], target: Path, llm: LLM) -> None:
 def query_lens(monkeypatch) -> list[tuple[int, int]]:
     """(query length, requests) of each call of the vendor's decode attention."""
     calls: list[tuple[int, int]] = []
-    function = vendor.speculative_attention
+    function = vendor_ops.speculative_attention
 
     def recorded(**arguments: Any) -> None:
         calls.append((arguments["qlen"], arguments["batch_num"]))
         function(**arguments)
 
-    monkeypatch.setattr(vendor, "speculative_attention", recorded)
+    monkeypatch.setattr(vendor_ops, "speculative_attention", recorded)
     return calls
 
 

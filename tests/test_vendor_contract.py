@@ -315,7 +315,7 @@ def test_attention_sends_each_copy_from_where_it_is() -> None:
 
     from vllm_kunlun.ops.attention.implementation import KunlunAttentionImpl
     from vllm_kunlun.ops.attention.metadata import KunlunAttentionMetadataBuilder
-    from vllm_kunlun.ops.vendor import library
+    from vllm_kunlun.ops.vendor_ops import library
 
     new, held = [1, 1, 5, 3], [4, 9, 0, 6]
     start = torch.tensor([0, *new]).cumsum(0).to(torch.int32)
@@ -384,7 +384,7 @@ def run_under_the_fake(program: str, records: Path) -> list[dict[str, Any]]:
 
 CONFORMANCE = """
 import torch
-from vllm_kunlun.ops.card_findings import FINDINGS
+from vllm_kunlun.ops.contract.findings import FINDINGS
 from vllm_kunlun.ops.conformance import run
 from vllm_kunlun.ops.conformance.cases import CASES
 

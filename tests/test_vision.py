@@ -14,7 +14,7 @@ from support.vision import REQUESTS, Request, VisionReference
 from support.w8a8 import float_model
 from vllm import LLM
 
-from vllm_kunlun.ops import vendor
+from vllm_kunlun.ops import vendor_ops
 
 NEW_TOKENS = 24
 
@@ -53,13 +53,13 @@ def test_tokens_equal_transformers(model, requests, expected, monkeypatch):
     lengths: list[int] = []
 
     def record(name: str) -> None:
-        function = getattr(vendor, name)
+        function = getattr(vendor_ops, name)
 
         def recorded(q: torch.Tensor, *others: Any, **named: Any) -> torch.Tensor:
             lengths.append(q.shape[-3])
             return function(q, *others, **named)
 
-        monkeypatch.setattr(vendor, name, recorded)
+        monkeypatch.setattr(vendor_ops, name, recorded)
 
     record("flash_attn_func")
     record("flash_attn_varlen_func")

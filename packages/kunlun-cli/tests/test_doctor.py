@@ -147,7 +147,7 @@ def test_a_patch_that_only_compilation_needs_is_a_warning(run_json, only, monkey
 
 def test_vendor_library_without_a_function(run_json, only):
     from vllm_kunlun.emulator import kunlun_ops
-    from vllm_kunlun.ops.vendor.library import use_libraries
+    from vllm_kunlun.ops.vendor_ops.library import use_libraries
 
     only("vendor functions")
     lacking = types.SimpleNamespace(
@@ -161,7 +161,7 @@ def test_vendor_library_without_a_function(run_json, only):
 
 
 def test_an_optional_library_that_is_not_there_is_a_warning(run_json, only):
-    from vllm_kunlun.ops.vendor.library import use_libraries
+    from vllm_kunlun.ops.vendor_ops.library import use_libraries
 
     only("vendor functions")
     with use_libraries(flash_attn=None):
@@ -175,7 +175,7 @@ def test_an_optional_library_that_is_not_there_is_a_warning(run_json, only):
 
 def test_functions_that_take_other_arguments(run_json, only):
     from vllm_kunlun.emulator import kunlun_ops
-    from vllm_kunlun.ops.vendor.library import use_libraries
+    from vllm_kunlun.ops.vendor_ops.library import use_libraries
 
     only("vendor functions")
 
@@ -197,12 +197,12 @@ def test_functions_that_take_other_arguments(run_json, only):
 
 
 def test_card_findings_say_whose_word_they_are(run_json, only, monkeypatch, tmp_path):
-    from vllm_kunlun.ops import card_findings
+    from vllm_kunlun.ops.contract import findings
 
     only("card findings")
-    layout = card_findings.Finding("layout", "kunlun_ops.f", "?", {"a": "A", "b": "B"}, "a", "")
-    rule = card_findings.Finding("rule", "kunlun_ops.g", "?", {"no": "N", "yes": "Y"}, "no", "")
-    monkeypatch.setattr(card_findings, "FINDINGS", (layout, rule))
+    layout = findings.Finding("layout", "kunlun_ops.f", "?", {"a": "A", "b": "B"}, "a", "")
+    rule = findings.Finding("rule", "kunlun_ops.g", "?", {"no": "N", "yes": "Y"}, "no", "")
+    monkeypatch.setattr(findings, "FINDINGS", (layout, rule))
 
     def details():
         _, value = run_json("doctor")

@@ -12,13 +12,13 @@ import pytest
 
 from vllm_kunlun.cli.ops import benching, checking, wheel
 from vllm_kunlun.cli.ops.report import as_html
-from vllm_kunlun.ops.card_findings import Finding
+from vllm_kunlun.ops.contract.findings import Finding
 from vllm_kunlun.ops.conformance.check import Report
-from vllm_kunlun.ops.conformance.contract import contract
+from vllm_kunlun.ops.contract.functions import contract
 from vllm_kunlun.ops.conformance.decisions import Decision, FormOutcome
-from vllm_kunlun.ops.conformance.findings import CaseFinding, FunctionFinding, judge_assumptions
+from vllm_kunlun.ops.conformance.outcomes import CaseFinding, FunctionFinding, judge_assumptions
 from vllm_kunlun.ops.contract.assumptions import ASSUMPTIONS
-from vllm_kunlun.ops.surroundings import Surroundings
+from vllm_kunlun.ops.conformance.provenance import Surroundings
 
 LAYOUT = Finding(
     "layout", "kunlun_ops.rmsnorm", "which?", {"a": "rows", "b": "columns"}, "a", "a test"
@@ -251,7 +251,7 @@ def test_the_page_of_nothing(report):
 @pytest.fixture
 def tiny(monkeypatch):
     """Every benchmark on the emulator, in milliseconds."""
-    from vllm_kunlun.ops.benchmark import cases
+    from vllm_kunlun.ops.conformance.benchmark import cases
 
     real_run, real_benchmarks = benching._run, cases.benchmarks
     monkeypatch.setattr(cases, "benchmarks", lambda scale: real_benchmarks("tiny"))
@@ -289,7 +289,7 @@ def test_bench_of_a_function_without_a_benchmark(run):
 
 def test_bench_tells_a_wrong_result(run, run_json, tiny):
     from vllm_kunlun.emulator import kunlun_ops
-    from vllm_kunlun.ops.vendor.library import use_libraries
+    from vllm_kunlun.ops.vendor_ops.library import use_libraries
 
     wrong = types.SimpleNamespace(**{**vars(kunlun_ops), "rmsnorm": lambda *args: args[2].fill_(7)})
     with use_libraries(kunlun_ops=wrong):

@@ -10,13 +10,13 @@ import types
 import pytest
 import torch
 
-from vllm_kunlun.ops.benchmark.case import Benchmark, Maker, Pair
-from vllm_kunlun.ops.benchmark.cases import benchmarks
-from vllm_kunlun.ops.benchmark.ceiling import Ceilings
-from vllm_kunlun.ops.benchmark.run import TOLERANCES, Timing, difference, run, time_one
-from vllm_kunlun.ops.benchmark.timing import ROUNDS, least_seconds
-from vllm_kunlun.ops.conformance.contract import contract
-from vllm_kunlun.ops.vendor.library import Libraries, libraries, use_libraries
+from vllm_kunlun.ops.conformance.benchmark.case import Benchmark, Maker, Pair
+from vllm_kunlun.ops.conformance.benchmark.cases import benchmarks
+from vllm_kunlun.ops.conformance.benchmark.ceiling import Ceilings
+from vllm_kunlun.ops.conformance.benchmark.run import TOLERANCES, Timing, difference, run, time_one
+from vllm_kunlun.ops.conformance.benchmark.timing import ROUNDS, least_seconds
+from vllm_kunlun.ops.contract.functions import contract
+from vllm_kunlun.ops.vendor_ops.library import Libraries, libraries, use_libraries
 
 MAKER = Maker(torch.float32, "cpu")
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vllm_kunlun.ops import card_findings
+from vllm_kunlun.ops.contract import findings
 from vllm_kunlun.ops.attention.cache_write import write_cache
 
 
@@ -16,7 +16,7 @@ from vllm_kunlun.ops.attention.cache_write import write_cache
 def test_each_token_in_its_slot_and_nothing_else(
     form: str, alternating: bool, heads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(card_findings, "chosen", {"kv-cache-write": form}.get)
+    monkeypatch.setattr(findings, "chosen", {"kv-cache-write": form}.get)
     blocks, block_size, size = 5, 4, 8
     shape = (heads, block_size, size)
     memory = torch.zeros(*((blocks, 2) if alternating else (2, blocks)), *shape)

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 import torch
 
-from vllm_kunlun.ops import card_findings
-from vllm_kunlun.ops.card_findings import Finding, chosen, in_force
+from vllm_kunlun.ops.contract import findings
+from vllm_kunlun.ops.contract.findings import Finding, chosen, in_force
 from vllm_kunlun.ops.conformance.cases import CASES
-from vllm_kunlun.ops.conformance.contract import contract
+from vllm_kunlun.ops.contract.functions import contract
 from vllm_kunlun.ops.conformance.probes import PROBES
 from vllm_kunlun.emulator.checks import VendorContractError
-from vllm_kunlun.ops.vendor import library
+from vllm_kunlun.ops.vendor_ops import library
 from vllm_kunlun.platforms import device
 from vllm_kunlun.platforms.errors import UnsupportedError, VendorLibraryError
 
@@ -30,12 +30,12 @@ PROVEN = Finding(
 
 @pytest.fixture(autouse=True)
 def table(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(card_findings, "FINDINGS", (LAYOUT, PROVEN))
+    monkeypatch.setattr(findings, "FINDINGS", (LAYOUT, PROVEN))
     chosen.cache_clear()
-    card_findings._load.cache_clear()
+    findings._load.cache_clear()
     yield
     chosen.cache_clear()
-    card_findings._load.cache_clear()
+    findings._load.cache_clear()
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def forms() -> dict[str, tuple[str, str]]:
 def test_the_emulator_has_its_own_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("VLLM_KUNLUN_CARD_FINDINGS", str(report(tmp_path, layout="b")))
     assert forms() == {"layout": ("a", "the emulator's"), "proven": ("yes", "the emulator's")}
-    assert card_findings.misfits() == ()
+    assert findings.misfits() == ()
 
 
 @pytest.mark.usefixtures("wheels")
@@ -73,7 +73,7 @@ def test_a_report_overrides_what_it_names(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setenv("VLLM_KUNLUN_CARD_FINDINGS", str(file))
     assert forms() == {"layout": ("b", f"the report {file}"), "proven": ("no", "the default")}
     assert chosen("layout") == "b"
-    (text,) = card_findings.misfits()
+    (text,) = findings.misfits()
     assert "of kunlun_ops 1.0, and None is installed" in text
 
 
@@ -163,7 +163,7 @@ def test_the_real_table(monkeypatch: pytest.MonkeyPatch) -> None:
     functions = {each.name for each in contract()}
     tried = {(case.finding, case.form) for case in (*CASES, *PROBES) if case.finding}
     known = set()
-    for each in card_findings.FINDINGS:
+    for each in findings.FINDINGS:
         assert each.function in functions
         assert {each.default, each.emulated or each.default} <= set(each.forms)
         known |= {(each.name, form) for form in each.forms if form != "no"}

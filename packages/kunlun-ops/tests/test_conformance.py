@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 import torch
 
-from vllm_kunlun.ops import card_findings
+from vllm_kunlun.ops.contract import findings
 from vllm_kunlun.ops.conformance import Case, run
 from vllm_kunlun.ops.conformance.cases import CASES
 from vllm_kunlun.emulator.checks import VendorContractError
 from vllm_kunlun.platforms.errors import VendorLibraryError
 
-FINDINGS = {each.name: each for each in card_findings.FINDINGS}
+FINDINGS = {each.name: each for each in findings.FINDINGS}
 
 
 def of_another_form(case: Case) -> bool:

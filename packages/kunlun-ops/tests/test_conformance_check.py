@@ -9,15 +9,15 @@ from functools import partial
 import pytest
 
 from vllm_kunlun.ops.conformance.check import Report, as_json, check
-from vllm_kunlun.ops.conformance.contract import select
-from vllm_kunlun.ops.conformance.findings import (
+from vllm_kunlun.ops.contract.functions import select
+from vllm_kunlun.ops.conformance.outcomes import (
     AssumptionFinding,
     CaseFinding,
     FunctionFinding,
     judge_assumptions,
 )
 from vllm_kunlun.ops.contract.assumptions import ASSUMPTIONS
-from vllm_kunlun.ops.surroundings import surroundings
+from vllm_kunlun.ops.conformance.provenance import surroundings
 
 PLANTED = {
     "rmsnorm": "raise ZeroDivisionError('planted')",

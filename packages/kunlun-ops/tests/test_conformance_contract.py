@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import pytest
 
-from vllm_kunlun.ops import vendor
+from vllm_kunlun.ops import vendor_ops
 from vllm_kunlun.ops.conformance.callers import callers
 from vllm_kunlun.ops.conformance.cases import CASES
-from vllm_kunlun.ops.conformance.contract import VendorFunction, contract, select
+from vllm_kunlun.ops.contract.functions import VendorFunction, contract, select
 from vllm_kunlun.ops.conformance.inventory import assumptions_about, emulated, inventory
 from vllm_kunlun.platforms.errors import UnsupportedError
 
@@ -21,7 +21,7 @@ def lacks(each: VendorFunction) -> list[str]:
     has = {
         "the arguments of our call": each.call is not None,
         "an emulation": each.name in emulated(),
-        "an adapter": hasattr(vendor, each.adapter_name),
+        "an adapter": hasattr(vendor_ops, each.adapter_name),
         "conformance cases": any(case.function == each.name for case in CASES),
         "an assumption for what is not certain": each.tag == "C" or assumptions_about(each.name),
     }
@@ -44,13 +44,13 @@ def test_names_are_unique_and_known_here() -> None:
 
 
 def test_every_adapter_function_is_in_the_contract() -> None:
-    assert set(vendor.__all__) <= {each.adapter_name for each in contract()}
+    assert set(vendor_ops.__all__) <= {each.adapter_name for each in contract()}
 
 
 def test_callers_are_read_from_the_sources() -> None:
     found = callers()
     assert "vllm_kunlun.ops.attention.implementation" in found["prefill_attention"]
-    assert found["moe_post"] == ("vllm_kunlun.ops.moe",)
+    assert found["moe_post"] == ("vllm_kunlun.ops.torch_ops.moe",)
 
 
 def test_inventory_counts() -> None:

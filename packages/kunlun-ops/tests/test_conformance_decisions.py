@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from vllm_kunlun.ops.card_findings import Finding
+from vllm_kunlun.ops.contract.findings import Finding
 from vllm_kunlun.ops.conformance.case import Case
 from vllm_kunlun.ops.conformance.decisions import Decision, decide, excuse
-from vllm_kunlun.ops.conformance.findings import CaseFinding, FunctionFinding
+from vllm_kunlun.ops.conformance.outcomes import CaseFinding, FunctionFinding
 
 LAYOUT = Finding("layout", "k.f", "which?", {"a": "A", "b": "B"}, "a", "a test")
 PROVEN = Finding("proven", "k.f", "whether?", {"no": "N", "yes": "Y"}, "no", "a test")

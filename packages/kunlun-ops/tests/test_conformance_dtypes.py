@@ -15,7 +15,7 @@ from torch import Tensor
 from vllm_kunlun.ops.conformance.case import Inputs
 from vllm_kunlun.ops.conformance.cases import CASES
 from vllm_kunlun.emulator.checks import VendorContractError
-from vllm_kunlun.ops.vendor.library import function
+from vllm_kunlun.ops.vendor_ops.library import function
 
 FUNCTIONS = sorted({case.function for case in CASES})
 

@@ -13,7 +13,7 @@ from vllm_kunlun.ops.conformance import Case, Inputs, Outcome, compare, run
 from vllm_kunlun.ops.conformance.cases import CASES
 from vllm_kunlun.ops.conformance.probes import PROBES
 from vllm_kunlun.ops.contract.assumptions import ASSUMPTIONS
-from vllm_kunlun.ops.vendor.library import function, use_libraries
+from vllm_kunlun.ops.vendor_ops.library import function, use_libraries
 
 SETTLING = [case for case in (*CASES, *PROBES) if case.assumption is not None]
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from vllm_kunlun.ops.conformance.case import Inputs
 from vllm_kunlun.ops.conformance.cases import CASES
 from vllm_kunlun.emulator.checks import VendorContractError
-from vllm_kunlun.ops.vendor.library import function
+from vllm_kunlun.ops.vendor_ops.library import function
 
 WRITE = "xspeedgate_ops.indexer_k_quant_and_cache"
 GATHER = "xspeedgate_ops.cp_gather_indexer_k_quant_cache"

@@ -16,7 +16,8 @@ from vllm.v1.spec_decode import draft_model, eagle
 from vllm.v1.spec_decode.metadata import SpecDecodeMetadata
 from vllm.v1.utils import CpuGpuBuffer
 
-from vllm_kunlun.ops.speculation import drafting, proposer
+from vllm_kunlun.ops.speculation import drafting
+from vllm_kunlun.ops.vllm_modules import spec_decode
 from vllm_kunlun.ops.speculation.patches import patches
 from vllm_kunlun.platforms import patch_ledger, vllm_compat
 
@@ -71,7 +72,7 @@ def test_next_tokens_through_vllms_proposer() -> None:
     """A request in the middle of its prompt goes on with the prompt's next token."""
     assert (
         eagle.SpecDecodeBaseProposer.prepare_next_token_ids_padded
-        is proposer.prepare_next_token_ids_padded
+        is spec_decode.prepare_next_token_ids_padded
     )
     table = torch.arange(5 * 40, dtype=torch.int32).view(5, 40).numpy()
     buffer = CpuGpuBuffer(

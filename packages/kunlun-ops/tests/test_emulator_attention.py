@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from vllm_kunlun.ops.conformance import Call, Case, Inputs, run
 from vllm_kunlun.ops.conformance.attention_formula import attend
-from vllm_kunlun.ops.conformance.cases.dense_attention import Heads, Pages, decode, merge, prefill
+from vllm_kunlun.ops.conformance.cases.attention import Heads, Pages, decode, merge, prefill
 from vllm_kunlun.emulator.checks import VendorContractError
 from vllm_kunlun.emulator.kunlun_ops import (
     attention_merge_stage,

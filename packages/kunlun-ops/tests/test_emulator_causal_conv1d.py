@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vllm_kunlun.ops import causal_conv1d
+from vllm_kunlun.ops.torch_ops import causal_conv1d
 
 DIM = 20
 TOLERANCE = {

@@ -13,7 +13,7 @@ from transformers.models.qwen3_next.modeling_qwen3_next import (
     torch_recurrent_gated_delta_rule,
 )
 
-from vllm_kunlun.ops import fla
+from vllm_kunlun.ops.torch_ops import gdn
 from vllm_kunlun.emulator.checks import VendorContractError
 
 HEADS, VALUE_HEADS, KEY_SIZE, VALUE_SIZE = 2, 6, 24, 16
@@ -65,8 +65,8 @@ def by_token(batch: dict[str, Any], lengths: list[int], state: Tensor) -> tuple[
 
 def by_chunk(batch: dict[str, Any], lengths: list[int], state: Tensor) -> tuple[Tensor, Tensor]:
     cumulative = starts(lengths)
-    plan = fla.plan_chunks(cumulative, torch.device("cpu"))
-    return fla.chunk_gated_delta_rule(
+    plan = gdn.plan_chunks(cumulative, torch.device("cpu"))
+    return gdn.chunk_gated_delta_rule(
         *batch.values(), state, cumulative, plan.indices, plan.offsets, SCALE, True
     )
 
@@ -113,7 +113,7 @@ def test_recurrent_equals_the_formula(lengths: list[int], dtype: torch.dtype) ->
     rows = torch.tensor([5, 0, 3][: len(lengths)], dtype=torch.int32)
     expected, after = by_token(batch, lengths, pool[rows].transpose(-1, -2))
     kept = pool.clone()
-    output = fla.recurrent_gated_delta_rule_(
+    output = gdn.recurrent_gated_delta_rule_(
         *batch.values(), pool, starts(lengths), rows, None, SCALE, True
     )
     assert_near(output, expected, TOLERANCE[dtype])
@@ -146,7 +146,7 @@ def test_equals_transformers(length: int) -> None:
         assert_near(final, after, 3e-5)
         pool = state.transpose(-1, -2).contiguous()
         zero = torch.zeros(1, dtype=torch.int32)
-        output = fla.recurrent_gated_delta_rule_(
+        output = gdn.recurrent_gated_delta_rule_(
             *batch.values(), pool, starts([length]), zero, None, SCALE, True
         )
         assert_near(output, expected, 3e-5)
@@ -160,7 +160,7 @@ def test_one_token_by_hand() -> None:
     decay = torch.full((1, 1, 1), 0.5).log()
     rate = torch.full((1, 1, 1), 0.5)
     lod, row = starts([1]), torch.zeros(1, dtype=torch.int32)
-    output = fla.recurrent_gated_delta_rule_(
+    output = gdn.recurrent_gated_delta_rule_(
         one, one, 5 * one, decay, rate, state, lod, row, None, 1.0, False
     )
     assert output.item() == pytest.approx(3.0)
@@ -174,7 +174,7 @@ def test_drafts_each_keep_a_state() -> None:
     plain = torch.zeros(1, VALUE_HEADS, VALUE_SIZE, KEY_SIZE)
     zero = torch.zeros(1, dtype=torch.int32)
     expected = [
-        fla.recurrent_gated_delta_rule_(
+        gdn.recurrent_gated_delta_rule_(
             *tokens[i].values(), plain, starts([1]), zero, None, SCALE, True
         )
         for i in (0, 1, 4)
@@ -184,7 +184,7 @@ def test_drafts_each_keep_a_state() -> None:
 
     def step(chosen: list[int], accepted: int) -> Tensor:
         drafted = {name: x[:, chosen].contiguous() for name, x in batch.items()}
-        return fla.recurrent_gated_delta_rule_(
+        return gdn.recurrent_gated_delta_rule_(
             *drafted.values(), pool, starts([len(chosen)]), rows,
             torch.tensor([accepted], dtype=torch.int32), SCALE, True,
         )  # fmt: skip
@@ -211,7 +211,7 @@ def test_refuses_wrong_counts_of_accepted_tokens(accepted: Any, argument: str) -
     pool = torch.zeros(4, VALUE_HEADS, VALUE_SIZE, KEY_SIZE)
     rows = torch.tensor([[0, 1, 2]], dtype=torch.int32)
     with pytest.raises(VendorContractError) as raised:
-        fla.recurrent_gated_delta_rule_(
+        gdn.recurrent_gated_delta_rule_(
             *packed([2]).values(), pool, starts([2]), rows, accepted, SCALE, True
         )
     assert raised.value.argument == argument
@@ -221,17 +221,17 @@ def test_more_drafts_than_states_are_refused() -> None:
     pool = torch.zeros(4, VALUE_HEADS, VALUE_SIZE, KEY_SIZE)
     rows, one = torch.tensor([[0, 1]], dtype=torch.int32), torch.ones(1, dtype=torch.int32)
     with pytest.raises(VendorContractError, match="cu_seqlens"):
-        fla.recurrent_gated_delta_rule_(
+        gdn.recurrent_gated_delta_rule_(
             *packed([3]).values(), pool, starts([3]), rows, one, SCALE, True
         )
 
 
 def test_plan_of_chunks() -> None:
-    plan = fla.plan_chunks(starts([0, 65, 0, 64]), torch.device("cpu"))
+    plan = gdn.plan_chunks(starts([0, 65, 0, 64]), torch.device("cpu"))
     assert plan.indices.tolist() == [[1, 0], [1, 1], [3, 0]]
     assert plan.offsets.tolist() == [0, 0, 2, 2, 3]
     assert plan.indices.dtype == plan.offsets.dtype == torch.int32
-    nothing = fla.plan_chunks(starts([]), torch.device("cpu"))
+    nothing = gdn.plan_chunks(starts([]), torch.device("cpu"))
     assert nothing.indices.shape == (0, 2)
 
 
@@ -245,13 +245,13 @@ def test_states_in_and_out_of_the_pool(dtype: torch.dtype, apart: int) -> None:
     kept = memory.clone()
     rows = torch.tensor([2, 4, 1], dtype=torch.int32)
     known = torch.tensor([1, 0, 1], dtype=torch.int32)
-    states = fla.gather_states(pool, rows, known)
+    states = gdn.gather_states(pool, rows, known)
     assert states.shape == (3, VALUE_HEADS, KEY_SIZE, VALUE_SIZE)
     assert states.is_contiguous()
     assert torch.equal(states[0], pool[2].transpose(-1, -2))
     assert torch.equal(states[1], torch.zeros_like(states[1]))
     new = torch.randn(states.shape)
-    fla.scatter_states_(pool, rows, new)
+    gdn.scatter_states_(pool, rows, new)
     assert torch.equal(pool[rows], new.transpose(-1, -2).to(dtype))
     assert torch.equal(memory[[0, 3, 5]], kept[[0, 3, 5]])
     assert torch.equal(memory[[1, 2], row:], kept[[1, 2], row:])
@@ -260,4 +260,4 @@ def test_states_in_and_out_of_the_pool(dtype: torch.dtype, apart: int) -> None:
 def test_gate_equals_transformers_expression() -> None:
     a, A_log, dt_bias = 10 * torch.randn(9, 4), torch.randn(4), torch.randn(4)
     expected = -A_log.exp() * torch.nn.functional.softplus(a + dt_bias)
-    torch.testing.assert_close(fla.gdn_gating(A_log, a, dt_bias), expected)
+    torch.testing.assert_close(gdn.gdn_gating(A_log, a, dt_bias), expected)

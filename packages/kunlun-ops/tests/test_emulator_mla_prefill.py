@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vllm_kunlun.ops import vendor
+from vllm_kunlun.ops import vendor_ops
 from vllm_kunlun.ops.conformance.case import Inputs
 from vllm_kunlun.ops.conformance.cases.mla_prefill import MLA_PREFILL
 from vllm_kunlun.emulator import kunlun_ops
 from vllm_kunlun.emulator.checks import VendorContractError
-from vllm_kunlun.ops.vendor.attention import EMPTY_LSE
+from vllm_kunlun.ops.vendor_ops.attention import EMPTY_LSE
 
 CASES_BY_LABEL = {case.label: case for case in MLA_PREFILL}
 
@@ -43,7 +43,7 @@ def run(
         "alpha": 1.0,
         "softmax_lse": lse,
     }
-    vendor.attention(**call | changes)
+    vendor_ops.attention(**call | changes)
     return out, lse
 
 
@@ -89,7 +89,7 @@ def test_chunks_of_the_context_merged_are_torchs_attention_over_all(chunk: int) 
         part, part_lse = run(query, *pieces, lod(*new), keys)
         merged, merged_lse = torch.empty_like(out), torch.empty_like(lse)
         part_lse = part_lse.T.contiguous().clamp_(min=EMPTY_LSE)
-        vendor.attention_merge_stage(part, part_lse, out, lse, merged, merged_lse)
+        vendor_ops.attention_merge_stage(part, part_lse, out, lse, merged, merged_lse)
         out, lse = merged, merged_lse
     expected = []
     for query_part, keys_part, values_part in zip(q, k, v, strict=True):

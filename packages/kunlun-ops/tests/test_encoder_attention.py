@@ -27,7 +27,7 @@ from vllm.model_executor.layers.attention.mm_encoder_attention import MMEncoderA
 from vllm.model_executor.models.qwen2_5_vl import Qwen2_5_VisionTransformer
 
 from vllm_kunlun.ops.layers import LAYERS, register_layers
-from vllm_kunlun.ops.vendor import library
+from vllm_kunlun.ops.vendor_ops import library
 
 TOLERANCES = {torch.float32: 2e-5, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
 

@@ -14,7 +14,7 @@ from vllm.config import VllmConfig, set_current_vllm_config
 from vllm.model_executor.layers.layernorm import RMSNorm
 from vllm.model_executor.layers.rotary_embedding import get_rope
 
-from vllm_kunlun.ops import vendor
+from vllm_kunlun.ops import vendor_ops
 from vllm_kunlun.ops.layers import LAYERS
 from vllm_kunlun.platforms.errors import UnsupportedError
 
@@ -55,8 +55,8 @@ def test_a_layer_from_the_manuals_path_computes() -> None:
 
 def test_vendor_functions_by_attribute() -> None:
     functions = load("vllm_kunlun.ops._kunlun_ops.KunlunOps")
-    for name in vendor.__all__:
-        assert getattr(functions, name) is getattr(vendor, name)
+    for name in vendor_ops.__all__:
+        assert getattr(functions, name) is getattr(vendor_ops, name)
         assert name in dir(functions)
     with pytest.raises(AttributeError, match="no_such_function"):
         functions.no_such_function  # noqa: B018
@@ -69,7 +69,7 @@ def test_vendor_functions_may_be_extended_by_a_subclass() -> None:
             return 2 * x
 
     assert More.doubled(torch.ones(1)).item() == 2.0
-    assert More.swiglu is vendor.swiglu
+    assert More.swiglu is vendor_ops.swiglu
 
 
 def tripled(x: Tensor, out: Tensor) -> None:
@@ -87,7 +87,7 @@ def test_direct_registration() -> None:
 
 def test_registration_by_its_short_path() -> None:
     from vllm_kunlun.ops import custom_op
-    from vllm_kunlun.ops.registration import custom_op as original
+    from vllm_kunlun.ops.torch_ops.registration import custom_op as original
 
     assert custom_op is original
     with pytest.raises(ImportError):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from vllm.v1.worker import gpu_model_runner, utils
 
-from vllm_kunlun.ops import kv_cache_binding
+from vllm_kunlun.ops.vllm_modules import worker_utils
 from vllm_kunlun.platforms import import_hook
 
 NAMES = ["model.layers.1.attn", "draft_model.model.layers.0.attn", "model.layers.0.attn"]
@@ -37,7 +37,7 @@ def test_vllms_own_refuses_them() -> None:
 
 def test_every_other_name_of_the_module_is_vllms() -> None:
     own = import_hook.import_original("vllm.v1.worker.utils")
-    assert utils is kv_cache_binding
+    assert utils is worker_utils
     assert utils.AttentionGroup is own.AttentionGroup
     with pytest.raises(AttributeError, match="no_such_name"):
         utils.no_such_name  # noqa: B018

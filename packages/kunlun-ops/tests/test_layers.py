@@ -18,7 +18,7 @@ from vllm.model_executor.layers.activation import GeluAndMul, QuickGELU, SiluAnd
 from vllm.model_executor.layers.layernorm import GemmaRMSNorm, RMSNorm, RMSNormGated
 from vllm.model_executor.layers.rotary_embedding import get_rope
 
-from vllm_kunlun.ops import vllm_kernels
+from vllm_kunlun.ops.torch_ops import vllm_names
 from vllm_kunlun.ops.layers import LAYERS, embedding, register_layers
 from vllm_kunlun.ops.layers.rotary import ROTARY_LAYERS
 from vllm_kunlun.platforms.errors import KunlunError
@@ -35,7 +35,7 @@ ROWS = [(1,), (5,), (2, 3)]
 
 @pytest.fixture(autouse=True)
 def _configured() -> Iterator[None]:
-    vllm_kernels.define()
+    vllm_names.define()
     register_layers()
     with set_current_vllm_config(VllmConfig()):
         yield

@@ -22,9 +22,9 @@ from vllm.config import VllmConfig
 from vllm.v1.attention.backend import CommonAttentionMetadata
 from vllm.v1.kv_cache_interface import MambaSpec
 
-from vllm_kunlun.ops.fla import plan_chunks
-from vllm_kunlun.ops.linear_attention.gated_delta_net import GatedDeltaNet
-from vllm_kunlun.ops.linear_attention.metadata import (
+from vllm_kunlun.ops.torch_ops.gdn import plan_chunks
+from vllm_kunlun.ops.gdn.gated_delta_net import GatedDeltaNet
+from vllm_kunlun.ops.gdn.metadata import (
     KunlunGDNAttentionBackend,
     KunlunGDNMetadata,
     KunlunGDNMetadataBuilder,

@@ -11,19 +11,19 @@ from typing import Any
 
 import pytest
 
-from vllm_kunlun.ops import card_findings
-from vllm_kunlun.ops.linear_attention.drafts import check_drafts
+from vllm_kunlun.ops.contract import findings
+from vllm_kunlun.ops.gdn.drafts import check_drafts
 from vllm_kunlun.platforms import device
 from vllm_kunlun.platforms.errors import UnsupportedError
 
 
 @pytest.fixture(autouse=True)
 def fresh() -> Iterator[None]:
-    card_findings.chosen.cache_clear()
-    card_findings._load.cache_clear()
+    findings.chosen.cache_clear()
+    findings._load.cache_clear()
     yield
-    card_findings.chosen.cache_clear()
-    card_findings._load.cache_clear()
+    findings.chosen.cache_clear()
+    findings._load.cache_clear()
 
 
 @pytest.fixture

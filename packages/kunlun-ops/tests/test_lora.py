@@ -22,8 +22,8 @@ from vllm_kunlun.ops.layers.lora import (
     KunlunVocabParallelEmbeddingWithLoRA,
     register_lora_layers,
 )
-from vllm_kunlun.ops.lora import CLUSTER_TOKENS
-from vllm_kunlun.ops.vendor import library
+from vllm_kunlun.ops.torch_ops.lora import CLUSTER_TOKENS
+from vllm_kunlun.ops.vendor_ops import library
 from vllm_kunlun.platforms.errors import KunlunError, UnsupportedError
 
 TOKENS, REQUESTS, VOCABULARY = 320, 8, 50

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from vllm_kunlun.ops import vendor
-from vllm_kunlun.ops.moe import grouped_top_k, run_experts, top_k
+from vllm_kunlun.ops import vendor_ops
+from vllm_kunlun.ops.torch_ops.moe import grouped_top_k, run_experts, top_k
 from vllm_kunlun.platforms.errors import UnsupportedError
 
 
@@ -63,14 +63,14 @@ def test_the_activation_is_fused_where_a_card_has_proven_it(
     form: str, width: int, tokens: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[tuple[str | None, int]] = []
-    product = vendor.moe_fc
+    product = vendor_ops.moe_fc
 
     def noted(**arguments: Any) -> None:
         calls.append((arguments["act"], arguments["y"].shape[-1]))
         product(**arguments)
 
-    monkeypatch.setattr(vendor, "moe_fc", noted)
-    monkeypatch.setattr("vllm_kunlun.ops.moe.chosen", lambda name: form)
+    monkeypatch.setattr(vendor_ops, "moe_fc", noted)
+    monkeypatch.setattr("vllm_kunlun.ops.torch_ops.moe.chosen", lambda name: form)
     case = problem(tokens, 6, 2)
     torch.testing.assert_close(run_experts(*case).double(), by_loop(*case), rtol=1e-4, atol=1e-5)
     fused = form != "no" and tokens >= 1024

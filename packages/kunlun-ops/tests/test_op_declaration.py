@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vllm_kunlun.ops import OpDeclarationError, check_op
-from vllm_kunlun.ops.registration import custom_op
+from vllm_kunlun.ops.torch_ops.registration import custom_op
 
 _names = (f"declared_{number}" for number in itertools.count())
 

@@ -20,7 +20,7 @@ from vllm.model_executor.custom_op import op_registry_oot
 
 from vllm_kunlun.ops import plugin
 from vllm_kunlun.ops.layers import LAYERS
-from vllm_kunlun.ops.redirects import redirects
+from vllm_kunlun.ops.vllm_modules.redirects import redirects
 
 
 def python(code: str, **environment: str) -> str:
@@ -83,7 +83,7 @@ def test_redirect_was_written_against_the_installed_vllm(redirect: Any) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["vllm_kunlun.ops", "vllm_kunlun.ops.redirects", "vllm_kunlun.ops.speculation.patches"],
+    ["vllm_kunlun.ops", "vllm_kunlun.ops.vllm_modules.redirects", "vllm_kunlun.ops.speculation.patches"],
 )
 def test_import_brings_in_neither_torch_nor_vllm(module: str) -> None:
     heavy = python(
@@ -112,6 +112,6 @@ def test_in_a_process_of_vllm_the_redirect_and_the_layers_are_active() -> None:
     )
     found = json.loads(seen)
     assert found["platform"] == "KunlunPlatform"
-    assert found["sampler"] == "vllm_kunlun.ops.sample.topk_topp_sampler"
+    assert found["sampler"] == "vllm_kunlun.ops.vllm_modules.topk_topp_sampler"
     assert set(LAYERS) <= set(found["layers"])
     assert found["states"] == ["active" for _ in redirects()]

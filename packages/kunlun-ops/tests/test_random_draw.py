@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vllm_kunlun.ops import random_draw
+from vllm_kunlun.ops.torch_ops import random_draw
 
 DRAWS = 20_000
 SIGNIFICANCE = 1e-4

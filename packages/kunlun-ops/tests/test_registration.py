@@ -11,22 +11,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from vllm_kunlun.ops import (
-    causal_conv1d,
-    custom_op,
-    elementwise,
-    encoder_attention,
-    fla,
-    lora,
-    norm,
-    registration,
-    rope,
-    vocabulary,
-)
+from vllm_kunlun.ops import custom_op
+from vllm_kunlun.ops.torch_ops import (activation, causal_conv1d, embedding, encoder_attention, gdn, lora, norm, registration, rotary)
 
 NAMESPACE = "vllm_kunlun_tests"
 MODULES = (
-    causal_conv1d, elementwise, encoder_attention, fla, lora, norm, rope, vocabulary,
+    causal_conv1d, activation, encoder_attention, gdn, lora, norm, rotary, embedding,
 )  # fmt: skip
 """Where our ops are registered."""
 _names = (f"op_{number}" for number in itertools.count())
@@ -200,7 +190,7 @@ def _samples(dtype: torch.dtype) -> dict[str, tuple[Any, ...]]:
     lengths = torch.tensor([1, 2, 0], dtype=torch.int32)
     segments = (lengths, torch.tensor([-1, 1, -1], dtype=torch.int32), torch.tensor([True]))
     lod, rows = torch.tensor([0, 3, 70], dtype=torch.int32), torch.tensor([2, 0], dtype=torch.int32)
-    plan = fla.plan_chunks(lod, lod.device)
+    plan = gdn.plan_chunks(lod, lod.device)
     convolved = (random(70, 8), random(8, 4), None, random(3, 3, 8))
     # q, k, v, g, beta: two sequences, two value heads to a key head
     packed = (

@@ -14,7 +14,7 @@ from vllm.v1.sample.metadata import SamplingMetadata
 from vllm.v1.sample.sampler import Sampler
 from vllm.v1.spec_decode.metadata import SpecDecodeMetadata
 
-from vllm_kunlun.ops.sample import rejection_sampler as ours
+from vllm_kunlun.ops.vllm_modules import rejection_sampler as ours
 from vllm_kunlun.ops.speculation import ragged, verification
 
 VOCABULARY = 11

@@ -10,7 +10,7 @@ import pytest
 import torch
 import xgrammar
 
-from vllm_kunlun.ops.structured_output import apply_grammar_bitmask, mask_logits
+from vllm_kunlun.ops.vllm_modules.structured_output import apply_grammar_bitmask, mask_logits
 
 
 def random_masks(rows: int, vocabulary: int, seed: int) -> torch.Tensor:

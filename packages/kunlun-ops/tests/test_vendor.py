@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import torch
 
-from vllm_kunlun.ops import card_findings, vendor
+from vllm_kunlun.ops import vendor_ops
+from vllm_kunlun.ops.contract import findings
 from vllm_kunlun.emulator import flash_attn, kunlun_ops, xspeedgate_ops
-from vllm_kunlun.ops.vendor import library
+from vllm_kunlun.ops.vendor_ops import library
 from vllm_kunlun.platforms import device
 from vllm_kunlun.platforms.errors import VendorLibraryError
 
@@ -256,7 +257,7 @@ def recorders() -> Any:
 @pytest.mark.parametrize("name", CONTRACT)
 def test_arguments(name: str, recorders: dict[str, Recorder]) -> None:
     target, positional, named = CONTRACT[name]
-    call_with_names(getattr(vendor, name), positional.split() + named.split())
+    call_with_names(getattr(vendor_ops, name), positional.split() + named.split())
     where, function = target.split(".")
     wanted = (function, tuple(positional.split()), {key: key for key in named.split()})
     assert recorders.pop(where).calls == [wanted]
@@ -270,7 +271,7 @@ def test_prefill_arguments(on_cache: bool, recorders: dict[str, Recorder]) -> No
     passed: dict[str, Any] = {name: name for name in names}
     if on_cache:
         passed["is_prefix_cache"] = True
-    vendor.prefill_attention(**passed)
+    vendor_ops.prefill_attention(**passed)
     assert recorders["kunlun_ops"].calls == [("prefill_attention", (), passed)]
 
 
@@ -304,16 +305,16 @@ def test_experts_product_arguments(
 ) -> None:
     """The choices go to the int8 product alone."""
     always = list(products())[:6]
-    vendor.moe_fc(**{name: name for name in (*always, *given)})
+    vendor_ops.moe_fc(**{name: name for name in (*always, *given)})
     assert recorders["kunlun_ops"].calls == [("moe_fc", (), products(*passed))]
 
 
 def test_a_card_may_take_the_int8_product_without_the_choices(
     recorders: dict[str, Recorder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vllm_kunlun.ops.vendor.moe.chosen", lambda name: "without")
+    monkeypatch.setattr("vllm_kunlun.ops.vendor_ops.moe.chosen", lambda name: "without")
     always = list(products())[:6]
-    vendor.moe_fc(**{name: name for name in (*always, *INT8_PRODUCT, "topk_ids")})
+    vendor_ops.moe_fc(**{name: name for name in (*always, *INT8_PRODUCT, "topk_ids")})
     assert recorders["kunlun_ops"].calls == [("moe_fc", (), products(*INT8_PRODUCT))]
 
 
@@ -330,13 +331,13 @@ def test_either_name_of_the_routing_statistic_is_served() -> None:
     for build in (in_one_build, in_another):
         wheel = types.SimpleNamespace(moe_sigmoid_group_topk_norm=build)
         with library.use_libraries(kunlun_ops=wheel):
-            vendor.moe_sigmoid_group_topk_norm("x", "ids", "weights", "counts", "bias", 2.5, 8, 4)
+            vendor_ops.moe_sigmoid_group_topk_norm("x", "ids", "weights", "counts", "bias", 2.5, 8, 4)
     assert seen == [("ids", "weights", "counts", 2.5, 8, 4)] * 2
 
 
 def test_small_sorter_and_hint_arguments(recorders: dict[str, Recorder]) -> None:
-    vendor.moe_pre_small("topk_ids", 8, False, True, "x")
-    vendor.moe_active_expert_balance("topk_ids", 8)
+    vendor_ops.moe_pre_small("topk_ids", 8, False, True, "x")
+    vendor_ops.moe_active_expert_balance("topk_ids", 8)
     assert recorders["xspeedgate_ops"].calls == [
         ("moe_pre_small", ("topk_ids", 8, False, True), {"x": "x"}),
         ("moe_active_expert_balance", ("topk_ids", 8, False), {}),
@@ -345,12 +346,12 @@ def test_small_sorter_and_hint_arguments(recorders: dict[str, Recorder]) -> None
 
 def test_quantisation_arguments(recorders: dict[str, Recorder]) -> None:
     """Arguments that the adapter sets itself are the contract's constants."""
-    vendor.quant2d("x", "y", "max")
+    vendor_ops.quant2d("x", "y", "max")
     names = ("x", "w", "out", "w_trans", "bias", "x_pc_max", "w_pc_max")
-    vendor.matmul(**{name: name for name in names})
+    vendor_ops.matmul(**{name: name for name in names})
     dequantised = ("qweight", "scales", "zeros", "weight", "group_m", "align_type")
-    vendor.awq_dequantize(**{name: name for name in dequantised})
-    vendor.gptq_gemm("x", "qweight", "qzeros", "scales", "g_idx", 4)
+    vendor_ops.awq_dequantize(**{name: name for name in dequantised})
+    vendor_ops.gptq_gemm("x", "qweight", "qzeros", "scales", "g_idx", 4)
     constants = {"x_trans": False, "alpha": 1.0, "beta": 0.0, "x_max": None, "w_max": None}
     assert recorders["kunlun_ops"].calls == [
         ("quant2d", (), {"x": "x", "y": "y", "max": "max", "force_sdnn": True}),
@@ -364,9 +365,9 @@ def test_quantisation_arguments(recorders: dict[str, Recorder]) -> None:
 
 def test_gemma_norm_arguments(recorders: dict[str, Recorder]) -> None:
     """Every known caller passes all arguments, and none of them sets one."""
-    vendor.gemma_rmsnorm("x", "weight", "output", 1e-6)
+    vendor_ops.gemma_rmsnorm("x", "weight", "output", 1e-6)
     names = ("weight", "output", "eps", "residual_output")
-    vendor.gemma_add_rmsnorm("x", "y", **{name: name for name in names})
+    vendor_ops.gemma_add_rmsnorm("x", "y", **{name: name for name in names})
     constants = {
         **dict.fromkeys(["enable_pdl", "interweaved", "force_sdnn"], False),
         "store_output_before_norm": True,
@@ -383,7 +384,7 @@ def test_rotary_arguments(recorders: dict[str, Recorder]) -> None:
     """Offsets have never been set by a caller: passed as None."""
     names = ["positions", "rotary_dim", "head_size", "cos_sin_cache", "is_neox_style", "query",
              "key"]  # fmt: skip
-    vendor.flashinfer_rotary_embedding(**{name: name for name in names})
+    vendor_ops.flashinfer_rotary_embedding(**{name: name for name in names})
     wanted = {**{name: name for name in names}, "offsets": None}
     assert recorders["xspeedgate_ops"].calls == [("flashinfer_rotary_embedding", (), wanted)]
 
@@ -400,8 +401,8 @@ def test_indexer_arguments(recorders: dict[str, Recorder]) -> None:
         "max_context_len",
         "out",
     ]
-    vendor.I8_mqa_logits(**{name: name for name in packed})
-    vendor.I8_paged_mqa_logits(**{name: name for name in paged})
+    vendor_ops.I8_mqa_logits(**{name: name for name in packed})
+    vendor_ops.I8_paged_mqa_logits(**{name: name for name in paged})
     both = {"clean_logits": True, "use_xfa_boost": False}
     constants = {"max_seq_q": 0, "max_seq_k": 0, "is_causal": False, **both}
     assert recorders["kunlun_ops"].calls == [
@@ -413,13 +414,13 @@ def test_indexer_arguments(recorders: dict[str, Recorder]) -> None:
 def test_latent_attention_arguments(recorders: dict[str, Recorder]) -> None:
     """Constants are the contract's; the query's LOD stands for the keys' where indices choose."""
     dense = ["out", "q", "k_cache", "table", "cpu", "xpu", "rank", "rope", "scale"]
-    vendor.paged_attention(*dense)
+    vendor_ops.paged_attention(*dense)
     prefill = ["q", "kv", "indices", "out", "max_logits", "lse", "sm_scale", "qlod_cpu",
                "qlod_xpu", "d_v"]  # fmt: skip
-    vendor.sparse_prefill_fwd_opt(**{name: name for name in prefill})
+    vendor_ops.sparse_prefill_fwd_opt(**{name: name for name in prefill})
     decode = ["q_c", "kv_cache", "indices", "kv_lod_cpu", "kv_lod_xpu", "out", "max_logits",
               "p_sums", "softmax_scale", "max_seq_kv"]  # fmt: skip
-    vendor.fwd_kvcache_mla(**{name: name for name in decode})
+    vendor_ops.fwd_kvcache_mla(**{name: name for name in decode})
     lods = {"kvlod_cpu": "qlod_cpu", "kvlod_xpu": "qlod_xpu"}
     flags = {"is_causal": True, "use_xfa_boost": False}
     absent = {"q_r": None, "pe_cache": None, "use_xfa_boost": False}
@@ -435,10 +436,10 @@ def test_latent_prefill_arguments(recorders: dict[str, Recorder]) -> None:
     names = ["q", "k_cache", "v_cache", "out", "is_causal", "context_seq_lod_cpu",
              "context_seq_lod_xpu", "alpha", "softmax_lse"]  # fmt: skip
     keys = ["context_kvlen_lod_cpu", "context_kvlen_lod_xpu"]
-    vendor.attention(**{name: name for name in names})
-    vendor.attention(**{name: name for name in names + keys})
+    vendor_ops.attention(**{name: name for name in names})
+    vendor_ops.attention(**{name: name for name in names + keys})
     product = ["x", "weight_i8", "weight_max", "out", "lod", "idx"]
-    vendor.mla_bmm_I8(*product)
+    vendor_ops.mla_bmm_I8(*product)
     absent = ["k_perchannel_scale", "v_perchannel_scale", "smooth", "slot_mapping_cpu",
               "slot_mapping_xpu"]  # fmt: skip
     constants = {"is_prefill": True, "prefill_len": 0, "v_trans": False, "v_trans_threshold": 0,
@@ -454,16 +455,16 @@ def test_a_merge_that_wants_the_heads_first(monkeypatch: pytest.MonkeyPatch) -> 
     """The other form of the card finding: transposed on the way in and out."""
     call = [torch.randn(5, 3, 8), torch.randn(5, 3), torch.randn(5, 3, 8), torch.randn(5, 3)]
     first, second = ([torch.empty(5, 3, 8), torch.empty(5, 3)] for _ in range(2))
-    vendor.attention_merge_stage(*call, *first)
+    vendor_ops.attention_merge_stage(*call, *first)
 
     def heads_first(*args: torch.Tensor) -> None:
         lses = [args[index].T.contiguous() for index in (1, 3, 5)]
         kunlun_ops.attention_merge_stage(args[0], lses[0], args[2], lses[1], args[4], lses[2])
         args[5].copy_(lses[2].T)
 
-    monkeypatch.setattr(card_findings, "chosen", {"merge-lse": "heads-first"}.get)
+    monkeypatch.setattr(findings, "chosen", {"merge-lse": "heads-first"}.get)
     with library.use_libraries(kunlun_ops=types.SimpleNamespace(attention_merge_stage=heads_first)):
-        vendor.attention_merge_stage(*call, *second)
+        vendor_ops.attention_merge_stage(*call, *second)
     torch.testing.assert_close(first, second)
 
 
@@ -471,7 +472,7 @@ def test_a_merge_that_wants_the_heads_first(monkeypatch: pytest.MonkeyPatch) -> 
 def test_packed_encoder_arguments(scale: float | None, recorders: dict[str, Recorder]) -> None:
     """No call of the contract passes a scale: it is left out where it is the default."""
     names = ["cu_seqlens_q", "cu_seqlens_k", "max_seqlen_q", "max_seqlen_k"]
-    vendor.flash_attn_varlen_func(
+    vendor_ops.flash_attn_varlen_func(
         "q", "k", "v", **{name: name for name in names}, softmax_scale=scale
     )
     wanted = {name: name for name in names} | {"dropout_p": 0.0, "causal": False}
@@ -487,10 +488,10 @@ def test_convolution_arguments(recorders: dict[str, Recorder]) -> None:
     starts, indices = torch.tensor([0, 3, 7]), torch.tensor([2, 4])
     names = ("has_initial_state_cpu", "has_initial_state_xpu")
     cached = {"cache_indices_cpu": indices, "cache_indices_xpu": "indices"}
-    vendor.causal_conv1d_fn(x, "out", weight, "bias", states, "cpu", starts, **cached,
+    vendor_ops.causal_conv1d_fn(x, "out", weight, "bias", states, "cpu", starts, **cached,
                             **dict(zip(names, names, strict=True)))  # fmt: skip
     chosen = {"conv_state_indices_cpu": "cpu", "conv_state_indices_xpu": "xpu"}
-    vendor.causal_conv1d_update("x", weight, "out", states, "bias", **chosen)
+    vendor_ops.causal_conv1d_update("x", weight, "out", states, "bias", **chosen)
     both = {"act": "SWISH", "state_seq_stride": 40}
     positional = (x, "out", 6, 7, weight, 4, states, 5, 3, "cpu", starts, 2, "bias")
     named = {**cached, **dict(zip(names, names, strict=True)), **both}
@@ -505,7 +506,7 @@ def test_delta_rule_arguments(recorders: dict[str, Recorder]) -> None:
     """States are transposed and written in place; chunks are of 64 tokens."""
     packed = ["q", "k", "v", "g", "beta", "scale", "initial_state"]
     named = ["cu_seqlens", "h0_indices", "num_accepted_tokens", "use_qk_l2norm_in_kernel"]
-    vendor.fused_recurrent_gated_delta_rule_fwdv2(*packed, **{name: name for name in named})
+    vendor_ops.fused_recurrent_gated_delta_rule_fwdv2(*packed, **{name: name for name in named})
     constants = {"inplace_final_state": True, "is_h0_transposed": True}
     assert recorders["kunlun_ops"].calls == [
         ("fused_recurrent_gated_delta_rule_fwdv2", tuple(packed),
@@ -513,15 +514,15 @@ def test_delta_rule_arguments(recorders: dict[str, Recorder]) -> None:
     ]  # fmt: skip
     chunks = ("cu_seqlens", "chunk_indices")
     by_name = {name: name for name in chunks}
-    vendor.chunk_local_cumsum("g", **by_name)
-    vendor.chunk_scaled_dot_kkt_fwd("k", "beta", "g", *chunks)
-    vendor.solve_tril_ns("A", *chunks)
+    vendor_ops.chunk_local_cumsum("g", **by_name)
+    vendor_ops.chunk_scaled_dot_kkt_fwd("k", "beta", "g", *chunks)
+    vendor_ops.solve_tril_ns("A", *chunks)
     w_u = {name: name for name in ("k", "v", "beta", "A", "g_cumsum", *chunks)}
-    vendor.recompute_w_u_fwd(**w_u)
+    vendor_ops.recompute_w_u_fwd(**w_u)
     states = ("k", "u", "w", "g", "initial_state", *chunks, "chunk_offsets")
-    vendor.chunk_gated_delta_rule_fwd_h(*states)
+    vendor_ops.chunk_gated_delta_rule_fwd_h(*states)
     output = {name: name for name in ("q", "k", "v", "h", "g", "scale", *chunks)}
-    vendor.chunk_fwd_o(**output)
+    vendor_ops.chunk_fwd_o(**output)
     assert recorders["xspeedgate_ops"].calls == [
         ("chunk_local_cumsum", ("g",),
          {"chunk_size": 64, "reverse": False, "head_first": False, **by_name}),
@@ -566,7 +567,7 @@ SEPARATELY = {
 
 
 def test_every_adapter_function_is_in_the_tables() -> None:
-    assert set(vendor.__all__) == {*CONTRACT, *SEPARATELY}
+    assert set(vendor_ops.__all__) == {*CONTRACT, *SEPARATELY}
     adapted = {target for target, _, _ in CONTRACT.values()}
     adapted |= {f"{library}.{name}" for name, library in SEPARATELY.items()}
     emulated = {
@@ -590,17 +591,17 @@ def test_emulator_takes_arguments_the_same_way(name: str) -> None:
 
 
 def test_results_come_back(recorders: dict[str, Recorder]) -> None:
-    assert vendor.get_masked_input_and_mask(*[None] * 6) == "result of get_masked_input_and_mask"
-    ids = vendor.top_p_sampling_from_probs(torch.ones(1, 1), top_p=torch.ones(1))
+    assert vendor_ops.get_masked_input_and_mask(*[None] * 6) == "result of get_masked_input_and_mask"
+    ids = vendor_ops.top_p_sampling_from_probs(torch.ones(1, 1), top_p=torch.ones(1))
     assert ids == "result of top_p_sampling_from_probs"
 
 
 def test_missing_function_is_named_at_first_use() -> None:
     old_wheel = types.SimpleNamespace(rmsnorm=lambda *args: None)
     with library.use_libraries(kunlun_ops=old_wheel):
-        vendor.rmsnorm(None, None, None, 1e-6)
+        vendor_ops.rmsnorm(None, None, None, 1e-6)
         with pytest.raises(VendorLibraryError) as raised:
-            vendor.swiglu(x=torch.ones(1, 2), y=torch.ones(1, 1))
+            vendor_ops.swiglu(x=torch.ones(1, 2), y=torch.ones(1, 1))
         for part in ("kunlun_ops", "'swiglu'", "version", "vllm-kunlun doctor"):
             assert part in str(raised.value)
         missing = library.missing_symbols()
@@ -654,7 +655,7 @@ def test_a_card_may_lack_flash_attn(card: pytest.MonkeyPatch) -> None:
     assert not library.has("flash_attn", "flash_attn_func")
     assert library.missing_symbols()["flash_attn"] == flash_attn.__all__
     with pytest.raises(VendorLibraryError, match=r"flash_attn .*'flash_attn_func'.*doctor"):
-        vendor.flash_attn_func(*torch.empty(3, 1, 1, 1, 1))
+        vendor_ops.flash_attn_func(*torch.empty(3, 1, 1, 1, 1))
 
 
 def test_wheels_answer_without_a_card_if_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -678,8 +679,8 @@ def test_a_broken_wheel_is_named(card: pytest.MonkeyPatch) -> None:
 def test_use_libraries_restores(recorders: dict[str, Recorder]) -> None:
     inner = Recorder()
     with pytest.raises(KeyError), library.use_libraries(kunlun_ops=inner):
-        vendor.rmsnorm(1, 2, 3, 4)
+        vendor_ops.rmsnorm(1, 2, 3, 4)
         raise KeyError
-    vendor.rmsnorm(5, 6, 7, 8)
+    vendor_ops.rmsnorm(5, 6, 7, 8)
     assert inner.calls == [("rmsnorm", (1, 2, 3, 4), {})]
     assert recorders["kunlun_ops"].calls == [("rmsnorm", (5, 6, 7, 8), {})]

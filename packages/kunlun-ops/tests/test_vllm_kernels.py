@@ -10,12 +10,12 @@ import pytest
 import torch
 from vllm._custom_ops import apply_repetition_penalties_torch
 
-from vllm_kunlun.ops import vllm_kernels
+from vllm_kunlun.ops.torch_ops import vllm_names
 
 
 @pytest.fixture(autouse=True)
 def _defined() -> None:
-    vllm_kernels.define()
+    vllm_names.define()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
@@ -111,9 +111,9 @@ def resident_bytes() -> int:
 
 
 def test_defining_twice_is_harmless() -> None:
-    libraries = list(vllm_kernels._libraries)
-    vllm_kernels.define()
-    assert libraries and vllm_kernels._libraries == libraries
+    libraries = list(vllm_names._libraries)
+    vllm_names.define()
+    assert libraries and vllm_names._libraries == libraries
 
 
 def test_anything_else_of_that_library_stays_undefined() -> None:

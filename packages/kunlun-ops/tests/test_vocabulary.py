@@ -9,8 +9,8 @@ import pytest
 import torch
 from vllm.model_executor.layers.vocab_parallel_embedding import get_masked_input_and_mask
 
-from vllm_kunlun.ops.vendor import library
-from vllm_kunlun.ops.vocabulary import mask_input
+from vllm_kunlun.ops.vendor_ops import library
+from vllm_kunlun.ops.torch_ops.embedding import mask_input
 
 SLICES = [(0, 40, 8, 100, 104), (40, 80, 0, 104, 110), (80, 100, 20, 110, 110)]
 

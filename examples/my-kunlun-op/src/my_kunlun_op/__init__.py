@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vllm_kunlun.ops import custom_op, vendor
+from vllm_kunlun.ops import custom_op, vendor_ops
 
 __all__ = ["add_norm_rows"]
 
@@ -27,7 +27,7 @@ def add_norm_rows(
     ``[len(rows), hidden]``.
     """
     normalised = torch.empty_like(x)
-    vendor.add_rmsnorm(
+    vendor_ops.add_rmsnorm(
         x, residual, residual_output=residual, weight=weight, eps=eps, output=normalised
     )
     chosen = normalised[rows]

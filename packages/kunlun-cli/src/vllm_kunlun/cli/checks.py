@@ -210,8 +210,8 @@ def _platform() -> Iterator[Check]:
 
 
 def _vendor_symbols() -> Iterator[Check]:
-    library = importlib.import_module("vllm_kunlun.ops.vendor.library")
-    signatures = importlib.import_module("vllm_kunlun.ops.vendor.signatures")
+    library = importlib.import_module("vllm_kunlun.ops.vendor_ops.library")
+    signatures = importlib.import_module("vllm_kunlun.ops.contract.signatures")
     found = signatures.compare(library.libraries())
     for name, missing in library.missing_symbols().items():
         needed = [each for each in missing if not library.is_optional(f"{name}.{each}")]
@@ -254,7 +254,7 @@ def _signatures(library: str, found: list[Any]) -> Iterator[Check]:
 
 
 def _card_findings() -> Iterator[Check]:
-    card_findings = importlib.import_module("vllm_kunlun.ops.card_findings")
+    card_findings = importlib.import_module("vllm_kunlun.ops.contract.findings")
     for each in card_findings.in_force():
         yield Check(
             f"card finding {each.finding.name}",

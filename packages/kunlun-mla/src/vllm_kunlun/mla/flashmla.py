@@ -18,9 +18,9 @@ from vllm_kunlun.mla.metadata import (
     FlashMLAMetadataBuilder,
     context_capacity_tokens,
 )
-from vllm_kunlun.ops import vendor
+from vllm_kunlun.ops import vendor_ops
 from vllm_kunlun.ops.attention.metadata import Prefill
-from vllm_kunlun.ops.vendor.attention import EMPTY_LSE
+from vllm_kunlun.ops.vendor_ops.attention import EMPTY_LSE
 from vllm_kunlun.platforms.configuration import MLA_BLOCK_SIZE
 from vllm_kunlun.platforms.errors import UnsupportedError
 
@@ -104,7 +104,7 @@ class FlashMLAImpl(KunlunMLAImpl):
             return output.zero_()
         tokens = attn_metadata.num_actual_tokens
         k_c_normed, k_pe = k_c_normed[:tokens].contiguous(), k_pe[:tokens, 0].contiguous()
-        vendor.concat_and_cache_mla(k_c_normed, k_pe, attn_metadata.slot_mapping[:tokens], kv_cache)
+        vendor_ops.concat_and_cache_mla(k_c_normed, k_pe, attn_metadata.slot_mapping[:tokens], kv_cache)
         if (rows := attn_metadata.decode) is not None:
             part = slice(0, rows.seq_lens.shape[0])
             self._decode(q[part], kv_cache, rows, output[part])
@@ -119,7 +119,7 @@ class FlashMLAImpl(KunlunMLAImpl):
         self, q: torch.Tensor, kv_cache: torch.Tensor, rows: DecodeRows, output: torch.Tensor
     ) -> None:
         latent = q.new_empty(q.shape[0], 1, self.num_heads, self.kv_lora_rank)
-        vendor.paged_attention(
+        vendor_ops.paged_attention(
             latent,
             self.absorbed(q).unsqueeze(1),
             kv_cache.unsqueeze(1),
@@ -142,7 +142,7 @@ class FlashMLAImpl(KunlunMLAImpl):
         output: torch.Tensor,
     ) -> None:
         attended, lse = torch.empty_like(q), self._lse(q)
-        vendor.attention(
+        vendor_ops.attention(
             q=q,
             k_cache=new[0],
             v_cache=new[1],
@@ -170,7 +170,7 @@ class FlashMLAImpl(KunlunMLAImpl):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """``attended`` and its log-sum-exp ``[T, H]`` with the keys of ``chunk`` added."""
         rows = self._context_rows(chunk.num_tokens, kv_cache.dtype)
-        vendor.gather_and_maybe_dequant_cache(
+        vendor_ops.gather_and_maybe_dequant_cache(
             src_cache=kv_cache,
             dst=rows,
             block_table=part.block_table,
@@ -184,7 +184,7 @@ class FlashMLAImpl(KunlunMLAImpl):
         key, value = self._expanded(latent.contiguous(), rope)
         # Zeros: a request that has no keys in this chunk may be left as it is.
         chunk_attended, chunk_lse = torch.zeros_like(q), self._lse(q)
-        vendor.attention(
+        vendor_ops.attention(
             q=q,
             k_cache=key,
             v_cache=value,
@@ -198,7 +198,7 @@ class FlashMLAImpl(KunlunMLAImpl):
             softmax_lse=chunk_lse,
         )
         merged, merged_lse = torch.empty_like(q), torch.empty_like(lse)
-        vendor.attention_merge_stage(
+        vendor_ops.attention_merge_stage(
             chunk_attended, _of_tokens(chunk_lse), attended, lse, merged, merged_lse
         )
         return merged, merged_lse

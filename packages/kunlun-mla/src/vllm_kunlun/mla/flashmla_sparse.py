@@ -12,7 +12,7 @@ from vllm.v1.attention.backend import AttentionMetadata
 from vllm_kunlun.mla.flashmla import FlashMLABackend
 from vllm_kunlun.mla.implementation import KunlunMLAImpl, refuse_output_scale
 from vllm_kunlun.mla.indexer_metadata import MAX_SPARSE_QUERIES, renew_for_drafting
-from vllm_kunlun.ops import vendor
+from vllm_kunlun.ops import vendor_ops
 from vllm_kunlun.ops.attention.metadata import Decode, KunlunAttentionMetadataBuilder, Prefill
 
 if TYPE_CHECKING:
@@ -132,13 +132,13 @@ class FlashMLASparseImpl(KunlunMLAImpl):
         if attn_metadata is None:  # vLLM's profiling run
             return output.zero_()
         tokens = attn_metadata.num_actual_tokens
-        vendor.concat_and_cache_mla(
+        vendor_ops.concat_and_cache_mla(
             k_c_normed[:tokens].contiguous(),
             k_pe[:tokens, 0].contiguous(),
             attn_metadata.slot_mapping[:tokens],
             kv_cache,
         )
-        slots = vendor.convert_req_index_to_global_index(
+        slots = vendor_ops.convert_req_index_to_global_index(
             req_id=attn_metadata.request_of_token,
             block_table=attn_metadata.block_table,
             token_indices=self._chosen[:tokens],
@@ -153,7 +153,7 @@ class FlashMLASparseImpl(KunlunMLAImpl):
             self._decode(query, rows, slots, latent, statistics, attn_metadata)
         if (part := attn_metadata.prefill) is not None:
             new = slice(part.first_token, tokens)
-            vendor.sparse_prefill_fwd_opt(
+            vendor_ops.sparse_prefill_fwd_opt(
                 q=query[new],
                 kv=rows,
                 indices=slots[new].unsqueeze(1),
@@ -181,7 +181,7 @@ class FlashMLASparseImpl(KunlunMLAImpl):
         assert part is not None
         shape = part.num_requests, part.query_len
         first = slice(0, part.num_tokens)
-        vendor.fwd_kvcache_mla(
+        vendor_ops.fwd_kvcache_mla(
             q_c=query[first].unflatten(0, shape),
             kv_cache=rows,
             indices=slots[first].unflatten(0, shape),

@@ -22,7 +22,7 @@ from vllm_kunlun.mla.indexer_metadata import (
     IndexerMetadata,
     KeyGroup,
 )
-from vllm_kunlun.ops import custom_op, vendor
+from vllm_kunlun.ops import custom_op, vendor_ops
 
 __all__ = ["KunlunSparseAttnIndexer", "sparse_attn_indexer_vllm_kunlun"]
 
@@ -51,7 +51,7 @@ def sparse_attn_indexer_vllm_kunlun(
     cache = context.no_compile_layers[layer_name].kv_cache[context.virtual_engine]
     tokens = metadata.num_actual_tokens
     k = k[:tokens].contiguous()
-    vendor.indexer_k_quant_and_cache(k, cache, metadata.slot_mapping[:tokens], k.shape[1])
+    vendor_ops.indexer_k_quant_and_cache(k, cache, metadata.slot_mapping[:tokens], k.shape[1])
     queries, scaled = _quantised(q[:tokens], weights[:tokens])
     if (decode := metadata.decode) is not None:
         count = decode.num_requests * decode.query_len
@@ -65,7 +65,7 @@ def _quantised(q: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     q = q.contiguous()
     values = torch.empty_like(q, dtype=torch.int8)
     largest = torch.empty(*q.shape[:2], 1, dtype=torch.float32, device=q.device)
-    vendor.quant2d(q.view(-1, q.shape[2]), values.view(-1, q.shape[2]), largest.view(-1, 1))
+    vendor_ops.quant2d(q.view(-1, q.shape[2]), values.view(-1, q.shape[2]), largest.view(-1, 1))
     return values, weights * largest.squeeze(2).div_(127.0)
 
 
@@ -75,7 +75,7 @@ def _decode(q: Tensor, weights: Tensor, best: Tensor, cache: Tensor, part: Index
     # The function takes scales side by side, as the table orders them, and keys in their pages.
     gathered = scales.index_select(0, part.block_table.flatten())
     logits = torch.empty(*shape, part.max_context_len, dtype=torch.float32, device=q.device)
-    vendor.I8_paged_mqa_logits(
+    vendor_ops.I8_paged_mqa_logits(
         q=q.unflatten(0, shape),
         fused_kv_cache=[values, gathered.view(part.num_requests, -1)],
         weights=weights.unflatten(0, shape),
@@ -91,7 +91,7 @@ def _prefill(
     queries: Tensor, weights: Tensor, topk_indices: Tensor, cache: Tensor, group: KeyGroup
 ) -> None:
     keys, scales = _gathered(group.num_keys, queries.shape[2])
-    vendor.cp_gather_indexer_k_quant_cache(
+    vendor_ops.cp_gather_indexer_k_quant_cache(
         kv_cache=cache,
         dst_k=keys,
         dst_scale=scales,
@@ -101,7 +101,7 @@ def _prefill(
     for tile in group.tiles:
         q = queries[tile.tokens]
         logits = torch.empty(q.shape[0], group.num_keys, dtype=torch.float32, device=q.device)
-        vendor.I8_mqa_logits(
+        vendor_ops.I8_mqa_logits(
             q=q,
             fused_kv_cache=(keys, scales.view(torch.float32)),
             weights=weights[tile.tokens],
@@ -109,7 +109,7 @@ def _prefill(
             context_k_lens=(group.key_lod_host, group.key_lod),
             logits=logits,
         )
-        vendor.mask_for_I8_mqa_logits(
+        vendor_ops.mask_for_I8_mqa_logits(
             seq_len_kv=group.num_keys,
             cu_seqlen_ks=tile.key_starts,
             cu_seqlen_ke=tile.key_ends,
@@ -120,7 +120,7 @@ def _prefill(
 
 def _top_k(logits: Tensor, best: Tensor, **bounds: Any) -> None:
     ranges = {"rowStarts": None, "rowEnds": None, "seqLens": None, "next_n": None, **bounds}
-    vendor.topk_per_row(
+    vendor_ops.topk_per_row(
         logits=logits,
         srcIndices=best,
         numRows=logits.shape[0],

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import torch
 
-from vllm_kunlun.ops import vendor
+from vllm_kunlun.ops import vendor_ops
 
 __all__ = ["FloatProjections", "Int8Projections"]
 
@@ -55,7 +55,7 @@ def _quantise(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     values = torch.empty_like(weight, dtype=torch.int8)
     rows = weight.shape[0] * weight.shape[1]
     largest = torch.empty(rows, 1, dtype=torch.float32, device=weight.device)
-    vendor.quant2d(weight.view(rows, -1), values.view(rows, -1), largest)
+    vendor_ops.quant2d(weight.view(rows, -1), values.view(rows, -1), largest)
     return values, largest
 
 
@@ -68,6 +68,6 @@ def _multiply(
     lod = torch.arange(heads + 1, dtype=torch.int32, device=x.device) * tokens
     order = torch.arange(heads * tokens, dtype=torch.int32, device=x.device)
     product = out if out.is_contiguous() else out.new_empty(out.shape)
-    vendor.mla_bmm_I8(x.contiguous(), values, largest, product, lod, order)
+    vendor_ops.mla_bmm_I8(x.contiguous(), values, largest, product, lod, order)
     if product is not out:
         out.copy_(product)

@@ -11,8 +11,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vllm_kunlun.ops.op_declaration import OpDeclarationError, check_op
-    from vllm_kunlun.ops.registration import custom_op
+    from vllm_kunlun.ops.torch_ops.declaration import OpDeclarationError, check_op
+    from vllm_kunlun.ops.torch_ops.registration import custom_op
 
 __all__ = ["OpDeclarationError", "check_op", "custom_op"]
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from vllm_kunlun.ops.registration import register
+from vllm_kunlun.ops.torch_ops.registration import register
 
 __all__ = ["direct_register_custom_op"]
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from vllm_kunlun.ops import vendor
+from vllm_kunlun.ops import vendor_ops
 
 __all__ = ["KunlunOps"]
 
 
 class _VendorFunctions(type):
     def __getattr__(cls, name: str) -> Any:
-        return getattr(vendor, name)
+        return getattr(vendor_ops, name)
 
     def __dir__(cls) -> list[str]:
-        return sorted({*super().__dir__(), *vendor.__all__})
+        return sorted({*super().__dir__(), *vendor_ops.__all__})
 
 
 class KunlunOps(metaclass=_VendorFunctions):
-    """Every function of :mod:`vllm_kunlun.ops.vendor` as an attribute.
+    """Every function of :mod:`vllm_kunlun.ops.vendor_ops` as an attribute.
 
     To wrap a vendor function that the adapter lacks, subclass this and add a static method.
     """

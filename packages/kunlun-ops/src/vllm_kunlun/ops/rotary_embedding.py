@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import torch
 
-from vllm_kunlun.ops import rope
+from vllm_kunlun.ops.torch_ops import rotary
 from vllm_kunlun.platforms.errors import UnsupportedError
 
 __all__ = ["Split_Norm_Rope"]
@@ -44,7 +44,7 @@ def Split_Norm_Rope(
         raise UnsupportedError(
             f"eps={eps}: the fused function normalises with {FUSED_EPS}. Use RMSNorm and get_rope."
         )
-    return rope.split_norm_rope(
+    return rotary.split_norm_rope(
         qkv.contiguous(),
         cos_sin_cache.to(qkv.dtype),
         q_norm_weight,

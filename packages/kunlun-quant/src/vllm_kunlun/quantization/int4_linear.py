@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vllm_kunlun.ops import custom_op, vendor
+from vllm_kunlun.ops import custom_op, vendor_ops
 
 __all__ = ["DEQUANTISE_TOKENS", "awq_linear", "gptq_linear"]
 
@@ -45,7 +45,7 @@ def awq_linear(
     x = x.contiguous()
     if x.dtype == torch.float32 or x.shape[0] >= DEQUANTISE_TOKENS:
         weight = scales.new_empty((inputs, outputs))
-        vendor.awq_dequantize(
+        vendor_ops.awq_dequantize(
             qweight=qweight,
             scales=scales,
             zeros=qzeros,
@@ -59,7 +59,7 @@ def awq_linear(
         limit = torch.finfo(torch.float16).max
         half = x.to(torch.float16).clamp(-limit, limit)
     out = half.new_empty((x.shape[0], outputs))
-    vendor.awq_gemm(
+    vendor_ops.awq_gemm(
         x=half,
         w=qweight,
         scale=scales,
@@ -106,7 +106,7 @@ def gptq_linear(
         x = x.index_select(1, order)
     x = x.contiguous()
     nothing = qweight.new_empty(0)
-    out = vendor.gptq_gemm(x, qweight, qzeros, scales, nothing, bits)
+    out = vendor_ops.gptq_gemm(x, qweight, qzeros, scales, nothing, bits)
     if zero_correction is not None:
         sums = x.unflatten(1, (zero_correction.shape[0], -1)).sum(-1)
         out = torch.addmm(out, sums, zero_correction)

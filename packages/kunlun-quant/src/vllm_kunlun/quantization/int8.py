@@ -8,8 +8,8 @@ and the result is rounded once, to the dtype of ``x``.
 import torch
 from torch import Tensor
 
-from vllm_kunlun.ops import vendor
-from vllm_kunlun.ops.registration import custom_op
+from vllm_kunlun.ops import vendor_ops
+from vllm_kunlun.ops.torch_ops.registration import custom_op
 
 __all__ = ["int8_linear", "int8_linear_asymmetric"]
 
@@ -37,12 +37,12 @@ def int8_linear(
     quantised = torch.empty_like(rows, dtype=torch.int8)
     row_max = rows.new_empty((rows.shape[0], 1), dtype=torch.float32)
     if scale is None:
-        vendor.quant2d(rows, quantised, row_max)
+        vendor_ops.quant2d(rows, quantised, row_max)
     else:
-        vendor.static_scaled_int8_quant(quantised, rows, scale, None)
+        vendor_ops.static_scaled_int8_quant(quantised, rows, scale, None)
         row_max.copy_(scale * 127.0)
     output = rows.new_empty((rows.shape[0], weight.shape[0]))
-    vendor.matmul(
+    vendor_ops.matmul(
         x=quantised, w=weight, out=output, bias=bias, x_pc_max=row_max, w_pc_max=weight_max
     )
     return output.view(*x.shape[:-1], weight.shape[0])
@@ -84,11 +84,11 @@ def int8_linear_asymmetric(
     if scale is None:
         scale = rows.new_empty((rows.shape[0], 1), dtype=torch.float32)
         row_azp = torch.empty_like(scale, dtype=torch.int32)
-        vendor.dynamic_scaled_int8_quant(quantised, rows, scale, row_azp)
+        vendor_ops.dynamic_scaled_int8_quant(quantised, rows, scale, row_azp)
     else:
-        vendor.static_scaled_int8_quant(quantised, rows, scale, azp)
+        vendor_ops.static_scaled_int8_quant(quantised, rows, scale, azp)
     output = rows.new_empty((rows.shape[0], weight.shape[0]))
-    vendor.cutlass_scaled_mm_azp(
+    vendor_ops.cutlass_scaled_mm_azp(
         output, quantised, weight.t(), scale, weight_scale, azp_adj, row_azp, bias
     )
     return output.view(*x.shape[:-1], weight.shape[0])

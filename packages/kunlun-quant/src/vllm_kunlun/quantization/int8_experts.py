@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vllm_kunlun.ops import moe
+from vllm_kunlun.ops.torch_ops import moe
 
 __all__ = ["Int8Experts"]
 
@@ -15,7 +15,7 @@ class Int8Experts:
     """Part of a vLLM ``FusedMoEMethodBase``: runs int8 experts, or the model's dtype without max.
 
     vLLM chooses the experts (softmax, sigmoid, groups, bias, a function of the model); this runs
-    them: :func:`vllm_kunlun.ops.moe.run_experts`. It reads ``w13_weight``, ``w2_weight`` and, where
+    them: :func:`vllm_kunlun.ops.torch_ops.moe.run_experts`. It reads ``w13_weight``, ``w2_weight`` and, where
     the layer has them, ``int8_w13_max``, ``int8_w2_max``, ``w13_bias`` and ``w2_bias``.
     """
 

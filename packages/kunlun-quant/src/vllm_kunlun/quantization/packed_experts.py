@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vllm_kunlun.ops import moe, vendor
+from vllm_kunlun.ops import vendor_ops
+from vllm_kunlun.ops.torch_ops import moe
 from vllm_kunlun.platforms.errors import CheckpointError, UnsupportedError
 from vllm_kunlun.quantization import gptq_weights, repack
 
@@ -48,7 +49,7 @@ class PackedExperts:
             weight = weight.flatten(1, 2)
         else:
             weight = scales.new_empty((experts * inputs, outputs))
-            vendor.awq_dequantize(
+            vendor_ops.awq_dequantize(
                 qweight=codes.flatten(0, 1),
                 scales=scales.flatten(0, 1),
                 zeros=zeros.flatten(0, 1),
@@ -129,7 +130,7 @@ def run_experts(
     weight_on_input: bool,
     expert_map: Tensor | None,
 ) -> Tensor:
-    """:func:`vllm_kunlun.ops.moe.run_experts` with packed weights; same shapes and errors."""
+    """:func:`vllm_kunlun.ops.torch_ops.moe.run_experts` with packed weights; same shapes and errors."""
     chosen = None
     if ids.numel() < w13.codes.shape[0]:
         local = ids if expert_map is None else expert_map[ids.long()]

@@ -14,10 +14,10 @@ from vllm_kunlun.cli.ops.wheel import Names, require_ops
 from vllm_kunlun.platforms.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from vllm_kunlun.ops.benchmark.case import Benchmark, Scale
-    from vllm_kunlun.ops.benchmark.ceiling import Ceilings
-    from vllm_kunlun.ops.benchmark.run import Timing
-    from vllm_kunlun.ops.conformance.contract import VendorFunction
+    from vllm_kunlun.ops.conformance.benchmark.case import Benchmark, Scale
+    from vllm_kunlun.ops.conformance.benchmark.ceiling import Ceilings
+    from vllm_kunlun.ops.conformance.benchmark.run import Timing
+    from vllm_kunlun.ops.contract.functions import VendorFunction
 
 __all__ = ["bench"]
 
@@ -38,7 +38,7 @@ def bench(names: Names = None, quick: Quick = False, json: JsonFlag = False) -> 
     result differs from torch's or a function cannot run.
     """
     require_ops()
-    from vllm_kunlun.ops.conformance.contract import select
+    from vllm_kunlun.ops.contract.functions import select
 
     scale: Scale = "quick" if quick else "full"
     chosen = _benchmarks(select(names or ()), scale)
@@ -54,7 +54,7 @@ def bench(names: Names = None, quick: Quick = False, json: JsonFlag = False) -> 
 
 def _benchmarks(functions: Sequence[VendorFunction], scale: Scale) -> tuple[Benchmark, ...]:
     """Those that run any of ``functions``, the sizes of one piece of work together."""
-    from vllm_kunlun.ops.benchmark.cases import benchmarks
+    from vllm_kunlun.ops.conformance.benchmark.cases import benchmarks
 
     wanted = {each.name for each in functions}
     every = benchmarks(scale)
@@ -73,10 +73,10 @@ def _run(chosen: Sequence[Benchmark], scale: Scale) -> tuple[tuple[Timing, ...],
     """Timings, and what to know of the machine."""
     import torch
 
-    from vllm_kunlun.ops.benchmark.case import Maker
-    from vllm_kunlun.ops.benchmark.ceiling import Ceilings
-    from vllm_kunlun.ops.benchmark.run import run
-    from vllm_kunlun.ops.surroundings import surroundings, torch_device
+    from vllm_kunlun.ops.conformance.benchmark.case import Maker
+    from vllm_kunlun.ops.conformance.benchmark.ceiling import Ceilings
+    from vllm_kunlun.ops.conformance.benchmark.run import run
+    from vllm_kunlun.ops.conformance.provenance import surroundings, torch_device
 
     device, seconds = torch_device(), SECONDS[scale]
     # A card's model runs in 16 bits, and the emulator's on a host in 32.

@@ -18,8 +18,8 @@ from vllm_kunlun.platforms.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from vllm_kunlun.ops.conformance.check import Report
-    from vllm_kunlun.ops.conformance.contract import VendorFunction
-    from vllm_kunlun.ops.conformance.findings import FunctionFinding
+    from vllm_kunlun.ops.contract.functions import VendorFunction
+    from vllm_kunlun.ops.conformance.outcomes import FunctionFinding
 
 __all__ = ["check"]
 
@@ -46,7 +46,7 @@ def check(names: Names = None, report: ReportFile = None, json: JsonFlag = False
     _refuse_bad_target(report)
     require_ops()
     from vllm_kunlun.ops.conformance.check import as_json
-    from vllm_kunlun.ops.conformance.contract import select
+    from vllm_kunlun.ops.contract.functions import select
 
     functions = select(names or ())
     with own_stdout(others=2) as stdout:

@@ -105,7 +105,7 @@ def _run(
 
 
 def _result(found: Comparison, quantised: Path, reference: Path, limit: float) -> dict[str, Any]:
-    from vllm_kunlun.ops.surroundings import surroundings
+    from vllm_kunlun.ops.conformance.provenance import surroundings
 
     return {
         "ok": found.increase <= limit,

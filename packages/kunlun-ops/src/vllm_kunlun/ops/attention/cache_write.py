@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import torch
 
-from vllm_kunlun.ops import card_findings, vendor
+from vllm_kunlun.ops import vendor_ops
+from vllm_kunlun.ops.contract import findings
 
 __all__ = ["write_cache"]
 
@@ -22,8 +23,8 @@ def write_cache(
     Shapes: key, value ``[T, KVH, D]``, contiguous; caches ``[blocks, KVH, block_size, D]``, dense,
     or with a page of the other cache after each of their own; slot_mapping int64 ``[T]``.
     """
-    if card_findings.chosen("kv-cache-write") == "reshape_and_cache_flash":
-        vendor.reshape_and_cache_flash(
+    if findings.chosen("kv-cache-write") == "reshape_and_cache_flash":
+        vendor_ops.reshape_and_cache_flash(
             key, value, key_cache, value_cache, slot_mapping, BLHD_LAYOUT=False
         )
         return
@@ -33,7 +34,7 @@ def write_cache(
         pages = slot_mapping.div(block_size, rounding_mode="floor")
         slot_mapping = slot_mapping + pages * block_size
         key_cache, value_cache = _both_kinds(key_cache), _both_kinds(value_cache)
-    vendor.reshape_and_cache(key, value, key_cache, value_cache, slot_mapping)
+    vendor_ops.reshape_and_cache(key, value, key_cache, value_cache, slot_mapping)
 
 
 def _both_kinds(cache: torch.Tensor) -> torch.Tensor:

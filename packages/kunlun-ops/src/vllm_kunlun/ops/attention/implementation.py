@@ -10,7 +10,7 @@ import torch
 from vllm.logger import init_logger
 from vllm.v1.attention.backend import AttentionImpl, AttentionType
 
-from vllm_kunlun.ops import vendor
+from vllm_kunlun.ops import vendor_ops
 from vllm_kunlun.ops.attention import soft_cap
 from vllm_kunlun.ops.attention.cache_write import write_cache
 from vllm_kunlun.ops.attention.metadata import Decode, KunlunAttentionMetadata, Prefill
@@ -175,7 +175,7 @@ class KunlunAttentionImpl(AttentionImpl[KunlunAttentionMetadata]):
         else:
             spec_shape = (part.num_requests, part.query_len, heads, size)
             query, output = query.view(spec_shape), output.view(spec_shape)
-        vendor.speculative_attention(
+        vendor_ops.speculative_attention(
             out=output,
             q=query.contiguous(),
             k_cache=key_cache,
@@ -209,7 +209,7 @@ class KunlunAttentionImpl(AttentionImpl[KunlunAttentionMetadata]):
         assert key is not None and value is not None
         rows = slice(part.first_token, part.first_token + part.num_tokens)
         window = self.sliding_window or NO_WINDOW
-        vendor.prefill_attention(
+        vendor_ops.prefill_attention(
             q=query[rows].contiguous(),
             k=key[rows].contiguous(),
             v=value[rows].contiguous(),
@@ -253,7 +253,7 @@ class KunlunAttentionImpl(AttentionImpl[KunlunAttentionMetadata]):
             )
             return
         window = self.sliding_window or NO_WINDOW
-        vendor.prefill_attention(
+        vendor_ops.prefill_attention(
             q=query.contiguous(),
             k=key_cache,
             v=value_cache,

@@ -11,13 +11,13 @@ import vllm_kunlun
 
 __all__ = ["callers"]
 
-_ADAPTER = "vllm_kunlun.ops.vendor"
-_BENCHMARK = "vllm_kunlun.ops.benchmark"
+_ADAPTER = "vllm_kunlun.ops.vendor_ops"
+_BENCHMARK = "vllm_kunlun.ops.conformance.benchmark"
 """It calls everything, and no model calls it."""
 
 
 def callers() -> dict[str, tuple[str, ...]]:
-    """Name in ``vllm_kunlun.ops.vendor`` -> the modules of all our wheels that use it."""
+    """Name in ``vllm_kunlun.ops.vendor_ops`` -> the modules of all our wheels that use it."""
     found: dict[str, set[str]] = defaultdict(set)
     for root in map(Path, vllm_kunlun.__path__):
         for file in root.rglob("*.py"):

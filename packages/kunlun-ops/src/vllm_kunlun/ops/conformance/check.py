@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vllm_kunlun.ops.card_findings import FINDINGS
+from vllm_kunlun.ops.contract.findings import FINDINGS
 from vllm_kunlun.ops.conformance.cases import CASES
-from vllm_kunlun.ops.conformance.contract import VendorFunction
+from vllm_kunlun.ops.contract.functions import VendorFunction
 from vllm_kunlun.ops.conformance.decisions import Decision, decide, excuse
-from vllm_kunlun.ops.conformance.findings import (
+from vllm_kunlun.ops.conformance.outcomes import (
     AssumptionFinding,
     FunctionFinding,
     judge_assumptions,
@@ -20,8 +20,8 @@ from vllm_kunlun.ops.conformance.findings import (
 from vllm_kunlun.ops.conformance.inventory import assumptions_about
 from vllm_kunlun.ops.conformance.probes import PROBES
 from vllm_kunlun.ops.conformance.worker import TIMEOUT_SECONDS, Worker
-from vllm_kunlun.ops.surroundings import Surroundings, surroundings, torch_device
-from vllm_kunlun.ops.vendor.library import libraries
+from vllm_kunlun.ops.conformance.provenance import Surroundings, surroundings, torch_device
+from vllm_kunlun.ops.vendor_ops.library import libraries
 
 __all__ = ["Report", "as_json", "check"]
 
@@ -59,7 +59,7 @@ def check(
     """Run the cases of ``functions`` in a process of their own; judge assumptions, decide findings.
 
     Args:
-        functions: as :func:`vllm_kunlun.ops.conformance.contract.select` gives them.
+        functions: as :func:`vllm_kunlun.ops.contract.functions.select` gives them.
         progress: called after each function.
         prepare: called in the process first, for tests.
         timeout_seconds: for one case, after which the function counts as failed.

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from vllm_kunlun.ops.conformance.callers import callers
 from vllm_kunlun.ops.conformance.cases import CASES
-from vllm_kunlun.ops.conformance.contract import VendorFunction
+from vllm_kunlun.ops.contract.functions import VendorFunction
 from vllm_kunlun.ops.contract.assumptions import ASSUMPTIONS, Assumption
-from vllm_kunlun.ops.vendor.library import Libraries
+from vllm_kunlun.ops.vendor_ops.library import Libraries
 
 __all__ = ["Entry", "assumptions_about", "emulated", "inventory"]
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vllm_kunlun.ops.conformance.case import TOLERANCES, Case, Expectation, Inputs, Outcome
 from vllm_kunlun.ops.conformance.transfer import on_device
-from vllm_kunlun.ops.vendor.library import function
+from vllm_kunlun.ops.vendor_ops.library import function
 
 __all__ = ["Result", "compare", "run"]
 

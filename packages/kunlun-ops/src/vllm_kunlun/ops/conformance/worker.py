@@ -14,10 +14,10 @@ import torch
 
 from vllm_kunlun.ops.conformance.case import Case
 from vllm_kunlun.ops.conformance.cases import CASES
-from vllm_kunlun.ops.conformance.findings import CaseFinding, FunctionFinding
+from vllm_kunlun.ops.conformance.outcomes import CaseFinding, FunctionFinding
 from vllm_kunlun.ops.conformance.probes import PROBES
 from vllm_kunlun.ops.conformance.run import run
-from vllm_kunlun.ops.vendor.library import libraries
+from vllm_kunlun.ops.vendor_ops.library import libraries
 from vllm_kunlun.platforms.errors import VendorLibraryError
 
 __all__ = ["TIMEOUT_SECONDS", "Worker", "run_case"]

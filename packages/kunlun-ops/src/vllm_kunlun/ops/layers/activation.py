@@ -19,7 +19,7 @@ from vllm.model_executor.layers.activation import (
     SiluAndMul,
 )
 
-from vllm_kunlun.ops import elementwise
+from vllm_kunlun.ops.torch_ops import activation
 
 __all__ = [
     "KunlunFastGELU",
@@ -35,7 +35,7 @@ class KunlunSiluAndMul(SiluAndMul):
     """``silu(gate) * up`` for ``x = [gate | up]``."""
 
     def forward_oot(self, x: torch.Tensor) -> torch.Tensor:
-        return elementwise.swiglu(x.contiguous())
+        return activation.swiglu(x.contiguous())
 
 
 class KunlunGeluAndMul(GeluAndMul):
@@ -45,14 +45,14 @@ class KunlunGeluAndMul(GeluAndMul):
         if self.approximate != "none":
             return self.forward_native(x)
         gate, up = x.chunk(2, dim=-1)
-        return elementwise.gelu(gate.contiguous()).mul_(up)
+        return activation.gelu(gate.contiguous()).mul_(up)
 
 
 class KunlunQuickGELU(QuickGELU):
     """``x * sigmoid(1.702 x)``."""
 
     def forward_oot(self, x: torch.Tensor) -> torch.Tensor:
-        return elementwise.quick_gelu(x.contiguous())
+        return activation.quick_gelu(x.contiguous())
 
 
 class KunlunNewGELU(NewGELU):

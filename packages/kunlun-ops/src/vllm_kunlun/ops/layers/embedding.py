@@ -15,7 +15,7 @@ from vllm.model_executor.layers.vocab_parallel_embedding import (
     VocabParallelEmbedding,
 )
 
-from vllm_kunlun.ops.vocabulary import mask_input
+from vllm_kunlun.ops.torch_ops.embedding import mask_input
 
 __all__ = ["KunlunParallelLMHead", "KunlunVocabParallelEmbedding"]
 

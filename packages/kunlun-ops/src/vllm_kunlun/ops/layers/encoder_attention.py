@@ -10,8 +10,8 @@ import torch
 from vllm.logger import init_logger
 from vllm.model_executor.layers.attention.mm_encoder_attention import MMEncoderAttention
 
-from vllm_kunlun.ops.encoder_attention import encoder_attention
-from vllm_kunlun.ops.vendor import library
+from vllm_kunlun.ops.torch_ops.encoder_attention import encoder_attention
+from vllm_kunlun.ops.vendor_ops import library
 
 __all__ = ["KunlunMMEncoderAttention"]
 

@@ -10,14 +10,14 @@ from vllm.model_executor.layers.fused_moe.unquantized_fused_moe_method import (
     UnquantizedFusedMoEMethod,
 )
 
-from vllm_kunlun.ops import moe
-from vllm_kunlun.ops.grouped_routing import grouped_topk
+from vllm_kunlun.ops.torch_ops import moe
+from vllm_kunlun.ops.vllm_modules.grouped_topk_router import grouped_topk
 
 __all__ = ["KunlunGroupedTopk", "KunlunUnquantizedFusedMoEMethod"]
 
 
 class KunlunUnquantizedFusedMoEMethod(UnquantizedFusedMoEMethod):
-    """Experts in the model's dtype: :func:`vllm_kunlun.ops.moe.run_experts`."""
+    """Experts in the model's dtype: :func:`vllm_kunlun.ops.torch_ops.moe.run_experts`."""
 
     def maybe_make_prepare_finalize(self, routing_tables: object = None) -> None:
         # vLLM's modular kernels exchange tokens between ranks by CUDA libraries; here each rank

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import torch
 from vllm.model_executor.layers.layernorm import GemmaRMSNorm, RMSNorm, RMSNormGated
 
-from vllm_kunlun.ops import norm
+from vllm_kunlun.ops.torch_ops import norm
 
 __all__ = ["KunlunGemmaRMSNorm", "KunlunRMSNorm", "KunlunRMSNormGated"]
 

@@ -11,7 +11,7 @@ import torch
 from vllm.model_executor.layers import rotary_embedding as vllm_rotary
 from vllm.model_executor.layers.rotary_embedding.base import RotaryEmbedding
 
-from vllm_kunlun.ops import rope
+from vllm_kunlun.ops.torch_ops import rotary
 
 __all__ = ["ROTARY_LAYERS", "KunlunRotaryEmbedding", "KunlunRotation"]
 
@@ -48,7 +48,7 @@ class KunlunRotation:
         """Token ``t`` by the angles of ``table[rows[t]]``; in place where the input allows it."""
         query, key = query.contiguous(), key.contiguous()
         tokens = rows.numel()
-        rope.rotary_embedding_(
+        rotary.rotary_embedding_(
             rows,
             query.view(tokens, -1),
             key.view(tokens, -1),

@@ -14,7 +14,7 @@ from vllm.model_executor.layers.rotary_embedding import (
 )
 from vllm.model_executor.layers.rotary_embedding.common import ApplyRotaryEmb
 
-from vllm_kunlun.ops import rope
+from vllm_kunlun.ops.torch_ops import rotary
 from vllm_kunlun.platforms.errors import UnsupportedError
 
 __all__ = [
@@ -48,7 +48,7 @@ class KunlunDeepseekScalingRotaryEmbedding(DeepseekScalingRotaryEmbedding):
             positions = positions + offsets
         positions = positions.flatten()
         heads = (positions.numel(), -1, self.head_size)
-        rotated_query, rotated_key = rope.rotary_embedding(
+        rotated_query, rotated_key = rotary.rotary_embedding(
             positions,
             query.reshape(heads).contiguous(),
             key.reshape(heads).contiguous(),
@@ -78,7 +78,7 @@ class KunlunLlama4VisionRotaryEmbedding(Llama4VisionRotaryEmbedding):
         if key is None:
             return self.forward_native(query, key)
         batch, patches, _, size = query.shape
-        rotated_query, rotated_key = rope.rotary_embedding(
+        rotated_query, rotated_key = rotary.rotary_embedding(
             torch.arange(patches, device=query.device).repeat(batch),
             query.reshape(batch * patches, -1, size).contiguous(),
             key.reshape(batch * patches, -1, size).contiguous(),

@@ -9,7 +9,7 @@ from vllm_kunlun.platforms.patch_ledger import Patch
 
 __all__ = ["patches"]
 
-_OURS = "vllm_kunlun.ops.speculation.proposer"
+_OURS = "vllm_kunlun.ops.vllm_modules.spec_decode"
 _VLLM = "https://github.com/vllm-project/vllm/blob/v0.15.1/vllm/v1/"
 _SOURCE = f"{_VLLM}spec_decode/"
 _RANGE = ">=0.15.1,<0.16"
@@ -52,7 +52,7 @@ def patches() -> Sequence[Patch]:
         Patch(
             name="drafts-behind-pieces",
             target="vllm.v1.core.sched.scheduler:Scheduler.update_draft_token_ids",
-            replacement="vllm_kunlun.ops.speculation.scheduling:update_draft_token_ids",
+            replacement="vllm_kunlun.ops.vllm_modules.scheduler:update_draft_token_ids",
             why="drafts proposed behind a piece of a prompt are verified behind its last piece: "
             "none can be right, and a recurrent state keeps those that were rejected",
             upstream=f"{_VLLM}core/sched/scheduler.py",

@@ -11,9 +11,9 @@ from vllm.forward_context import get_forward_context
 from vllm.model_executor.models.qwen3_next import Qwen3NextForCausalLM, Qwen3NextGatedDeltaNet
 from vllm.v1.attention.backend import AttentionBackend
 
-from vllm_kunlun.ops.linear_attention.drafts import check_drafts
-from vllm_kunlun.ops.linear_attention.gated_delta_net import GatedDeltaNet
-from vllm_kunlun.ops.linear_attention.metadata import KunlunGDNAttentionBackend, widest_step
+from vllm_kunlun.ops.gdn.drafts import check_drafts
+from vllm_kunlun.ops.gdn.gated_delta_net import GatedDeltaNet
+from vllm_kunlun.ops.gdn.metadata import KunlunGDNAttentionBackend, widest_step
 
 __all__ = ["KunlunQwen3NextForCausalLM", "KunlunQwen3NextGatedDeltaNet"]
 

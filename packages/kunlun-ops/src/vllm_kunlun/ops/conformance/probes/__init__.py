@@ -6,11 +6,11 @@ from a card says what the library does and not only that it differs.
 """
 
 from vllm_kunlun.ops.conformance.case import Case
-from vllm_kunlun.ops.conformance.probes.decode import DECODE
-from vllm_kunlun.ops.conformance.probes.merge import MERGE
+from vllm_kunlun.ops.conformance.probes.attention_decode import DECODE
+from vllm_kunlun.ops.conformance.probes.attention_merge import MERGE
 from vllm_kunlun.ops.conformance.probes.norm import NORM
-from vllm_kunlun.ops.conformance.probes.prefill import PREFILL
-from vllm_kunlun.ops.conformance.probes.rope import ROPE
+from vllm_kunlun.ops.conformance.probes.attention_prefill import PREFILL
+from vllm_kunlun.ops.conformance.probes.rotary import ROPE
 from vllm_kunlun.ops.conformance.probes.sampling import SAMPLING
 
 __all__ = ["PROBES"]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 
 from vllm_kunlun.ops.conformance.case import Call, Case, Inputs, Outcome
-from vllm_kunlun.ops.conformance.probes.pages import HALF
+from vllm_kunlun.ops.conformance.probes.cache import HALF
 
 __all__ = ["NORM"]
 

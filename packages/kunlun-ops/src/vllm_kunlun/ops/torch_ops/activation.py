@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``torch.ops.vllm_kunlun`` ops of activation functions."""
+
+import torch
+from torch import Tensor
+
+from vllm_kunlun.ops import vendor_ops
+from vllm_kunlun.ops.torch_ops.registration import custom_op
+
+__all__ = ["gelu", "quick_gelu", "swiglu"]
+
+
+def _half_width(x: Tensor) -> Tensor:
+    return x.new_empty((*x.shape[:-1], x.shape[-1] // 2))
+
+
+def _same_shape(x: Tensor) -> Tensor:
+    return torch.empty_like(x)
+
+
+@custom_op(fake=_half_width)
+def swiglu(x: Tensor) -> Tensor:
+    """``silu(x[..., :d]) * x[..., d:]`` with ``d`` half of the last dimension."""
+    output = _half_width(x)
+    vendor_ops.swiglu(x=x, y=output)
+    return output
+
+
+@custom_op(fake=_same_shape)
+def gelu(x: Tensor) -> Tensor:
+    """``x * Phi(x)`` with the exact normal distribution function."""
+    output = torch.empty_like(x)
+    vendor_ops.gelu(x, output)
+    return output
+
+
+@custom_op(fake=_same_shape)
+def quick_gelu(x: Tensor) -> Tensor:
+    """``x * sigmoid(1.702 x)``."""
+    output = torch.empty_like(x)
+    vendor_ops.quick_gelu(x, out=output)
+    return output

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``torch.ops.vllm_kunlun`` ops of normalisation. Rows are the last dimension throughout."""
+
+import torch
+from torch import Tensor
+
+from vllm_kunlun.ops import vendor_ops
+from vllm_kunlun.ops.torch_ops.registration import custom_op
+
+__all__ = ["add_rms_norm_", "gemma_add_rms_norm", "gemma_rms_norm", "rms_norm", "rms_norm_gated"]
+
+
+def _like_x(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    return torch.empty_like(x)
+
+
+def _pair_like_x(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(x), torch.empty_like(x)
+
+
+@custom_op(fake=_like_x)
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """``x * rsqrt(mean(x^2) + eps) * weight`` over a contiguous ``x``."""
+    output = torch.empty_like(x)
+    vendor_ops.rmsnorm(x, weight, output, eps)
+    return output
+
+
+@custom_op(mutates_args=("x", "residual"))
+def add_rms_norm_(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> None:
+    """In place: ``residual += x``, then ``x = rms_norm(residual, weight)``."""
+    vendor_ops.add_rmsnorm(x, residual, residual_output=residual, weight=weight, eps=eps, output=x)
+
+
+@custom_op(fake=_like_x)
+def gemma_rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """``x * rsqrt(mean(x^2) + eps) * (1 + weight)`` for ``x`` of shape ``[rows, hidden]``."""
+    output = torch.empty_like(x)
+    vendor_ops.gemma_rmsnorm(x, weight, output, eps)
+    return output
+
+
+@custom_op(fake=_pair_like_x)
+def gemma_add_rms_norm(
+    x: Tensor, residual: Tensor, weight: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    """``(gemma_rms_norm(x + residual, weight), x + residual)``, both new."""
+    output, total = torch.empty_like(x), torch.empty_like(x)
+    vendor_ops.gemma_add_rmsnorm(
+        x, residual, weight=weight, output=output, eps=eps, residual_output=total
+    )
+    return output, total
+
+
+def _gated_like_x(
+    x: Tensor,
+    z: Tensor | None,
+    weight: Tensor,
+    eps: float,
+    group_size: int | None,
+    norm_before_gate: bool,
+) -> Tensor:
+    return torch.empty_like(x)
+
+
+@custom_op(fake=_gated_like_x)
+def rms_norm_gated(
+    x: Tensor,
+    z: Tensor | None,
+    weight: Tensor,
+    eps: float,
+    group_size: int | None,
+    norm_before_gate: bool,
+) -> Tensor:
+    """:func:`vllm_kunlun.ops.vendor_ops.rms_norm_gated` for ``x`` of shape ``[rows, hidden]``."""
+    output = torch.empty_like(x)
+    vendor_ops.rms_norm_gated(x, output, z, weight, eps, group_size, norm_before_gate)
+    return output

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``torch.ops.vllm_kunlun`` ops of rotary position embedding."""
+
+import torch
+from torch import Tensor
+
+from vllm_kunlun.ops import vendor_ops
+from vllm_kunlun.ops.torch_ops.registration import custom_op
+
+__all__ = ["mrotary_embedding", "rotary_embedding", "rotary_embedding_", "split_norm_rope"]
+
+
+@custom_op(mutates_args=("query", "key"))
+def rotary_embedding_(
+    positions: Tensor,
+    query: Tensor,
+    key: Tensor,
+    head_size: int,
+    cos_sin_cache: Tensor,
+    is_neox: bool,
+) -> None:
+    """Rotate in place; see :func:`vllm_kunlun.ops.vendor_ops.rotary_embedding`."""
+    vendor_ops.rotary_embedding(
+        positions=positions,
+        query=query,
+        key=key,
+        head_size=head_size,
+        cos_sin_cache=cos_sin_cache,
+        is_neox=is_neox,
+    )
+
+
+def _like_rotation(
+    positions: Tensor,
+    query: Tensor,
+    key: Tensor,
+    head_size: int,
+    rotary_dim: int,
+    cos_sin_cache: Tensor,
+    is_neox: bool,
+) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(query), torch.empty_like(key)
+
+
+@custom_op(fake=_like_rotation)
+def rotary_embedding(
+    positions: Tensor,
+    query: Tensor,
+    key: Tensor,
+    head_size: int,
+    rotary_dim: int,
+    cos_sin_cache: Tensor,
+    is_neox: bool,
+) -> tuple[Tensor, Tensor]:
+    """Rotate into new tensors, from a table that may be float32 beside 16-bit heads.
+
+    See :func:`vllm_kunlun.ops.vendor_ops.flashinfer_rotary_embedding`.
+    """
+    return vendor_ops.flashinfer_rotary_embedding(
+        positions=positions,
+        rotary_dim=rotary_dim,
+        head_size=head_size,
+        cos_sin_cache=cos_sin_cache,
+        is_neox_style=is_neox,
+        query=query,
+        key=key,
+    )
+
+
+def _like_sections(
+    query: Tensor,
+    key: Tensor,
+    positions: Tensor,
+    cos_sin_cache: Tensor,
+    interleaved: bool,
+    is_neox: bool,
+    head_size: int,
+    rotary_dim: int,
+    sections: list[int],
+) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(query), torch.empty_like(key)
+
+
+@custom_op(fake=_like_sections)
+def mrotary_embedding(
+    query: Tensor,
+    key: Tensor,
+    positions: Tensor,
+    cos_sin_cache: Tensor,
+    interleaved: bool,
+    is_neox: bool,
+    head_size: int,
+    rotary_dim: int,
+    sections: list[int],
+) -> tuple[Tensor, Tensor]:
+    """Rotate by three positions per token; ``sections`` counts frequencies of each.
+
+    See :func:`vllm_kunlun.ops.vendor_ops.mrotary_embedding_fwd_v0`.
+    """
+    return vendor_ops.mrotary_embedding_fwd_v0(
+        query,
+        key,
+        positions,
+        cos_sin_cache,
+        interleaved,
+        is_neox,
+        head_size,
+        rotary_dim,
+        *sections,
+    )
+
+
+def _split_qkv(
+    qkv: Tensor,
+    cos_sin_cache: Tensor,
+    q_weight: Tensor,
+    k_weight: Tensor,
+    positions: Tensor,
+    head_num: int,
+    kv_head_num: int,
+    head_dim: int,
+    rotary_dim: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    tokens = qkv.shape[0]
+    return (
+        qkv.new_empty((tokens, head_num * head_dim)),
+        qkv.new_empty((tokens, kv_head_num * head_dim)),
+        qkv.new_empty((tokens, kv_head_num * head_dim)),
+    )
+
+
+@custom_op(fake=_split_qkv)
+def split_norm_rope(
+    qkv: Tensor,
+    cos_sin_cache: Tensor,
+    q_weight: Tensor,
+    k_weight: Tensor,
+    positions: Tensor,
+    head_num: int,
+    kv_head_num: int,
+    head_dim: int,
+    rotary_dim: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Split ``qkv``, RMS-normalise each head of query and key, rotate them (neox), in one pass.
+
+    The function takes no epsilon: it is 1e-6 inside.
+
+    Shapes: ``qkv [T, (H + 2 KVH) D]`` -> query ``[T, H D]``, key and value ``[T, KVH D]``.
+    """
+    query, key, value = _split_qkv(
+        qkv,
+        cos_sin_cache,
+        q_weight,
+        k_weight,
+        positions,
+        head_num,
+        kv_head_num,
+        head_dim,
+        rotary_dim,
+    )
+    vendor_ops.split_norm_rope_neox(
+        query,
+        key,
+        value,
+        qkv,
+        cos_sin_cache,
+        q_weight,
+        k_weight,
+        positions,
+        qkv.shape[0],
+        cos_sin_cache.shape[0],
+        head_num,
+        kv_head_num,
+        head_dim,
+        rotary_dim,
+    )
+    return query, key, value
