@@ -65,7 +65,7 @@ def test_a_stale_redirect_is_named(tmp_path):
     (tmp_path / "stale_provider.py").write_text(
         textwrap.dedent(
             """
-            from vllm_kunlun.platforms.import_hook import Redirect
+            from vllm_kunlun.platforms.ledger.import_hook import Redirect
 
             def redirects():
                 return [Redirect(

@@ -18,7 +18,8 @@ import pytest
 from support.reference import Reference
 from vllm.engine.arg_utils import EngineArgs
 
-from vllm_kunlun.platforms import patch_ledger, torch25
+from vllm_kunlun.platforms import torch25
+from vllm_kunlun.platforms.ledger import patch_ledger
 from vllm_kunlun.platforms.torch25.patches import patches
 
 pytestmark = pytest.mark.skipif(not torch25.is_installed(), reason="torch is 2.6 or newer")

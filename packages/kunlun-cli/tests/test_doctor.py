@@ -10,7 +10,8 @@ from importlib import metadata
 import pytest
 
 from vllm_kunlun.cli import checks
-from vllm_kunlun.platforms import import_hook, patch_ledger, version
+from vllm_kunlun.platforms import version
+from vllm_kunlun.platforms.ledger import import_hook, patch_ledger
 
 
 def failed(value):

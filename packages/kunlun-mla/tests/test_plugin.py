@@ -13,7 +13,7 @@ from vllm.platforms.interface import UnspecifiedPlatform
 from vllm_kunlun.mla.flashmla import FlashMLABackend
 from vllm_kunlun.mla.flashmla_sparse import FlashMLASparseBackend
 from vllm_kunlun.mla.indexer import KunlunSparseAttnIndexer
-from vllm_kunlun.platforms import attention_backends
+from vllm_kunlun.platforms.checks import attention_backends
 from vllm_kunlun.platforms.kunlun import KunlunPlatform
 
 

@@ -19,7 +19,8 @@ from vllm.v1.utils import CpuGpuBuffer
 from vllm_kunlun.ops.speculation import drafting
 from vllm_kunlun.ops.vllm_modules import spec_decode
 from vllm_kunlun.ops.speculation.patches import patches
-from vllm_kunlun.platforms import patch_ledger, vllm_compat
+from vllm_kunlun.platforms import vllm_compat
+from vllm_kunlun.platforms.ledger import patch_ledger
 
 assert current_platform.is_out_of_tree()  # asked first: it puts the patches in place
 

@@ -10,7 +10,7 @@ import torch
 from vllm.v1.worker import gpu_model_runner, utils
 
 from vllm_kunlun.ops.vllm_modules import worker_utils
-from vllm_kunlun.platforms import import_hook
+from vllm_kunlun.platforms.ledger import import_hook
 
 NAMES = ["model.layers.1.attn", "draft_model.model.layers.0.attn", "model.layers.0.attn"]
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from vllm_kunlun.ops.vllm_modules import topk_topp_sampler as ours
-from vllm_kunlun.platforms import import_hook
+from vllm_kunlun.platforms.ledger import import_hook
 
 vllms = import_hook.import_original("vllm.v1.sample.ops.topk_topp_sampler")
 

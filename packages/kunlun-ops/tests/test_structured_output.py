@@ -87,7 +87,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_a_step_as_vllms_own_function(case, monkeypatch):
     """vLLM's function is the judge; the index tensor that it pins is the list xgrammar takes."""
-    from vllm_kunlun.platforms import patch_ledger
+    from vllm_kunlun.platforms.ledger import patch_ledger
 
     patch_ledger.install()
     import vllm.v1.structured_output.utils  # noqa: F401

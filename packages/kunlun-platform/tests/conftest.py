@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from vllm_kunlun.platforms import import_hook, patch_ledger
+from vllm_kunlun.platforms.ledger import import_hook, patch_ledger
 
 SOURCES = Path(import_hook.__file__).parents[2]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from vllm_kunlun.platforms.definition_hash import source_sha256
+from vllm_kunlun.platforms.ledger.definition_hash import source_sha256
 
 
 @pytest.mark.parametrize(

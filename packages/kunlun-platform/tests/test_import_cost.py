@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import json
 
-from vllm_kunlun.platforms.patch_ledger import source_sha256
+from vllm_kunlun.platforms.ledger.patch_ledger import source_sha256
 
 PROVIDERS = """
-    from vllm_kunlun.platforms.import_hook import Redirect
-    from vllm_kunlun.platforms.patch_ledger import Patch
+    from vllm_kunlun.platforms.ledger.import_hook import Redirect
+    from vllm_kunlun.platforms.ledger.patch_ledger import Patch
     def redirects():
         return [Redirect("victim.mod", "ours", "w", "u", ">=0.15.1", {module!r}, "r")]
     def patches():

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from vllm_kunlun.platforms import import_hook
+from vllm_kunlun.platforms.ledger import import_hook
 from vllm_kunlun.platforms.errors import RedirectError
-from vllm_kunlun.platforms.import_hook import Redirect
+from vllm_kunlun.platforms.ledger.import_hook import Redirect
 
 TARGET = "victim.pack.mod"
 
@@ -30,7 +30,7 @@ REPLACEMENT = """
     """
 
 PROVIDER = """
-    from vllm_kunlun.platforms.import_hook import Redirect
+    from vllm_kunlun.platforms.ledger.import_hook import Redirect
     def redirects():
         return [Redirect(target={target!r}, replacement={replacement!r}, why="w", upstream="u",
                          vllm_range=">=0.15.1,<0.16", sha256={sha256!r}, remove_when="r")]

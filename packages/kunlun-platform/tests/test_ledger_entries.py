@@ -10,9 +10,10 @@ from dataclasses import replace
 
 import pytest
 
-from vllm_kunlun.platforms import ledger_entries, patch_ledger, version
+from vllm_kunlun.platforms import version
+from vllm_kunlun.platforms.ledger import entries, patch_ledger
 from vllm_kunlun.platforms.errors import PatchError
-from vllm_kunlun.platforms.patch_ledger import Addition, Patch, source_sha256
+from vllm_kunlun.platforms.ledger.patch_ledger import Addition, Patch, source_sha256
 
 MODULE = "victim.tables"
 
@@ -68,16 +69,16 @@ def patch() -> Patch:
     )
 
 
-def state(entry: ledger_entries.Entry) -> str:
+def state(entry: entries.Entry) -> str:
     (found,) = patch_ledger.report([entry])
     return found.state
 
 
 @pytest.fixture(params=[True, False], ids=["imported-first", "imported-after"])
-def tables(request) -> Callable[[list[ledger_entries.Entry]], object]:
+def tables(request) -> Callable[[list[entries.Entry]], object]:
     """Install entries before or after the import of their module; the module."""
 
-    def install(entries: list[ledger_entries.Entry]) -> object:
+    def install(entries: list[entries.Entry]) -> object:
         if request.param:
             importlib.import_module(MODULE)
         patch_ledger.install(entries)
@@ -158,7 +159,7 @@ def test_vllm_outside_its_range_stays_an_error() -> None:
 def test_no_torch_at_all_is_out_of_every_range(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(version, "installed_torch", lambda: None)
     entry = replace(addition("KINDS", "kinds"), torch_range="<2.6")
-    assert ledger_entries.out_of_range(entry) == "is for torch <2.6, and none is installed"
+    assert entries.out_of_range(entry) == "is for torch <2.6, and none is installed"
 
 
 # -- what only compilation needs --------------------------------------------------------------

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vllm_kunlun.platforms.module_source import locate
+from vllm_kunlun.platforms.ledger.module_source import locate
 
 
 @pytest.mark.parametrize("name", ["json", "json.decoder", "email.mime.text", "argparse", "pytest"])

@@ -10,10 +10,10 @@ from dataclasses import replace
 
 import pytest
 
-from vllm_kunlun.platforms import import_hook, patch_ledger
+from vllm_kunlun.platforms.ledger import import_hook, patch_ledger
 from vllm_kunlun.platforms.errors import PatchError
-from vllm_kunlun.platforms.import_hook import Redirect
-from vllm_kunlun.platforms.patch_ledger import Patch, source_sha256
+from vllm_kunlun.platforms.ledger.import_hook import Redirect
+from vllm_kunlun.platforms.ledger.patch_ledger import Patch, source_sha256
 
 MODULE = "victim.engine"
 
@@ -56,7 +56,7 @@ OURS = """
     """
 
 PROVIDER = """
-    from vllm_kunlun.platforms.patch_ledger import Patch
+    from vllm_kunlun.platforms.ledger.patch_ledger import Patch
     def patches():
         return [Patch(name={name!r}, target={target!r}, replacement={replacement!r}, why="w",
                       upstream="u", vllm_range=">=0.15.1", sha256={sha256!r}, remove_when="r")]

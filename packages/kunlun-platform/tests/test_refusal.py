@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from vllm_kunlun.platforms import refusal
+from vllm_kunlun.platforms.checks import refusal
 from vllm_kunlun.platforms.errors import (
     DeviceUnavailableError,
     IncompatibleVllmError,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from vllm_kunlun.platforms import patch_ledger
+from vllm_kunlun.platforms.ledger import patch_ledger
 from vllm_kunlun.platforms.torch25 import dynamo
 
 

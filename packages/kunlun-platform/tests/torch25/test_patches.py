@@ -8,9 +8,10 @@ import sys
 
 import pytest
 
-from vllm_kunlun.platforms import patch_ledger, torch25, version
-from vllm_kunlun.platforms.definition_hash import source_sha256
-from vllm_kunlun.platforms.ledger_entries import Patch
+from vllm_kunlun.platforms import torch25, version
+from vllm_kunlun.platforms.ledger import patch_ledger
+from vllm_kunlun.platforms.ledger.definition_hash import source_sha256
+from vllm_kunlun.platforms.ledger.entries import Patch
 from vllm_kunlun.platforms.torch25.patches import patches
 
 

@@ -12,7 +12,7 @@ from vllm.v1.attention.backend import AttentionType
 from vllm.v1.attention.backends.registry import AttentionBackendEnum
 from vllm.v1.attention.selector import AttentionSelectorConfig
 
-from vllm_kunlun.platforms import attention_backends
+from vllm_kunlun.platforms.checks import attention_backends
 from vllm_kunlun.platforms.errors import MissingWheelError, UnsupportedError
 from vllm_kunlun.platforms.kunlun import KunlunPlatform
 

@@ -16,7 +16,9 @@ from vllm.model_executor.layers import quantization
 from vllm.utils.import_utils import resolve_obj_by_qualname
 from vllm.v1.worker import gpu_worker
 
-from vllm_kunlun.platforms import attention_backends, configuration, envs, patch_ledger
+from vllm_kunlun.platforms import envs
+from vllm_kunlun.platforms.checks import attention_backends, configuration
+from vllm_kunlun.platforms.ledger import patch_ledger
 from vllm_kunlun.platforms.errors import UnsupportedError
 
 _DENSE = {

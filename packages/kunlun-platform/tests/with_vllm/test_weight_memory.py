@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from vllm_kunlun.platforms import memory, weight_memory
-from vllm_kunlun.platforms.card_worker import KunlunCardWorker
+from vllm_kunlun.platforms.card.worker import KunlunCardWorker
 
 GIB = 2**30
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from vllm.platforms.interface import DeviceCapability, Platform, PlatformEnum
 
-from vllm_kunlun.platforms import attention_backends, configuration, device, memory, requests
+from vllm_kunlun.platforms import device, memory
+from vllm_kunlun.platforms.checks import attention_backends, configuration, requests
 from vllm_kunlun.platforms.errors import UnsupportedError
 
 if TYPE_CHECKING:

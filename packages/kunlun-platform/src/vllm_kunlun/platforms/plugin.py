@@ -2,7 +2,7 @@
 """The entry point of ``vllm.platform_plugins``: decides whether Kunlun is the platform.
 
 vLLM calls :func:`register` (twice) and swallows whatever it raises. A plugin that must refuse
-therefore answers with the path of :class:`~vllm_kunlun.platforms.refusal.RefusedPlatform`, whose
+therefore answers with the path of :class:`~vllm_kunlun.platforms.checks.refusal.RefusedPlatform`, whose
 construction raises the reason where vLLM no longer hides it.
 """
 
@@ -10,15 +10,9 @@ from __future__ import annotations
 
 import logging
 
-from vllm_kunlun.platforms import (
-    device,
-    envs,
-    import_hook,
-    patch_ledger,
-    refusal,
-    triton_messages,
-    version,
-)
+from vllm_kunlun.platforms import device, envs, triton_messages, version
+from vllm_kunlun.platforms.checks import refusal
+from vllm_kunlun.platforms.ledger import import_hook, patch_ledger
 from vllm_kunlun.platforms.errors import KunlunError
 
 logger = logging.getLogger("vllm.kunlun")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vllm_kunlun.platforms.patch_ledger import Patch
+from vllm_kunlun.platforms.ledger.patch_ledger import Patch
 
 __all__ = ["patches"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vllm_kunlun.platforms.import_hook import Redirect
+from vllm_kunlun.platforms.ledger.import_hook import Redirect
 
 __all__ = ["redirects"]
 

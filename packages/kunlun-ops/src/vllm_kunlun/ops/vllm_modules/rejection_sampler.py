@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from vllm_kunlun.ops.speculation import ragged, verification
-from vllm_kunlun.platforms import import_hook
+from vllm_kunlun.platforms.ledger import import_hook
 
 _vllm = import_hook.import_original("vllm.v1.sample.rejection_sampler")
 

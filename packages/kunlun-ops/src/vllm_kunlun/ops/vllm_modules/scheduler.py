@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vllm_kunlun.platforms import patch_ledger
+from vllm_kunlun.platforms.ledger import patch_ledger
 
 if TYPE_CHECKING:  # imported while vLLM's modules are: none of them is there yet
     from vllm.v1.core.sched.scheduler import Scheduler

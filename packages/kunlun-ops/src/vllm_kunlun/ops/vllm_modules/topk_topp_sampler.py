@@ -13,7 +13,7 @@ import torch
 from vllm_kunlun.ops import vendor_ops
 from vllm_kunlun.ops.torch_ops import random_draw
 from vllm_kunlun.ops.torch_ops.random_draw import Generators
-from vllm_kunlun.platforms import import_hook
+from vllm_kunlun.platforms.ledger import import_hook
 
 _vllm = import_hook.import_original("vllm.v1.sample.ops.topk_topp_sampler")
 

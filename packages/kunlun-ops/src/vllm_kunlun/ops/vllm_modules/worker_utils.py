@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from vllm.model_executor.models.utils import extract_layer_index
 
-from vllm_kunlun.platforms import import_hook
+from vllm_kunlun.platforms.ledger import import_hook
 
 _vllm = import_hook.import_original("vllm.v1.worker.utils")
 

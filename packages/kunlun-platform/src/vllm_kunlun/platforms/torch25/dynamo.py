@@ -8,7 +8,7 @@ from unittest import mock
 
 import torch
 
-from vllm_kunlun.platforms import patch_ledger
+from vllm_kunlun.platforms.ledger import patch_ledger
 
 __all__ = ["call_class", "inline_call", "inline_call_", "without_guard_filter"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vllm_kunlun.platforms.ledger_entries import Addition, Entry, Patch
+from vllm_kunlun.platforms.ledger.entries import Addition, Entry, Patch
 from vllm_kunlun.platforms.torch25 import RANGE
 
 __all__ = ["patches"]

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import torch
 from vllm.logger import init_logger
 
-from vllm_kunlun.platforms import attention_backends, checkpoint, envs, families, patch_ledger
+from vllm_kunlun.platforms import envs, families
+from vllm_kunlun.platforms.checks import attention_backends, checkpoint
+from vllm_kunlun.platforms.ledger import patch_ledger
 from vllm_kunlun.platforms.errors import UnsupportedError
 from vllm_kunlun.platforms.torch25 import refusals
 
@@ -31,7 +33,7 @@ SUPPORTED_BLOCK_SIZES = (16, 32, 64, 128)
 MAX_DECODE_BATCH = 1023
 """The vendor's decode attention fails from a batch of 1024 requests on."""
 
-WORKER_ON_CARD = "vllm_kunlun.platforms.card_worker.KunlunCardWorker"
+WORKER_ON_CARD = "vllm_kunlun.platforms.card.worker.KunlunCardWorker"
 WORKER_EMULATED = "vllm_kunlun.emulator.device.worker.KunlunWorker"
 COMPILER = "vllm_kunlun.platforms.compiler.KunlunCompiler"
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from vllm_kunlun.platforms.module_source import locate
+from vllm_kunlun.platforms.ledger.module_source import locate
 
 __all__ = ["source_sha256"]
 

@@ -26,7 +26,7 @@ from packaging.specifiers import SpecifierSet
 from vllm_kunlun.platforms import version
 from vllm_kunlun.platforms.entry_points import call_providers
 from vllm_kunlun.platforms.errors import RedirectError
-from vllm_kunlun.platforms.module_source import KunlunFinder, file_sha256, locate
+from vllm_kunlun.platforms.ledger.module_source import KunlunFinder, file_sha256, locate
 
 __all__ = [
     "GROUP",

@@ -28,11 +28,12 @@ from typing import Any, Literal
 
 from packaging.specifiers import SpecifierSet
 
-from vllm_kunlun.platforms import import_hook, version
-from vllm_kunlun.platforms.definition_hash import source_sha256
+from vllm_kunlun.platforms import version
+from vllm_kunlun.platforms.ledger import import_hook
+from vllm_kunlun.platforms.ledger.definition_hash import source_sha256
 from vllm_kunlun.platforms.entry_points import call_providers
 from vllm_kunlun.platforms.errors import PatchError
-from vllm_kunlun.platforms.ledger_entries import (
+from vllm_kunlun.platforms.ledger.entries import (
     Added,
     Addition,
     Entry,
@@ -41,7 +42,7 @@ from vllm_kunlun.platforms.ledger_entries import (
     by_name,
     out_of_range,
 )
-from vllm_kunlun.platforms.module_source import KunlunFinder, locate
+from vllm_kunlun.platforms.ledger.module_source import KunlunFinder, locate
 
 __all__ = [
     "Addition",

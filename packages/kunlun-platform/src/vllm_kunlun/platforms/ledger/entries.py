@@ -29,7 +29,7 @@ class Patch:
     upstream: str
     vllm_range: str
     sha256: str
-    """:func:`~vllm_kunlun.platforms.definition_hash.source_sha256` of ``target``."""
+    """:func:`~vllm_kunlun.platforms.ledger.definition_hash.source_sha256` of ``target``."""
     remove_when: str
     torch_range: str = ""
     """Outside it the entry does not apply, which is no error; empty for every torch."""
