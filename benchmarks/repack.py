@@ -17,8 +17,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from vllm_kunlun.quantization import repack
-from vllm_kunlun.quantization.repack import FAST, NORMAL
+from vllm_kunlun.quantization.layouts import repack
+from vllm_kunlun.quantization.layouts.repack import FAST, NORMAL
 
 ROWS = 4096
 SHIFTS = torch.arange(0, 32, 4, dtype=torch.int32)

@@ -8,8 +8,8 @@ import torch
 
 from vllm_kunlun.ops import check_op
 from vllm_kunlun.platforms.errors import CheckpointError
-from vllm_kunlun.quantization import gptq_weights, repack
-from vllm_kunlun.quantization.int4_linear import DEQUANTISE_TOKENS, awq_linear, gptq_linear
+from vllm_kunlun.quantization.layouts import gptq, repack
+from vllm_kunlun.quantization.torch_ops.packed import DEQUANTISE_TOKENS, awq_linear, gptq_linear
 
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
 
@@ -30,7 +30,7 @@ def case(inputs, outputs, groups, bits, seed=0, low=0):
 
 
 def run(x, codes, zeros, scales, bits, g_idx):
-    weights = gptq_weights.convert(pack_rows(codes, bits), zeros, scales.to(x.dtype), bits, g_idx)
+    weights = gptq.convert(pack_rows(codes, bits), zeros, scales.to(x.dtype), bits, g_idx)
     return gptq_linear(
         x,
         weights.qweight,
@@ -91,7 +91,7 @@ def test_a_rank_that_holds_unequal_parts_of_the_groups(bits):
     g_idx = torch.tensor([0] * 70 + [1] + [3] * 25)[torch.randperm(96)].to(torch.int32)
     x = torch.randn(5, 96)
     out, weights = run(x, codes, zeros, scales, bits, g_idx)
-    assert weights.order.shape == ((3 + 1 + 0 + 1) * gptq_weights.RUN_ROWS,)
+    assert weights.order.shape == ((3 + 1 + 0 + 1) * gptq.RUN_ROWS,)
     check(x, codes, zeros, scales, g_idx.long(), out)
 
 
@@ -152,7 +152,7 @@ def test_declarations_of_the_ops():
     check_op(awq_linear, torch.randn(3, 64).half(), *arguments)
     codes, zeros, scales = case(96, 72, 3, 4)
     g_idx = (torch.arange(96) // 32)[torch.randperm(96)]
-    weights = gptq_weights.convert(pack_rows(codes, 4), zeros, scales, 4, g_idx)
+    weights = gptq.convert(pack_rows(codes, 4), zeros, scales, 4, g_idx)
     check_op(
         gptq_linear,
         torch.randn(3, 96),

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vllm_kunlun.ops import check_op
-from vllm_kunlun.quantization import int8
+from vllm_kunlun.quantization.torch_ops import int8
 
 TOLERANCES = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}
 SHAPES = [(1, 5, 3), (7, 33, 65), (4, 576, 1536), (0, 16, 8)]

@@ -17,9 +17,9 @@ from vllm.model_executor.layers.linear import MergedColumnParallelLinear, QKVPar
 
 from vllm_kunlun.platforms.errors import CheckpointError, UnsupportedError
 from vllm_kunlun.quantization import registry
-from vllm_kunlun.quantization.compressed_tensors.config import KunlunCompressedTensorsConfig
-from vllm_kunlun.quantization.fp8_config import KunlunFp8Config
-from vllm_kunlun.quantization.int8_kernel import united_range
+from vllm_kunlun.quantization.formats.compressed_tensors import KunlunCompressedTensorsConfig
+from vllm_kunlun.quantization.formats.fp8 import KunlunFp8Config
+from vllm_kunlun.quantization.linear.int8 import united_range
 
 HIDDEN, HEAD, HEADS, KV_HEADS = 32, 8, 4, 2
 WIDTHS = {"q": HEADS * HEAD, "k": KV_HEADS * HEAD, "v": KV_HEADS * HEAD}

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vllm_kunlun.platforms.errors import CheckpointError, UnsupportedError
-from vllm_kunlun.quantization import packed_experts
+from vllm_kunlun.quantization.experts import packed_product
 
 EXPERTS, INPUTS, OUTPUTS, GROUP = 6, 32, 24, 16
 
@@ -50,7 +50,7 @@ def test_awq_in_both_layouts(outputs):
     q, z, s = codes(4, outputs)
     order = torch.tensor([0, 2, 4, 6, 1, 3, 5, 7])
     words = [fields(v.unflatten(-1, (-1, 8))[..., order].flatten(-2), 8) for v in (q, z)]
-    check(packed_experts.from_awq(*words, s), meant(q, z, s))
+    check(packed_product.from_awq(*words, s), meant(q, z, s))
 
 
 @pytest.mark.parametrize("bits", [4, 8])
@@ -61,7 +61,7 @@ def test_packed_along_the_input(bits, ordered):
     if ordered:
         order = torch.stack([torch.randperm(INPUTS) for _ in range(EXPERTS)])
         g_idx = (order // GROUP).to(torch.int32)
-    experts = packed_experts.from_gptq(by_inputs(q, bits), z, s, bits, g_idx)
+    experts = packed_product.from_gptq(by_inputs(q, bits), z, s, bits, g_idx)
     check(experts, meant(q, z, s, g_idx))
 
 
@@ -69,14 +69,14 @@ def test_packed_along_the_input(bits, ordered):
 def test_experts_of_other_ranks_add_nothing(tokens):
     """Of 9 experts 6 are here; one token dequantises those that it chose, 40 all of them."""
     q, z, s = codes(8, 2 * INPUTS)
-    w13, up = packed_experts.from_gptq(by_inputs(q, 8), z, s, 8, None), meant(q, z, s)
+    w13, up = packed_product.from_gptq(by_inputs(q, 8), z, s, 8, None), meant(q, z, s)
     q, z, s = codes(8, INPUTS, seed=1)
-    w2, down = packed_experts.from_gptq(by_inputs(q, 8), z, s, 8, None), meant(q, z, s)
+    w2, down = packed_product.from_gptq(by_inputs(q, 8), z, s, 8, None), meant(q, z, s)
     here = torch.tensor([-1, 0, 1, -1, 2, 3, 4, 5, -1], dtype=torch.int32)
     x = torch.randn(tokens, INPUTS)
     ids = torch.stack([torch.randperm(9)[:3] for _ in range(tokens)]).to(torch.int32)
     weights = torch.rand(tokens, 3)
-    out = packed_experts.run_experts(
+    out = packed_product.run_experts(
         x, w13, w2, weights, ids, activation="silu", weight_on_input=False, expert_map=here
     )
     expected = torch.zeros(tokens, INPUTS, dtype=torch.float64)
@@ -93,9 +93,9 @@ def test_what_cannot_be_packed_is_refused():
     q, z, s = codes(4)
     with pytest.raises(UnsupportedError, match="enable-expert-parallel"):
         g_idx = torch.zeros(EXPERTS, INPUTS, dtype=torch.int32)
-        packed_experts.from_gptq(by_inputs(q, 4), z, s, 4, g_idx)
+        packed_product.from_gptq(by_inputs(q, 4), z, s, 4, g_idx)
     with pytest.raises(CheckpointError, match="gptq_v2"):
-        packed_experts.from_gptq(by_inputs(q, 4), z + 1, s, 4, None)
+        packed_product.from_gptq(by_inputs(q, 4), z + 1, s, 4, None)
     s[0, 0, 0] = torch.inf
     with pytest.raises(CheckpointError, match="infinite"):
-        packed_experts.from_awq(by_inputs(q, 4), by_inputs(q, 4), s)
+        packed_product.from_awq(by_inputs(q, 4), by_inputs(q, 4), s)

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vllm_kunlun.quantization import repack
-from vllm_kunlun.quantization.repack import FAST, NORMAL
+from vllm_kunlun.quantization.layouts import repack
+from vllm_kunlun.quantization.layouts.repack import FAST, NORMAL
 
 AWQ = [0, 2, 4, 6, 1, 3, 5, 7]
 KUNLUN_NORMAL = [1, 0, 3, 2, 5, 4, 7, 6]

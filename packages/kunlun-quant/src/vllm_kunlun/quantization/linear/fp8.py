@@ -32,16 +32,16 @@ from vllm.model_executor.utils import replace_parameter
 
 from vllm_kunlun.platforms import envs
 from vllm_kunlun.platforms.errors import CheckpointError, UnsupportedError
-from vllm_kunlun.quantization import int8
-from vllm_kunlun.quantization.float_formats import (
+from vllm_kunlun.quantization.torch_ops import int8
+from vllm_kunlun.quantization.layouts.float_formats import (
     E4M3_NAN,
     PIECE,
     decode_e4m3,
     expand_blocks,
     quantise_rows,
 )
-from vllm_kunlun.quantization.int8_kernel import bias_in_float32, per_channel
-from vllm_kunlun.quantization.loading import (
+from vllm_kunlun.quantization.linear.int8 import bias_in_float32, per_channel
+from vllm_kunlun.quantization.checkpoint.loading import (
     check_scale,
     checked_loader,
     derive,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The formulas of :mod:`vllm_kunlun.quantization._nibbles` as compiled loops over host memory.
+"""The formulas of :mod:`vllm_kunlun.quantization.layouts.nibbles` as compiled loops over host memory.
 
 Each reads its first argument once and writes its second once.
 """
@@ -12,7 +12,7 @@ import numba
 from numba import uint32
 
 from vllm_kunlun.ops.compiled import compiled, use_threads
-from vllm_kunlun.quantization import _nibbles
+from vllm_kunlun.quantization.layouts import nibbles
 
 __all__ = [
     "awq_to_fast",
@@ -34,19 +34,19 @@ _ROWS = (uint32[:, ::1], uint32[:, ::1])
 @compiled(_FLAT)
 def awq_to_normal(source: Any, target: Any) -> None:
     for i in numba.prange(source.shape[0]):
-        target[i] = _nibbles.awq_to_normal(source[i])
+        target[i] = nibbles.awq_to_normal(source[i])
 
 
 @compiled(_FLAT)
 def normal_to_awq(source: Any, target: Any) -> None:
     for i in numba.prange(source.shape[0]):
-        target[i] = _nibbles.normal_to_awq(source[i])
+        target[i] = nibbles.normal_to_awq(source[i])
 
 
 @compiled(_FLAT)
 def swap_nibbles(source: Any, target: Any) -> None:
     for i in numba.prange(source.shape[0]):
-        target[i] = _nibbles.swap_nibbles(source[i])
+        target[i] = nibbles.swap_nibbles(source[i])
 
 
 @compiled(_ROWS)
@@ -54,16 +54,16 @@ def awq_to_fast(source: Any, target: Any) -> None:
     for row in numba.prange(source.shape[0]):
         for block in range(source.shape[1] // 8):
             w = 8 * block
-            target[row, w + 0], target[row, w + 1] = _nibbles.awq_to_fast(
+            target[row, w + 0], target[row, w + 1] = nibbles.awq_to_fast(
                 source[row, w + 0], source[row, w + 4]
             )
-            target[row, w + 2], target[row, w + 3] = _nibbles.awq_to_fast(
+            target[row, w + 2], target[row, w + 3] = nibbles.awq_to_fast(
                 source[row, w + 1], source[row, w + 5]
             )
-            target[row, w + 4], target[row, w + 5] = _nibbles.awq_to_fast(
+            target[row, w + 4], target[row, w + 5] = nibbles.awq_to_fast(
                 source[row, w + 2], source[row, w + 6]
             )
-            target[row, w + 6], target[row, w + 7] = _nibbles.awq_to_fast(
+            target[row, w + 6], target[row, w + 7] = nibbles.awq_to_fast(
                 source[row, w + 3], source[row, w + 7]
             )
 
@@ -73,16 +73,16 @@ def sequential_to_fast(source: Any, target: Any) -> None:
     for row in numba.prange(source.shape[0]):
         for block in range(source.shape[1] // 8):
             w = 8 * block
-            target[row, w + 0], target[row, w + 1] = _nibbles.sequential_to_fast(
+            target[row, w + 0], target[row, w + 1] = nibbles.sequential_to_fast(
                 source[row, w + 0], source[row, w + 4]
             )
-            target[row, w + 2], target[row, w + 3] = _nibbles.sequential_to_fast(
+            target[row, w + 2], target[row, w + 3] = nibbles.sequential_to_fast(
                 source[row, w + 1], source[row, w + 5]
             )
-            target[row, w + 4], target[row, w + 5] = _nibbles.sequential_to_fast(
+            target[row, w + 4], target[row, w + 5] = nibbles.sequential_to_fast(
                 source[row, w + 2], source[row, w + 6]
             )
-            target[row, w + 6], target[row, w + 7] = _nibbles.sequential_to_fast(
+            target[row, w + 6], target[row, w + 7] = nibbles.sequential_to_fast(
                 source[row, w + 3], source[row, w + 7]
             )
 
@@ -92,16 +92,16 @@ def fast_to_awq(source: Any, target: Any) -> None:
     for row in numba.prange(source.shape[0]):
         for block in range(source.shape[1] // 8):
             w = 8 * block
-            target[row, w + 0], target[row, w + 4] = _nibbles.fast_to_awq(
+            target[row, w + 0], target[row, w + 4] = nibbles.fast_to_awq(
                 source[row, w + 0], source[row, w + 1]
             )
-            target[row, w + 1], target[row, w + 5] = _nibbles.fast_to_awq(
+            target[row, w + 1], target[row, w + 5] = nibbles.fast_to_awq(
                 source[row, w + 2], source[row, w + 3]
             )
-            target[row, w + 2], target[row, w + 6] = _nibbles.fast_to_awq(
+            target[row, w + 2], target[row, w + 6] = nibbles.fast_to_awq(
                 source[row, w + 4], source[row, w + 5]
             )
-            target[row, w + 3], target[row, w + 7] = _nibbles.fast_to_awq(
+            target[row, w + 3], target[row, w + 7] = nibbles.fast_to_awq(
                 source[row, w + 6], source[row, w + 7]
             )
 
@@ -111,34 +111,34 @@ def fast_to_sequential(source: Any, target: Any) -> None:
     for row in numba.prange(source.shape[0]):
         for block in range(source.shape[1] // 8):
             w = 8 * block
-            target[row, w + 0], target[row, w + 4] = _nibbles.fast_to_sequential(
+            target[row, w + 0], target[row, w + 4] = nibbles.fast_to_sequential(
                 source[row, w + 0], source[row, w + 1]
             )
-            target[row, w + 1], target[row, w + 5] = _nibbles.fast_to_sequential(
+            target[row, w + 1], target[row, w + 5] = nibbles.fast_to_sequential(
                 source[row, w + 2], source[row, w + 3]
             )
-            target[row, w + 2], target[row, w + 6] = _nibbles.fast_to_sequential(
+            target[row, w + 2], target[row, w + 6] = nibbles.fast_to_sequential(
                 source[row, w + 4], source[row, w + 5]
             )
-            target[row, w + 3], target[row, w + 7] = _nibbles.fast_to_sequential(
+            target[row, w + 3], target[row, w + 7] = nibbles.fast_to_sequential(
                 source[row, w + 6], source[row, w + 7]
             )
 
 
 @numba.njit(inline="always")
 def _transposed(a, b, c, d, e, f, g, h):  # type: ignore[no-untyped-def]
-    a, e = _nibbles.exchange(a, e, 16, 0x0000FFFF)
-    b, f = _nibbles.exchange(b, f, 16, 0x0000FFFF)
-    c, g = _nibbles.exchange(c, g, 16, 0x0000FFFF)
-    d, h = _nibbles.exchange(d, h, 16, 0x0000FFFF)
-    a, c = _nibbles.exchange(a, c, 8, 0x00FF00FF)
-    b, d = _nibbles.exchange(b, d, 8, 0x00FF00FF)
-    e, g = _nibbles.exchange(e, g, 8, 0x00FF00FF)
-    f, h = _nibbles.exchange(f, h, 8, 0x00FF00FF)
-    a, b = _nibbles.exchange(a, b, 4, 0x0F0F0F0F)
-    c, d = _nibbles.exchange(c, d, 4, 0x0F0F0F0F)
-    e, f = _nibbles.exchange(e, f, 4, 0x0F0F0F0F)
-    g, h = _nibbles.exchange(g, h, 4, 0x0F0F0F0F)
+    a, e = nibbles.exchange(a, e, 16, 0x0000FFFF)
+    b, f = nibbles.exchange(b, f, 16, 0x0000FFFF)
+    c, g = nibbles.exchange(c, g, 16, 0x0000FFFF)
+    d, h = nibbles.exchange(d, h, 16, 0x0000FFFF)
+    a, c = nibbles.exchange(a, c, 8, 0x00FF00FF)
+    b, d = nibbles.exchange(b, d, 8, 0x00FF00FF)
+    e, g = nibbles.exchange(e, g, 8, 0x00FF00FF)
+    f, h = nibbles.exchange(f, h, 8, 0x00FF00FF)
+    a, b = nibbles.exchange(a, b, 4, 0x0F0F0F0F)
+    c, d = nibbles.exchange(c, d, 4, 0x0F0F0F0F)
+    e, f = nibbles.exchange(e, f, 4, 0x0F0F0F0F)
+    g, h = nibbles.exchange(g, h, 4, 0x0F0F0F0F)
     return a, b, c, d, e, f, g, h
 
 

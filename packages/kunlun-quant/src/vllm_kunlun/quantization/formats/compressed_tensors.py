@@ -20,11 +20,11 @@ from vllm.model_executor.layers.quantization.compressed_tensors.schemes import (
 )
 
 from vllm_kunlun.platforms.errors import UnsupportedError
-from vllm_kunlun.quantization import packed_checkpoint
-from vllm_kunlun.quantization.compressed_tensors.experts import expert_method
-from vllm_kunlun.quantization.compressed_tensors.fp8 import fp8_layout
-from vllm_kunlun.quantization.compressed_tensors.int8 import KunlunW8A8Int8
-from vllm_kunlun.quantization.fp8 import KunlunFp8Scheme
+from vllm_kunlun.quantization.checkpoint import packed
+from vllm_kunlun.quantization.experts.compressed_choice import expert_method
+from vllm_kunlun.quantization.formats.compressed_fp8 import fp8_layout
+from vllm_kunlun.quantization.linear.compressed_int8 import KunlunW8A8Int8
+from vllm_kunlun.quantization.linear.fp8 import KunlunFp8Scheme
 
 __all__ = ["SCHEMES", "KunlunCompressedTensorsConfig"]
 
@@ -78,7 +78,7 @@ class KunlunCompressedTensorsConfig(CompressedTensorsConfig):
         return SCHEMES[type(scheme)](scheme)
 
     def maybe_update_config(self, model_name: str, revision: str | None = None) -> None:
-        packed_checkpoint.check_compressed_tensors(model_name, revision, self.target_scheme_map)
+        packed.check_compressed_tensors(model_name, revision, self.target_scheme_map)
         super().maybe_update_config(model_name)
 
     def get_quant_method(self, layer: torch.nn.Module, prefix: str) -> QuantizeMethodBase | None:

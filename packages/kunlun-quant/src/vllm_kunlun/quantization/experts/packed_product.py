@@ -17,7 +17,7 @@ from torch import Tensor
 from vllm_kunlun.ops import vendor_ops
 from vllm_kunlun.ops.torch_ops import moe
 from vllm_kunlun.platforms.errors import CheckpointError, UnsupportedError
-from vllm_kunlun.quantization import gptq_weights, repack
+from vllm_kunlun.quantization.layouts import gptq, repack
 
 __all__ = ["PackedExperts", "from_awq", "from_gptq", "run_experts"]
 
@@ -98,11 +98,11 @@ def from_gptq(
     if bits == 4:
         layout = repack.best_layout(outputs // 8)
         codes = repack.gptq_to_kunlun(repack.pack_outputs(qweight), layout)
-        packed = gptq_weights.pack_columns(zeros, 4)
+        packed = gptq.pack_columns(zeros, 4)
         stored_zeros = repack.gptq_to_kunlun(packed, layout)
         scales = scales.to(torch.float16)
     else:
-        codes = gptq_weights.unpack_rows(qweight)
+        codes = gptq.unpack_rows(qweight)
         stored_zeros = zeros.to(torch.int16)
     place = None
     if g_idx is not None:

@@ -8,8 +8,8 @@ from typing import Any
 from vllm.model_executor.layers.quantization.base_config import QuantizationConfig
 from vllm.model_executor.layers.quantization.moe_wna16 import MoeWNA16Config
 
-from vllm_kunlun.quantization.awq import KunlunAWQConfig
-from vllm_kunlun.quantization.gptq import KunlunGPTQConfig
+from vllm_kunlun.quantization.formats.awq import KunlunAWQConfig
+from vllm_kunlun.quantization.formats.gptq import KunlunGPTQConfig
 
 __all__ = ["KunlunMoeWNA16Config"]
 

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from vllm_kunlun.platforms.errors import KunlunError
-from vllm_kunlun.quantization import _nibbles
+from vllm_kunlun.quantization.layouts import nibbles
 
 __all__ = [
     "FAST",
@@ -136,7 +136,7 @@ def _convert(words: Tensor, formula: str) -> Tensor:
         shape = (-1, words.shape[-1]) if fast else (-1,)
         _run_loop(formula, words.view(shape), result.view(shape))
         return result
-    step = getattr(_nibbles, formula)
+    step = getattr(nibbles, formula)
     for source, target in _pieces(words.view(-1), result.view(-1)):
         if not fast:
             target.copy_(step(source))
@@ -152,7 +152,7 @@ def _convert(words: Tensor, formula: str) -> Tensor:
 
 
 def _run_loop(name: str, source: Tensor, target: Tensor) -> None:
-    from vllm_kunlun.quantization import _repack_loops as loops
+    from vllm_kunlun.quantization.layouts import loops
 
     loops.use_threads(source.numel())
     getattr(loops, name)(*(each.numpy().view("uint32") for each in (source, target)))
@@ -185,7 +185,7 @@ def _transpose(source: Tensor, target: Tensor, name: str) -> None:
             for i in range(8):
                 if not i & distance:
                     pair = words[i], words[i + distance]
-                    words[i], words[i + distance] = _nibbles.exchange(*pair, 4 * distance, mask)
+                    words[i], words[i + distance] = nibbles.exchange(*pair, 4 * distance, mask)
         for place, word in zip(out, words, strict=True):
             place.copy_(word)
 

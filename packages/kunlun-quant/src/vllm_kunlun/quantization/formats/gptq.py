@@ -16,9 +16,10 @@ from vllm.model_executor.layers.quantization.utils.gptq_utils import (
 from vllm.model_executor.parameter import RowvLLMParameter
 
 from vllm_kunlun.platforms.errors import CheckpointError, UnsupportedError
-from vllm_kunlun.quantization import gptq_weights, packed_checkpoint
-from vllm_kunlun.quantization.int4_linear import gptq_linear
-from vllm_kunlun.quantization.packed_expert_methods import KunlunGPTQMoEMethod
+from vllm_kunlun.quantization.checkpoint import packed
+from vllm_kunlun.quantization.layouts import gptq
+from vllm_kunlun.quantization.torch_ops.packed import gptq_linear
+from vllm_kunlun.quantization.experts.packed import KunlunGPTQMoEMethod
 
 __all__ = ["KunlunGPTQConfig", "KunlunGPTQLinearMethod", "apply_weights", "set_weights"]
 
@@ -53,7 +54,7 @@ class KunlunGPTQConfig(GPTQConfig):
         return [torch.float16, torch.bfloat16, torch.float32]
 
     def maybe_update_config(self, model_name: str, revision: str | None = None) -> None:
-        packed_checkpoint.check_gptq(model_name, revision, self)
+        packed.check_gptq(model_name, revision, self)
         super().maybe_update_config(model_name, revision)
 
     def get_quant_method(self, layer: torch.nn.Module, prefix: str) -> QuantizeMethodBase | None:
@@ -100,7 +101,7 @@ class _SharedOrder(RowvLLMParameter):
 
 
 class KunlunGPTQLinearMethod(GPTQLinearMethod):
-    """The vendor's function, fed as :mod:`vllm_kunlun.quantization.gptq_weights` says."""
+    """The vendor's function, fed as :mod:`vllm_kunlun.quantization.layouts.gptq` says."""
 
     def create_weights(
         self,
@@ -141,7 +142,7 @@ class KunlunGPTQLinearMethod(GPTQLinearMethod):
                     "desc_act=false. Set desc_act to true in quantize_config."
                 )
             g_idx = None
-        zeros = gptq_weights.unpack_zeros(layer.qzeros.data, config.weight_bits)
+        zeros = gptq.unpack_zeros(layer.qzeros.data, config.weight_bits)
         zeros += FORMATS[config.checkpoint_format]
         set_weights(layer, layer.qweight.data, zeros, layer.scales.data, config.weight_bits, g_idx)
         del layer.g_idx
@@ -149,7 +150,7 @@ class KunlunGPTQLinearMethod(GPTQLinearMethod):
     def apply(
         self, layer: torch.nn.Module, x: torch.Tensor, bias: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """``x W + bias``; see :func:`vllm_kunlun.quantization.int4_linear.gptq_linear`."""
+        """``x W + bias``; see :func:`vllm_kunlun.quantization.torch_ops.packed.gptq_linear`."""
         return apply_weights(layer, x, bias)
 
 
@@ -164,7 +165,7 @@ def set_weights(
     """Give ``layer`` the converted weights; arguments as of ``gptq_weights.convert``."""
     layer.bits, layer.outputs = bits, scales.shape[1]
     try:
-        weights = gptq_weights.convert(qweight, zeros, scales, bits, g_idx)
+        weights = gptq.convert(qweight, zeros, scales, bits, g_idx)
     except CheckpointError as error:
         raise CheckpointError(f"{_name(layer)}: {error}") from error
     for name in ("qweight", "qzeros", "scales", "order", "zero_correction"):

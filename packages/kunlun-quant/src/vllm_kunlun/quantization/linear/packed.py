@@ -15,7 +15,8 @@ from vllm.model_executor.layers.quantization.kernels.mixed_precision import (
 from vllm.model_executor.parameter import permute_param_layout_
 from vllm.scalar_type import scalar_types
 
-from vllm_kunlun.quantization import gptq, gptq_weights
+from vllm_kunlun.quantization.formats import gptq
+from vllm_kunlun.quantization.layouts import gptq
 
 __all__ = ["KunlunMixedPrecisionLinearKernel"]
 
@@ -51,7 +52,7 @@ class KunlunMixedPrecisionLinearKernel(MPLinearKernel):
             zeros = torch.full_like(scales, kind.bias, dtype=torch.int32)
         else:
             words = permute_param_layout_(zero_point, input_dim=0, output_dim=1).data
-            zeros = gptq_weights.unpack_zeros(words.contiguous(), kind.size_bits)
+            zeros = gptq.unpack_zeros(words.contiguous(), kind.size_bits)
         gptq.set_weights(
             layer, qweight.contiguous(), zeros, scales, kind.size_bits,
             None if g_idx is None else g_idx.data,

@@ -10,9 +10,9 @@ from vllm.model_executor.layers.quantization.compressed_tensors.compressed_tenso
     CompressedTensorsW8A8Int8MoEMethod,
 )
 
-from vllm_kunlun.quantization.int8_experts import Int8Experts
-from vllm_kunlun.quantization.int8_kernel import MAX_OF_SCALE
-from vllm_kunlun.quantization.loading import (
+from vllm_kunlun.quantization.experts.int8 import Int8Experts
+from vllm_kunlun.quantization.linear.int8 import MAX_OF_SCALE
+from vllm_kunlun.quantization.checkpoint.loading import (
     check_scale,
     check_weight,
     checked_loader,

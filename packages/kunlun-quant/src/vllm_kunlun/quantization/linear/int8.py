@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""W8A8 linear layers: vLLM's kernel class on :mod:`vllm_kunlun.quantization.int8`.
+"""W8A8 linear layers: vLLM's kernel class on :mod:`vllm_kunlun.quantization.torch_ops.int8`.
 
 The parameters stay as the checkpoint has them, so weights can be loaded again at any time. What the
 card wants besides is derived from them: ``max = 127 scale``, one per output channel.
@@ -14,8 +14,8 @@ from vllm.model_executor.layers.quantization.kernels.scaled_mm import (
     Int8ScaledMMLinearLayerConfig,
 )
 
-from vllm_kunlun.quantization import int8
-from vllm_kunlun.quantization.loading import derive
+from vllm_kunlun.quantization.torch_ops import int8
+from vllm_kunlun.quantization.checkpoint.loading import derive
 
 __all__ = [
     "MAX_OF_SCALE",

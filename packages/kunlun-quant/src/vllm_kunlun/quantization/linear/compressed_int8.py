@@ -12,7 +12,7 @@ from vllm.model_executor.layers.quantization.compressed_tensors.schemes import (
 )
 from vllm.model_executor.parameter import PerTensorScaleParameter
 
-from vllm_kunlun.quantization.loading import (
+from vllm_kunlun.quantization.checkpoint.loading import (
     check_scale,
     check_weight,
     checked_loader,

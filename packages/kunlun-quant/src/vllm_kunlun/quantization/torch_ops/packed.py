@@ -38,7 +38,7 @@ def awq_linear(
     """``x (q - z) s``, in the dtype of ``x``.
 
     Shapes: x ``[M, K]``, qweight int32 ``[K, N / 8]``, qzeros int32 ``[K / g, N / 8]``, scales
-    float16 ``[K / g, N]``; ``layout`` as :mod:`vllm_kunlun.quantization.repack` names it.
+    float16 ``[K / g, N]``; ``layout`` as :mod:`vllm_kunlun.quantization.layouts.repack` names it.
     Source: contract section 6.
     """
     inputs, outputs = qweight.shape[0], scales.shape[1]
@@ -97,7 +97,7 @@ def gptq_linear(
 ) -> Tensor:
     """``x (q - (z + 1)) s``, plus ``zero_correction`` times the sum of ``x`` over each group.
 
-    Shapes: x ``[M, K]``; the rest as :class:`vllm_kunlun.quantization.gptq_weights.GptqWeights`
+    Shapes: x ``[M, K]``; the rest as :class:`vllm_kunlun.quantization.layouts.gptq.GptqWeights`
     says. The first ``outputs`` columns are returned. Source: contract section 6.
     """
     if order is not None:

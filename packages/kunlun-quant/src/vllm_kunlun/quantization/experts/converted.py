@@ -16,20 +16,20 @@ from vllm.model_executor.utils import replace_parameter, set_weight_attrs
 
 from vllm_kunlun.platforms import envs
 from vllm_kunlun.platforms.errors import UnsupportedError
-from vllm_kunlun.quantization.float_formats import (
+from vllm_kunlun.quantization.layouts.float_formats import (
     E4M3_NAN,
     MXFP4_GROUP,
     decode_mxfp4,
     quantise_rows,
 )
-from vllm_kunlun.quantization.fp8 import (
+from vllm_kunlun.quantization.linear.fp8 import (
     Fp8Layout,
     check_numbers,
     to_float,
     to_int8,
 )
-from vllm_kunlun.quantization.int8_experts import Int8Experts
-from vllm_kunlun.quantization.loading import (
+from vllm_kunlun.quantization.experts.int8 import Int8Experts
+from vllm_kunlun.quantization.checkpoint.loading import (
     check_scale,
     checked_loader,
     derive,

@@ -14,9 +14,10 @@ from vllm.model_executor.layers.quantization.base_config import QuantizeMethodBa
 from vllm.model_executor.layers.quantization.utils.quant_utils import is_layer_skipped
 
 from vllm_kunlun.platforms.errors import CheckpointError, UnsupportedError
-from vllm_kunlun.quantization import packed_checkpoint, repack
-from vllm_kunlun.quantization.int4_linear import awq_linear
-from vllm_kunlun.quantization.packed_expert_methods import KunlunAWQMoEMethod
+from vllm_kunlun.quantization.checkpoint import packed
+from vllm_kunlun.quantization.layouts import repack
+from vllm_kunlun.quantization.torch_ops.packed import awq_linear
+from vllm_kunlun.quantization.experts.packed import KunlunAWQMoEMethod
 
 __all__ = ["KunlunAWQConfig", "KunlunAWQLinearMethod"]
 
@@ -48,7 +49,7 @@ class KunlunAWQConfig(AWQConfig):
         return [torch.float16, torch.bfloat16, torch.float32]
 
     def maybe_update_config(self, model_name: str, revision: str | None = None) -> None:
-        packed_checkpoint.check_awq(model_name, revision, self.group_size)
+        packed.check_awq(model_name, revision, self.group_size)
         super().maybe_update_config(model_name, revision)
 
     def get_quant_method(self, layer: torch.nn.Module, prefix: str) -> QuantizeMethodBase | None:
@@ -112,7 +113,7 @@ class KunlunAWQLinearMethod(AWQLinearMethod):
     def apply(
         self, layer: torch.nn.Module, x: torch.Tensor, bias: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """``x W + bias``; see :func:`vllm_kunlun.quantization.int4_linear.awq_linear`."""
+        """``x W + bias``; see :func:`vllm_kunlun.quantization.torch_ops.packed.awq_linear`."""
         group_size = layer.qweight.shape[0] // layer.scales.shape[0]
         out = awq_linear(
             x.reshape(-1, x.shape[-1]),

@@ -11,7 +11,7 @@ from vllm.model_executor.layers.quantization.compressed_tensors.compressed_tenso
 )
 
 from vllm_kunlun.platforms.errors import UnsupportedError
-from vllm_kunlun.quantization.packed_expert_methods import KunlunCompressedTensorsWNA16MoEMethod
+from vllm_kunlun.quantization.experts.packed import KunlunCompressedTensorsWNA16MoEMethod
 
 __all__ = ["packed_method"]
 

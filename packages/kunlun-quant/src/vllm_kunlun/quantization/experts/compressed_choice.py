@@ -15,10 +15,10 @@ from vllm.model_executor.layers.quantization.compressed_tensors.compressed_tenso
 )
 
 from vllm_kunlun.platforms.errors import UnsupportedError
-from vllm_kunlun.quantization.compressed_tensors.fp8 import fp8_layout
-from vllm_kunlun.quantization.compressed_tensors.int8_moe import KunlunW8A8Int8MoEMethod
-from vllm_kunlun.quantization.compressed_tensors.packed_experts import packed_method
-from vllm_kunlun.quantization.converted_moe import KunlunFp8MoEMethod
+from vllm_kunlun.quantization.formats.compressed_fp8 import fp8_layout
+from vllm_kunlun.quantization.experts.compressed_int8 import KunlunW8A8Int8MoEMethod
+from vllm_kunlun.quantization.experts.compressed_packed import packed_method
+from vllm_kunlun.quantization.experts.converted import KunlunFp8MoEMethod
 
 __all__ = ["expert_method"]
 

@@ -15,8 +15,9 @@ from vllm.model_executor.layers.fused_moe.layer import FusedMoeWeightScaleSuppor
 from vllm.model_executor.utils import set_weight_attrs
 
 from vllm_kunlun.platforms.errors import CheckpointError, KunlunError, UnsupportedError
-from vllm_kunlun.quantization import gptq_weights, packed_experts
-from vllm_kunlun.quantization.packed_experts import PackedExperts
+from vllm_kunlun.quantization.experts import packed_product
+from vllm_kunlun.quantization.layouts import gptq
+from vllm_kunlun.quantization.experts.packed_product import PackedExperts
 
 __all__ = [
     "KunlunAWQMoEMethod",
@@ -121,9 +122,9 @@ class PackedMoEMethod(FusedMoEMethodBase):
         topk_weights: torch.Tensor,
         topk_ids: torch.Tensor,
     ) -> torch.Tensor:
-        """See :func:`vllm_kunlun.quantization.packed_experts.run_experts`."""
+        """See :func:`vllm_kunlun.quantization.experts.packed_product.run_experts`."""
         w13, w2 = (_experts(layer, part) for part in ("w13", "w2"))
-        return packed_experts.run_experts(
+        return packed_product.run_experts(
             x,
             w13,
             w2,
@@ -158,7 +159,7 @@ class KunlunAWQMoEMethod(PackedMoEMethod):
         }
 
     def read(self, tensors: dict[str, torch.Tensor], *, split: bool) -> PackedExperts:
-        return packed_experts.from_awq(**tensors)
+        return packed_product.from_awq(**tensors)
 
 
 def _same_order(loader: Callable[..., Any]) -> Callable[..., Any]:
@@ -211,9 +212,9 @@ class KunlunGPTQMoEMethod(PackedMoEMethod):
                 "experts quantised with desc_act=True cannot be split over tensor parallel ranks: "
                 "start with --enable-expert-parallel, or quantise with desc_act=False."
             )
-        zeros = gptq_weights.unpack_zeros(tensors["qzeros"], self.bits) + self.zero_offset
+        zeros = gptq.unpack_zeros(tensors["qzeros"], self.bits) + self.zero_offset
         g_idx = tensors["g_idx"] if self.desc_act else None
-        return packed_experts.from_gptq(
+        return packed_product.from_gptq(
             tensors["qweight"], zeros, tensors["scales"], self.bits, g_idx
         )
 
@@ -246,6 +247,6 @@ class KunlunCompressedTensorsWNA16MoEMethod(PackedMoEMethod):
             zeros = torch.full_like(scales, 1 << (self.bits - 1), dtype=torch.int32)
         else:
             words = tensors["weight_zero_point"].transpose(1, 2).contiguous()
-            zeros = gptq_weights.unpack_zeros(words, self.bits)
+            zeros = gptq.unpack_zeros(words, self.bits)
         qweight = tensors["weight_packed"].transpose(1, 2).contiguous()
-        return packed_experts.from_gptq(qweight, zeros, scales, self.bits, None)
+        return packed_product.from_gptq(qweight, zeros, scales, self.bits, None)

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vllm_kunlun.platforms.errors import CheckpointError
-from vllm_kunlun.quantization import repack
+from vllm_kunlun.quantization.layouts import repack
 
 __all__ = [
     "GptqWeights",
