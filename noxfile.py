@@ -19,6 +19,7 @@ ROOT = Path(__file__).parent
 MEMBERS = (
     "packages/kunlun-platform",
     "packages/kunlun-ops",
+    "packages/kunlun-emulator",
     "packages/kunlun-mla",
     "packages/kunlun-models/deepseek",
     "packages/kunlun-quant",

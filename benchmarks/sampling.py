@@ -4,8 +4,8 @@
     uv run python benchmarks/sampling.py [--requests 256] [--tokens 151936] [--json]
 
 Both draw by the exponential race from given probabilities: with ``Tensor.exponential_``, and as the
-sampler does (vllm_kunlun.ops.torch_ops.random_draw). Least of five runs, without seeds and with one for each
-request. On a card the first runs on the host.
+sampler does (vllm_kunlun.ops.torch_ops.random_draw). Least of five runs, without seeds and with one
+for each request. On a card the first runs on the host.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from pathlib import Path
 
 import torch
 
-from vllm_kunlun.ops.torch_ops import random_draw
 from vllm_kunlun.ops.conformance.provenance import torch_device
+from vllm_kunlun.ops.torch_ops import random_draw
 
 RUNS = 5
 

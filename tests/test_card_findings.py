@@ -23,10 +23,10 @@ from support.reference import Reference
 from support.w8a8 import Scheme
 from test_quantised_int8 import assert_agrees
 
-from vllm_kunlun.ops.contract import findings
-from vllm_kunlun.ops.contract.findings import FINDINGS
 from vllm_kunlun.ops.conformance.cases import CASES
 from vllm_kunlun.ops.conformance.probes import PROBES
+from vllm_kunlun.ops.contract import findings as card_findings
+from vllm_kunlun.ops.contract.findings import FINDINGS
 
 pytestmark = pytest.mark.slow
 
@@ -221,6 +221,6 @@ def test_drafts_on_a_gated_delta_rule_with_a_proof(
 @pytest.fixture
 def asked_anew() -> Iterator[None]:
     """This process forgets which forms it has chosen: it, too, checks the configuration."""
-    findings.chosen.cache_clear()
+    card_findings.chosen.cache_clear()
     yield
-    findings.chosen.cache_clear()
+    card_findings.chosen.cache_clear()

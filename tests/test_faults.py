@@ -86,7 +86,7 @@ def test_a_stale_redirect_is_named(tmp_path):
 
 def test_a_missing_wheel_is_named():
     program = """
-        from vllm_kunlun.platforms import attention_backends
+        from vllm_kunlun.platforms.checks import attention_backends
         attention_backends.entry_points = lambda **_: []  # as where the wheel is not installed
         attention_backends.find("mla")
     """
@@ -98,11 +98,11 @@ def test_a_missing_wheel_is_named():
 def test_a_vendor_library_without_a_function_is_named():
     program = """
         import types, torch
-        from vllm_kunlun.ops import vendor
+        from vllm_kunlun.ops import vendor_ops
         from vllm_kunlun.ops.vendor_ops import library
         empty = types.SimpleNamespace()
         with library.use_libraries(kunlun_ops=empty, xspeedgate_ops=empty):
-            vendor.swiglu(x=torch.ones(1, 2), y=torch.ones(1, 1))
+            vendor_ops.swiglu(x=torch.ones(1, 2), y=torch.ones(1, 1))
     """
     message = last_line(run(program))
     assert "VendorLibraryError" in message

@@ -12,8 +12,8 @@ from support.checkpoints import resized, write_configuration
 from support.engine import engine
 from support.memory import MemoryWatch
 
-from vllm_kunlun.platforms.weight_memory import weight_bytes
 from vllm_kunlun.emulator.device.worker import KunlunWorker
+from vllm_kunlun.platforms.weight_memory import weight_bytes
 
 pytestmark = pytest.mark.slow
 

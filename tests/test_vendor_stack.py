@@ -57,7 +57,7 @@ ENGINES = """
     import json, os, sys, traceback
     from dataclasses import replace
     from vllm import LLM, SamplingParams
-    from vllm_kunlun.platforms import patch_ledger
+    from vllm_kunlun.platforms.ledger import patch_ledger
 
     def run(way, checkpoint):
         entries = patch_ledger.collect()

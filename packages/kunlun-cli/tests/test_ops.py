@@ -12,13 +12,13 @@ import pytest
 
 from vllm_kunlun.cli.ops import benching, checking, wheel
 from vllm_kunlun.cli.ops.report import as_html
-from vllm_kunlun.ops.contract.findings import Finding
 from vllm_kunlun.ops.conformance.check import Report
-from vllm_kunlun.ops.contract.functions import contract
 from vllm_kunlun.ops.conformance.decisions import Decision, FormOutcome
 from vllm_kunlun.ops.conformance.outcomes import CaseFinding, FunctionFinding, judge_assumptions
-from vllm_kunlun.ops.contract.assumptions import ASSUMPTIONS
 from vllm_kunlun.ops.conformance.provenance import Surroundings
+from vllm_kunlun.ops.contract.assumptions import ASSUMPTIONS
+from vllm_kunlun.ops.contract.findings import Finding
+from vllm_kunlun.ops.contract.functions import contract
 
 LAYOUT = Finding(
     "layout", "kunlun_ops.rmsnorm", "which?", {"a": "rows", "b": "columns"}, "a", "a test"
@@ -111,7 +111,7 @@ def test_list_has_every_function(run, run_json):
 def test_list_of_one_function(run):
     text = run("ops", "list", "add_rmsnorm").stdout
     assert "assumes norm-sum-before-rounding, norm-weight-dtype" in text
-    assert "called by ops.norm" in text
+    assert "called by ops.torch_ops.norm" in text
     assert "gemma" not in text
 
 

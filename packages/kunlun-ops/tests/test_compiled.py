@@ -41,6 +41,7 @@ def test_the_number_of_threads_stays_as_the_user_set_it() -> None:
     """numba's start sets OpenMP's number to that of the cores, for everybody in the process."""
     program = (
         "import torch; from vllm_kunlun.emulator import kunlun_ops; "
+        "x = torch.ones(64, 512); kunlun_ops.rmsnorm(x, torch.ones(512), x.clone(), 1e-6); "
         "print(torch.get_num_threads())"
     )
     printed = subprocess.run(
@@ -49,3 +50,17 @@ def test_the_number_of_threads_stays_as_the_user_set_it() -> None:
         capture_output=True, check=True, text=True,
     ).stdout  # fmt: skip
     assert printed.split()[-1] == "1"
+
+
+def test_importing_the_emulator_starts_no_thread_and_sets_nothing_of_openmp() -> None:
+    program = (
+        "import ctypes, os, torch; levels = ctypes.CDLL(None).omp_get_max_active_levels; "
+        "before = levels(), len(os.listdir('/proc/self/task')); "
+        "from vllm_kunlun.emulator import flash_attn, kunlun_ops, xspeedgate_ops; "
+        "after = levels(), len(os.listdir('/proc/self/task')); "
+        "print(before == after, before, after)"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, check=True, text=True
+    ).stdout
+    assert printed.startswith("True"), printed

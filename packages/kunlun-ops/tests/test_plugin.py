@@ -83,7 +83,11 @@ def test_redirect_was_written_against_the_installed_vllm(redirect: Any) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["vllm_kunlun.ops", "vllm_kunlun.ops.vllm_modules.redirects", "vllm_kunlun.ops.speculation.patches"],
+    [
+        "vllm_kunlun.ops",
+        "vllm_kunlun.ops.vllm_modules.redirects",
+        "vllm_kunlun.ops.speculation.patches",
+    ],
 )
 def test_import_brings_in_neither_torch_nor_vllm(module: str) -> None:
     heavy = python(
@@ -102,7 +106,7 @@ def test_in_a_process_of_vllm_the_redirect_and_the_layers_are_active() -> None:
         "from vllm.v1.sample import rejection_sampler, sampler\n"
         "from vllm.v1.worker import utils\n"
         "from vllm.model_executor.custom_op import op_registry_oot\n"
-        "from vllm_kunlun.platforms import import_hook\n"
+        "from vllm_kunlun.platforms.ledger import import_hook\n"
         "print(json.dumps({\n"
         "    'platform': type(current_platform).__name__,\n"
         "    'sampler': sampler.TopKTopPSampler.__module__,\n"

@@ -24,10 +24,10 @@ MODULES = [
         "version",
         "device",
         "entry_points",
-        "module_source",
-        "definition_hash",
-        "import_hook",
-        "patch_ledger",
+        "ledger.module_source",
+        "ledger.definition_hash",
+        "ledger.import_hook",
+        "ledger.patch_ledger",
         "families",
     )
 ]
@@ -42,7 +42,8 @@ MEASURE = """
     before = set(sys.modules)
     for name in {modules!r}:
         __import__(name)
-    from vllm_kunlun.platforms import device, import_hook, patch_ledger, version
+    from vllm_kunlun.platforms import device, version
+    from vllm_kunlun.platforms.ledger import import_hook, patch_ledger
     import_hook.GROUP, patch_ledger.GROUP = "planted.module_redirects", "planted.patches"
     device.detect("auto")
     version.check_vllm()

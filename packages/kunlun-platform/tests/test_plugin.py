@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from vllm_kunlun.platforms import device, envs, plugin, version
-from vllm_kunlun.platforms.ledger import import_hook, patch_ledger
 from vllm_kunlun.platforms.errors import IncompatibleVllmError
+from vllm_kunlun.platforms.ledger import import_hook, patch_ledger
 
 
 @pytest.fixture(autouse=True)

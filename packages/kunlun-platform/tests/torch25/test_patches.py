@@ -49,7 +49,8 @@ def test_hashes_are_of_the_installed_torch() -> None:
 def test_registering_them_imports_no_torch() -> None:
     program = """
 import sys
-from vllm_kunlun.platforms import patch_ledger, version
+from vllm_kunlun.platforms import version
+from vllm_kunlun.platforms.ledger import patch_ledger
 from vllm_kunlun.platforms.torch25.patches import patches
 version.installed_torch = lambda: "2.5.1"
 patch_ledger._problem = lambda entry: None  # hashes are of torch 2.5.1

@@ -13,8 +13,8 @@ from typing import Any, Literal, NamedTuple
 from packaging.requirements import Requirement
 
 from vllm_kunlun.platforms import device, envs, version
-from vllm_kunlun.platforms.ledger import import_hook, patch_ledger
 from vllm_kunlun.platforms.errors import KunlunError, UnsupportedError
+from vllm_kunlun.platforms.ledger import import_hook, patch_ledger
 
 __all__ = ["CHECKS", "GROUPS", "Check", "run"]
 

@@ -2,9 +2,11 @@
 """The emulated ``kunlun_ops`` module."""
 
 from vllm_kunlun.emulator.functions.activation import gelu, quick_gelu, swiglu
+from vllm_kunlun.emulator.functions.attention_decode import speculative_attention
+from vllm_kunlun.emulator.functions.attention_merge import attention_merge_stage
+from vllm_kunlun.emulator.functions.attention_prefill import prefill_attention
 from vllm_kunlun.emulator.functions.cache import reshape_and_cache, reshape_and_cache_flash
 from vllm_kunlun.emulator.functions.causal_conv1d import causal_conv1d_fn, causal_conv1d_update
-from vllm_kunlun.emulator.functions.attention_decode import speculative_attention
 from vllm_kunlun.emulator.functions.gdn import (
     fused_gdn_gating,
     fused_recurrent_gated_delta_rule_fwdv2,
@@ -12,7 +14,6 @@ from vllm_kunlun.emulator.functions.gdn import (
 from vllm_kunlun.emulator.functions.indexer import I8_mqa_logits, I8_paged_mqa_logits
 from vllm_kunlun.emulator.functions.int4 import awq_dequantize, awq_gemm
 from vllm_kunlun.emulator.functions.int8 import matmul, quant2d
-from vllm_kunlun.emulator.functions.attention_merge import attention_merge_stage
 from vllm_kunlun.emulator.functions.mla_attention import (
     fwd_kvcache_mla,
     paged_attention,
@@ -36,7 +37,6 @@ from vllm_kunlun.emulator.functions.norm import (
     rms_norm_gated,
     rmsnorm,
 )
-from vllm_kunlun.emulator.functions.attention_prefill import prefill_attention
 from vllm_kunlun.emulator.functions.rotary import rotary_embedding, split_norm_rope_neox
 from vllm_kunlun.emulator.functions.sampling import (
     top_k_sampling_from_probs,

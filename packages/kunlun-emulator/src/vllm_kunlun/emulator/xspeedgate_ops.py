@@ -37,9 +37,9 @@ from vllm_kunlun.emulator.functions.mla_cache import (
 )
 from vllm_kunlun.emulator.functions.moe_experts import fused_moe
 from vllm_kunlun.emulator.functions.moe_routing import moe_active_expert_balance, moe_pre_small
-from vllm_kunlun.emulator.functions.rotary_mrope import mrotary_embedding_fwd_v0, rope_vit
 from vllm_kunlun.emulator.functions.rotary import flashinfer_rotary_embedding
 from vllm_kunlun.emulator.functions.rotary import split_norm_rope_gated as split_norm_rope_neox
+from vllm_kunlun.emulator.functions.rotary_mrope import mrotary_embedding_fwd_v0, rope_vit
 
 __all__ = [
     "bgmv_expand_cluster",

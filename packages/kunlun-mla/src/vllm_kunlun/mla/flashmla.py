@@ -104,7 +104,9 @@ class FlashMLAImpl(KunlunMLAImpl):
             return output.zero_()
         tokens = attn_metadata.num_actual_tokens
         k_c_normed, k_pe = k_c_normed[:tokens].contiguous(), k_pe[:tokens, 0].contiguous()
-        vendor_ops.concat_and_cache_mla(k_c_normed, k_pe, attn_metadata.slot_mapping[:tokens], kv_cache)
+        vendor_ops.concat_and_cache_mla(
+            k_c_normed, k_pe, attn_metadata.slot_mapping[:tokens], kv_cache
+        )
         if (rows := attn_metadata.decode) is not None:
             part = slice(0, rows.seq_lens.shape[0])
             self._decode(q[part], kv_cache, rows, output[part])

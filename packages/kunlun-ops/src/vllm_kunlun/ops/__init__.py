@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 __all__ = ["OpDeclarationError", "check_op", "custom_op"]
 
 _MODULES = {
-    "OpDeclarationError": "op_declaration",
-    "check_op": "op_declaration",
-    "custom_op": "registration",
+    "OpDeclarationError": "torch_ops.declaration",
+    "check_op": "torch_ops.declaration",
+    "custom_op": "torch_ops.registration",
 }
 
 

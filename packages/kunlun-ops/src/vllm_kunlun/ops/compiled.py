@@ -2,13 +2,15 @@
 """Loops compiled to machine code by numba, which vLLM brings.
 
 Their threads are those of the OpenMP library that torch has loaded, so the two do not compete for
-cores. Compiled code is kept beside its source (or in the user's cache directory): only the first
-import on a machine waits for the compiler, a few seconds.
+cores. Importing starts none and compiles nothing: a loop's first call does. Compiled code is kept
+beside its source (or in the user's cache directory), so only the first call on a machine waits for
+the compiler, a few seconds.
 """
 
 from __future__ import annotations
 
 import ctypes
+import functools
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +22,7 @@ try:
     from numba.np.ufunc.parallel import _launch_threads
 except ImportError as error:  # pragma: no cover
     raise ImportError(
-        "the emulated device needs numba, which vLLM requires and which is not installed: "
+        "loops on the host need numba, which vLLM requires and which is not installed: "
         "`pip install numba`."
     ) from error
 
@@ -30,11 +32,29 @@ FAST = {"contract", "reassoc", "nsz", "arcp"}
 """Sums in any order; infinities and NaNs keep their meaning."""
 
 
+class _Loop:
+    """A parallel loop of one signature, compiled at its first call."""
+
+    def __init__(self, function: Callable[..., Any], signature: Any) -> None:
+        functools.update_wrapper(self, function)
+        self._function, self._signature = function, signature
+
+    @functools.cached_property
+    def _machine_code(self) -> Callable[..., Any]:
+        _start_threads()
+        compiler = numba.njit(self._signature, parallel=True, fastmath=FAST, nogil=True, cache=True)
+        return compiler(self._function)  # type: ignore[no-any-return]
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._machine_code(*arguments)
+
+
 def compiled(signature: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """A parallel loop of this signature, compiled now."""
-    return numba.njit(signature, parallel=True, fastmath=FAST, nogil=True, cache=True)  # type: ignore[no-any-return]
+    """A parallel loop of this signature, compiled when it is first called."""
+    return functools.partial(_Loop, signature=signature)
 
 
+@functools.cache
 def _start_threads() -> None:
     """Start numba's threads: torch's own, and in parallel regions that do not nest.
 
@@ -60,9 +80,6 @@ def _start_threads() -> None:
     ctypes.CDLL(None).omp_set_max_active_levels(1)
 
 
-_start_threads()
-
-
 class _Threads(threading.local):
     """numba counts threads for each calling thread; asking it costs more than a short loop."""
 
@@ -76,5 +93,6 @@ def use_threads(elements: int) -> None:
     """The next loop runs on torch's number of threads, or on one if it is small."""
     count = torch.get_num_threads() if elements > 1 << 14 else 1
     if count != _threads.count:
+        _start_threads()
         numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
         _threads.count = count

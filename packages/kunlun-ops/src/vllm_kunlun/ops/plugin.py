@@ -14,8 +14,8 @@ def register() -> None:
 
     if not isinstance(current_platform, KunlunPlatform):
         return
-    from vllm_kunlun.ops.torch_ops import vllm_names
     from vllm_kunlun.ops.layers import register_layers
+    from vllm_kunlun.ops.torch_ops import vllm_names
 
     vllm_names.define()
     register_layers()

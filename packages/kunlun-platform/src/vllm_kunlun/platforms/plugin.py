@@ -2,18 +2,19 @@
 """The entry point of ``vllm.platform_plugins``: decides whether Kunlun is the platform.
 
 vLLM calls :func:`register` (twice) and swallows whatever it raises. A plugin that must refuse
-therefore answers with the path of :class:`~vllm_kunlun.platforms.checks.refusal.RefusedPlatform`, whose
-construction raises the reason where vLLM no longer hides it.
+therefore answers with the path of
+:class:`~vllm_kunlun.platforms.checks.refusal.RefusedPlatform`, whose construction raises the reason
+where vLLM no longer hides it.
 """
 
 from __future__ import annotations
 
 import logging
 
-from vllm_kunlun.platforms import device, envs, triton_messages, version
+from vllm_kunlun.platforms import device, emulator, envs, triton_messages, version
 from vllm_kunlun.platforms.checks import refusal
-from vllm_kunlun.platforms.ledger import import_hook, patch_ledger
 from vllm_kunlun.platforms.errors import KunlunError
+from vllm_kunlun.platforms.ledger import import_hook, patch_ledger
 
 logger = logging.getLogger("vllm.kunlun")
 
@@ -39,6 +40,8 @@ def register() -> str | None:
         if found.kind == "none":
             logger.warning("vllm-kunlun stands aside: %s", found.reason)
             return None
+        if found.kind == "emulated":
+            emulator.name_of("worker")  # now, and not when an engine starts
         version.check_vllm()
         import_hook.install()
         patch_ledger.install()

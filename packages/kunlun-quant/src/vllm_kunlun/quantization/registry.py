@@ -21,13 +21,13 @@ from vllm.platforms import PlatformEnum
 
 from vllm_kunlun.quantization.formats.awq import KunlunAWQConfig, KunlunAWQLinearMethod
 from vllm_kunlun.quantization.formats.compressed_tensors import KunlunCompressedTensorsConfig
+from vllm_kunlun.quantization.formats.fp8 import KunlunFp8Config, KunlunMxfp4Config
+from vllm_kunlun.quantization.formats.gptq import KunlunGPTQConfig, KunlunGPTQLinearMethod
+from vllm_kunlun.quantization.formats.moe_wna16 import KunlunMoeWNA16Config
+from vllm_kunlun.quantization.linear.int8 import KunlunInt8ScaledMMLinearKernel
 from vllm_kunlun.quantization.linear.packed import (
     KunlunMixedPrecisionLinearKernel,
 )
-from vllm_kunlun.quantization.formats.fp8 import KunlunFp8Config, KunlunMxfp4Config
-from vllm_kunlun.quantization.formats.gptq import KunlunGPTQConfig, KunlunGPTQLinearMethod
-from vllm_kunlun.quantization.linear.int8 import KunlunInt8ScaledMMLinearKernel
-from vllm_kunlun.quantization.formats.moe_wna16 import KunlunMoeWNA16Config
 
 __all__ = ["CONFIGS", "INT8_KERNELS", "LINEAR_METHODS", "MIXED_PRECISION_KERNELS", "register"]
 

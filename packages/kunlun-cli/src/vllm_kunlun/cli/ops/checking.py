@@ -18,8 +18,8 @@ from vllm_kunlun.platforms.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from vllm_kunlun.ops.conformance.check import Report
-    from vllm_kunlun.ops.contract.functions import VendorFunction
     from vllm_kunlun.ops.conformance.outcomes import FunctionFinding
+    from vllm_kunlun.ops.contract.functions import VendorFunction
 
 __all__ = ["check"]
 

@@ -25,8 +25,8 @@ def list_functions(names: Names = None, json: JsonFlag = False) -> None:
     assumption that the emulator makes; `ops check` on a card settles those that have a probe.
     """
     require_ops()
-    from vllm_kunlun.ops.contract.functions import select
     from vllm_kunlun.ops.conformance.inventory import inventory
+    from vllm_kunlun.ops.contract.functions import select
 
     entries = inventory(select(names or ()))
     if json:

@@ -16,9 +16,9 @@ from vllm.v1.worker.gpu_worker import init_worker_distributed_environment
 from vllm.v1.worker.workspace import init_workspace_manager
 
 from vllm_kunlun.emulator.device import huge_pages, linear_packing
+from vllm_kunlun.emulator.device.model_runner import KunlunModelRunner
 from vllm_kunlun.platforms import envs, memory, weight_memory
 from vllm_kunlun.platforms.errors import UnsupportedError
-from vllm_kunlun.emulator.device.model_runner import KunlunModelRunner
 
 __all__ = ["KunlunWorker"]
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from vllm_kunlun.emulator.kernels import rows
 from vllm_kunlun.emulator.checks import check_same, check_shape, check_tensor, require
+from vllm_kunlun.emulator.kernels import rows
 
 __all__ = ["gelu", "quick_gelu", "swiglu"]
 

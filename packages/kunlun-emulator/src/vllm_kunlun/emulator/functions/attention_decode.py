@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import torch
 
-from vllm_kunlun.emulator.functions.cache import check_caches, dense_pages
 from vllm_kunlun.emulator.checks import (
     check_equal_copies,
     check_heads,
@@ -16,8 +15,9 @@ from vllm_kunlun.emulator.checks import (
     check_window,
     require,
 )
-from vllm_kunlun.emulator.kernels.attention import attend
+from vllm_kunlun.emulator.functions.cache import check_caches, dense_pages
 from vllm_kunlun.emulator.functions.step_cache import StepCache
+from vllm_kunlun.emulator.kernels.attention import attend
 
 __all__ = ["speculative_attention"]
 

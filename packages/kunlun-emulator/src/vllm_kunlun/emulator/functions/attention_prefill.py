@@ -8,13 +8,6 @@ import math
 import numpy as np
 import torch
 
-from vllm_kunlun.emulator.functions.cache import (
-    blank_rows_,
-    check_caches,
-    dense_pages,
-    gather_heads,
-    head_rows,
-)
 from vllm_kunlun.emulator.checks import (
     VendorContractError,
     check_heads,
@@ -31,6 +24,13 @@ from vllm_kunlun.emulator.functions.attention_grouped import (
     packed_heads,
     plan,
     scatter_tokens,
+)
+from vllm_kunlun.emulator.functions.cache import (
+    blank_rows_,
+    check_caches,
+    dense_pages,
+    gather_heads,
+    head_rows,
 )
 
 __all__ = ["prefill_attention"]

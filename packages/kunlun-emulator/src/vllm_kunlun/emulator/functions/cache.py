@@ -15,8 +15,8 @@ from vllm_kunlun.emulator.checks import (
     check_shape,
     check_tensor,
 )
-from vllm_kunlun.emulator.kernels.rows import copy_to_slots
 from vllm_kunlun.emulator.functions.step_cache import StepCache
+from vllm_kunlun.emulator.kernels.rows import copy_to_slots
 
 __all__ = [
     "blank_rows_",

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from vllm_kunlun.emulator.kernels import int4 as kernels
 from vllm_kunlun.emulator.checks import FLOATS, check_shape, check_tensor, require
+from vllm_kunlun.emulator.kernels import int4 as kernels
 
 __all__ = ["awq_dequantize", "awq_gemm", "gptq_gemm"]
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from vllm_kunlun.emulator.kernels import rows
 from vllm_kunlun.emulator.checks import (
     VendorContractError,
     check_same,
@@ -14,6 +13,7 @@ from vllm_kunlun.emulator.checks import (
     check_tensor,
     require,
 )
+from vllm_kunlun.emulator.kernels import rows
 
 __all__ = [
     "add_rmsnorm",

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import torch
 
-from vllm_kunlun.emulator.kernels import rows
 from vllm_kunlun.emulator.checks import (
     VendorContractError,
     check_range,
@@ -15,6 +14,7 @@ from vllm_kunlun.emulator.checks import (
 )
 from vllm_kunlun.emulator.functions.norm import normalise
 from vllm_kunlun.emulator.functions.step_cache import StepCache
+from vllm_kunlun.emulator.kernels import rows
 
 __all__ = [
     "check_table",

@@ -9,9 +9,9 @@ import numba
 import numpy as np
 import torch
 
-from vllm_kunlun.ops.compiled import FAST, compiled, use_threads
 from vllm_kunlun.emulator.kernels.exponential import exponential
 from vllm_kunlun.emulator.kernels.tiles import add_combinations, dot_products
+from vllm_kunlun.ops.compiled import FAST, compiled, use_threads
 
 __all__ = ["attend"]
 

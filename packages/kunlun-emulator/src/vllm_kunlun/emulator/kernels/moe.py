@@ -7,8 +7,8 @@ import numba
 import numpy as np
 import torch
 
-from vllm_kunlun.ops.compiled import compiled, use_threads
 from vllm_kunlun.emulator.kernels.tiles import dot_products
+from vllm_kunlun.ops.compiled import compiled, use_threads
 
 __all__ = ["grouped_product"]
 

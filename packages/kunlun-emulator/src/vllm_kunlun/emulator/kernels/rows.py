@@ -10,8 +10,8 @@ import numba
 import numpy as np
 import torch
 
-from vllm_kunlun.ops.compiled import FAST, compiled, use_threads
 from vllm_kunlun.emulator.kernels.exponential import exponential
+from vllm_kunlun.ops.compiled import FAST, compiled, use_threads
 
 __all__ = ["add_rms_norm", "copy_to_slots", "rms_norm", "rotate_", "swiglu"]
 

@@ -30,11 +30,11 @@ def callers() -> dict[str, tuple[str, ...]]:
 
 
 def _used(tree: ast.Module) -> set[str]:
-    """Names taken from the adapter: ``vendor.NAME``, or imported from it."""
+    """Names taken from the adapter: ``vendor_ops.NAME``, or imported from it."""
     names = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            if node.value.id == "vendor":
+            if node.value.id == "vendor_ops":
                 names.add(node.attr)
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(_ADAPTER):
             names.update(alias.name for alias in node.names)

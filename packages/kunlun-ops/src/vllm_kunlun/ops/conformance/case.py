@@ -137,8 +137,8 @@ class Case:
         assumption: id of the entry of ASSUMPTIONS that this case settles on a card: it passes
             exactly if the assumption holds.
         known_bad: why a card is known to fail here, if it is.
-        finding: name of the entry of FINDINGS (:mod:`vllm_kunlun.ops.contract.findings`) of which this
-            case tries a form; its failure does not count if another form passes.
+        finding: name of the entry of FINDINGS (``ops.contract.findings``) of which this case
+            tries a form; its failure does not count if another form passes.
         form: which form.
     """
 

@@ -8,19 +8,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vllm_kunlun.ops.contract.findings import FINDINGS
 from vllm_kunlun.ops.conformance.cases import CASES
-from vllm_kunlun.ops.contract.functions import VendorFunction
 from vllm_kunlun.ops.conformance.decisions import Decision, decide, excuse
+from vllm_kunlun.ops.conformance.inventory import assumptions_about
 from vllm_kunlun.ops.conformance.outcomes import (
     AssumptionFinding,
     FunctionFinding,
     judge_assumptions,
 )
-from vllm_kunlun.ops.conformance.inventory import assumptions_about
 from vllm_kunlun.ops.conformance.probes import PROBES
-from vllm_kunlun.ops.conformance.worker import TIMEOUT_SECONDS, Worker
 from vllm_kunlun.ops.conformance.provenance import Surroundings, surroundings, torch_device
+from vllm_kunlun.ops.conformance.worker import TIMEOUT_SECONDS, Worker
+from vllm_kunlun.ops.contract.findings import FINDINGS
+from vllm_kunlun.ops.contract.functions import VendorFunction
 from vllm_kunlun.ops.vendor_ops.library import libraries
 
 __all__ = ["Report", "as_json", "check"]

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from vllm_kunlun.ops.contract.findings import Finding
 from vllm_kunlun.ops.conformance.case import Case
 from vllm_kunlun.ops.conformance.outcomes import CaseFinding, FunctionFinding
+from vllm_kunlun.ops.contract.findings import Finding
 
 __all__ = ["Decision", "FormOutcome", "decide", "excuse"]
 

@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 from vllm_kunlun.ops.conformance.callers import callers
 from vllm_kunlun.ops.conformance.cases import CASES
-from vllm_kunlun.ops.contract.functions import VendorFunction
 from vllm_kunlun.ops.contract.assumptions import ASSUMPTIONS, Assumption
+from vllm_kunlun.ops.contract.functions import VendorFunction
 from vllm_kunlun.ops.vendor_ops.library import Libraries
+from vllm_kunlun.platforms import emulator
 
 __all__ = ["Entry", "assumptions_about", "emulated", "inventory"]
 
@@ -36,11 +37,13 @@ class Entry(NamedTuple):
 
 
 def emulated() -> set[str]:
-    """Full names of the functions that the emulator has."""
+    """Full names of the functions that the emulator has; none where it is not installed."""
+    if not emulator.is_installed():
+        return set()
     return {
         f"{surface}.{name}"
         for surface in Libraries._fields
-        for name in importlib.import_module(f"vllm_kunlun.emulator.{surface}").__all__
+        for name in importlib.import_module(emulator.name_of(surface)).__all__
     }
 
 

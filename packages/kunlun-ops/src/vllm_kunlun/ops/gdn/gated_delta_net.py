@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from vllm_kunlun.ops.torch_ops import causal_conv1d, gdn
 from vllm_kunlun.ops.gdn.metadata import KunlunGDNMetadata, StateDecode, StatePrefill
+from vllm_kunlun.ops.torch_ops import causal_conv1d, gdn
 
 __all__ = ["GatedDeltaNet"]
 

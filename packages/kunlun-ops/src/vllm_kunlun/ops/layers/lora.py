@@ -13,8 +13,8 @@ from vllm.lora.layers import LoRAMapping, VocabParallelEmbeddingWithLoRA
 from vllm.lora.punica_wrapper.punica_base import PunicaWrapperBase
 from vllm.utils.platform_utils import is_pin_memory_available
 
-from vllm_kunlun.ops.torch_ops import lora
 from vllm_kunlun.ops.layers.embedding import KunlunVocabParallelEmbedding
+from vllm_kunlun.ops.torch_ops import lora
 from vllm_kunlun.platforms.errors import KunlunError, UnsupportedError
 
 __all__ = [

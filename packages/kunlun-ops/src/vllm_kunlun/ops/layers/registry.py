@@ -16,17 +16,17 @@ from vllm_kunlun.ops.layers.activation import (
 from vllm_kunlun.ops.layers.embedding import KunlunParallelLMHead, KunlunVocabParallelEmbedding
 from vllm_kunlun.ops.layers.encoder_attention import KunlunMMEncoderAttention
 from vllm_kunlun.ops.layers.moe import KunlunGroupedTopk, KunlunUnquantizedFusedMoEMethod
-from vllm_kunlun.ops.layers.rotary_mrope import (
-    KunlunErnie4_5_VLRotaryEmbedding,
-    KunlunMRotaryEmbedding,
-    KunlunXDRotaryEmbedding,
-)
 from vllm_kunlun.ops.layers.norm import (
     KunlunGemmaRMSNorm,
     KunlunRMSNorm,
     KunlunRMSNormGated,
 )
 from vllm_kunlun.ops.layers.rotary import ROTARY_LAYERS
+from vllm_kunlun.ops.layers.rotary_mrope import (
+    KunlunErnie4_5_VLRotaryEmbedding,
+    KunlunMRotaryEmbedding,
+    KunlunXDRotaryEmbedding,
+)
 from vllm_kunlun.ops.layers.rotary_variants import (
     KunlunApplyRotaryEmb,
     KunlunDeepseekScalingRotaryEmbedding,

@@ -9,8 +9,8 @@ import torch
 from vllm.model_executor.layers.rotary_embedding import MRotaryEmbedding, XDRotaryEmbedding
 from vllm.model_executor.layers.rotary_embedding.ernie45_vl_rope import Ernie4_5_VLRotaryEmbedding
 
-from vllm_kunlun.ops.torch_ops import rotary
 from vllm_kunlun.ops.layers.rotary import KunlunRotation
+from vllm_kunlun.ops.torch_ops import rotary
 
 __all__ = [
     "KunlunErnie4_5_VLRotaryEmbedding",

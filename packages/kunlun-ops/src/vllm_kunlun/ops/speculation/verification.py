@@ -17,9 +17,9 @@ from itertools import accumulate
 
 import torch
 
+from vllm_kunlun.ops.speculation import ragged
 from vllm_kunlun.ops.torch_ops import random_draw
 from vllm_kunlun.ops.torch_ops.random_draw import Generators
-from vllm_kunlun.ops.speculation import ragged
 
 __all__ = ["REJECTED", "accept_drafts", "draw_uniform", "recover", "verify"]
 

@@ -51,7 +51,7 @@ def topk_softmax(
     renormalize: bool,
     bias: torch.Tensor | None = None,
 ) -> None:
-    """:func:`vllm_kunlun.ops.torch_ops.moe.top_k` by softmax. ``token_expert_indices`` is nobody's input."""
+    """:func:`~vllm_kunlun.ops.torch_ops.moe.top_k`; ``token_expert_indices`` is nobody's input."""
     moe.top_k(gating_output, topk_weights, topk_ids, renormalize, "softmax", bias)
 
 

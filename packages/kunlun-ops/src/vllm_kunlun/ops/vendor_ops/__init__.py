@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The adapter: every function of the vendor that we call, by its name.
 
-One code path for card and emulator: :mod:`vllm_kunlun.ops.vendor_ops.library` chooses which answers.
+One code path for card and emulator: :mod:`vllm_kunlun.ops.vendor_ops.library` chooses which one
+answers.
 """
 
 from vllm_kunlun.ops.vendor_ops.activation import (

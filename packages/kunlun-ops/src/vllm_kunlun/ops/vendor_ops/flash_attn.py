@@ -2,8 +2,8 @@
 """Attention without a cache: the vendor's ``flash_attn`` package, which a card may lack.
 
 Both raise VendorContractError (emulator) for an argument that the card would misread, and
-VendorLibraryError where the package is missing; :func:`vllm_kunlun.ops.vendor_ops.library.has` tells.
-Source: contract section 10.
+VendorLibraryError where the package is missing, of which
+:func:`vllm_kunlun.ops.vendor_ops.library.has` tells. Source: contract section 10.
 """
 
 from __future__ import annotations

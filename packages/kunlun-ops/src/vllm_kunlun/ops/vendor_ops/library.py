@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from vllm_kunlun.ops.contract import findings
-from vllm_kunlun.ops.contract import signatures
-from vllm_kunlun.platforms import device
+from vllm_kunlun.ops.contract import findings, signatures
+from vllm_kunlun.ops.contract.functions import contract
+from vllm_kunlun.platforms import device, emulator
 from vllm_kunlun.platforms.errors import KunlunError, VendorLibraryError
 
 __all__ = [
@@ -93,9 +93,9 @@ def _vendor() -> Libraries:
 
 
 def _emulated() -> Libraries:
-    from vllm_kunlun.emulator import flash_attn, kunlun_ops, xspeedgate_ops
-
-    return Libraries(kunlun_ops, xspeedgate_ops, flash_attn)
+    return Libraries(
+        *(importlib.import_module(emulator.name_of(each)) for each in Libraries._fields)
+    )
 
 
 @contextlib.contextmanager
@@ -155,15 +155,12 @@ def is_optional(function: str) -> bool:
 
 def missing_symbols() -> dict[str, list[str]]:
     """Library -> the functions we call that it lacks; empty lists where all is well."""
-    emulated, present = _emulated(), libraries()
-    return {
-        library: [
-            name
-            for name in getattr(emulated, library).__all__
-            if not hasattr(getattr(present, library), name)
-        ]
-        for library in Libraries._fields
-    }
+    missing: dict[str, list[str]] = {library: [] for library in Libraries._fields}
+    for each in contract():
+        library, _, name = each.name.partition(".")
+        if each.call is not None and not has(library, name):
+            missing[library].append(name)
+    return missing
 
 
 def _version(library: str) -> str:

@@ -24,7 +24,7 @@ def grouped_topk(
     routed_scaling_factor: float = 1.0,
     e_score_correction_bias: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """:func:`vllm_kunlun.ops.torch_ops.moe.grouped_top_k`, in the place of vLLM's function of this name.
+    """:func:`~vllm_kunlun.ops.torch_ops.moe.grouped_top_k`, in the place of vLLM's function.
 
     Shapes: gating_output ``[M, E]``; returns float32 weights and int32 ids ``[M, topk]``.
     """

@@ -63,9 +63,9 @@ def _draw(logits: torch.Tensor, k: torch.Tensor | None, p: torch.Tensor | None) 
     k = k.to(torch.int32)  # vLLM's warm-up passes int64, which the vendor's functions would misread
     if p is None:
         return vendor_ops.top_k_sampling_from_probs(probs, top_k=k, deterministic=True).view(-1)
-    return vendor_ops.top_k_top_p_sampling_from_probs(probs, top_k=k, top_p=p, deterministic=True).view(
-        -1
-    )
+    return vendor_ops.top_k_top_p_sampling_from_probs(
+        probs, top_k=k, top_p=p, deterministic=True
+    ).view(-1)
 
 
 def _draw_seeded(

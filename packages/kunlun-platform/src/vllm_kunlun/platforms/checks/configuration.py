@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import torch
 from vllm.logger import init_logger
 
-from vllm_kunlun.platforms import envs, families
+from vllm_kunlun.platforms import emulator, envs, families
 from vllm_kunlun.platforms.checks import attention_backends, checkpoint
-from vllm_kunlun.platforms.ledger import patch_ledger
 from vllm_kunlun.platforms.errors import UnsupportedError
+from vllm_kunlun.platforms.ledger import patch_ledger
 from vllm_kunlun.platforms.torch25 import refusals
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ MAX_DECODE_BATCH = 1023
 """The vendor's decode attention fails from a batch of 1024 requests on."""
 
 WORKER_ON_CARD = "vllm_kunlun.platforms.card.worker.KunlunCardWorker"
-WORKER_EMULATED = "vllm_kunlun.emulator.device.worker.KunlunWorker"
 COMPILER = "vllm_kunlun.platforms.compiler.KunlunCompiler"
 
 INDEXER_OP = "vllm::sparse_attn_indexer_vllm_kunlun"
@@ -237,7 +236,7 @@ def _check_parallel(config: VllmConfig, *, on_card: bool) -> None:
         )
     parallel.disable_custom_all_reduce = True
     if parallel.worker_cls == "auto":
-        parallel.worker_cls = WORKER_ON_CARD if on_card else WORKER_EMULATED
+        parallel.worker_cls = WORKER_ON_CARD if on_card else emulator.name_of("worker")
 
 
 def _turn_off_compilation_that_does_not_fit(compilation: CompilationConfig) -> None:

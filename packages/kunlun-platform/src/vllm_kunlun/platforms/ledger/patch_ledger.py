@@ -29,10 +29,10 @@ from typing import Any, Literal
 from packaging.specifiers import SpecifierSet
 
 from vllm_kunlun.platforms import version
-from vllm_kunlun.platforms.ledger import import_hook
-from vllm_kunlun.platforms.ledger.definition_hash import source_sha256
 from vllm_kunlun.platforms.entry_points import call_providers
 from vllm_kunlun.platforms.errors import PatchError
+from vllm_kunlun.platforms.ledger import import_hook
+from vllm_kunlun.platforms.ledger.definition_hash import source_sha256
 from vllm_kunlun.platforms.ledger.entries import (
     Added,
     Addition,

@@ -10,8 +10,6 @@ from vllm.model_executor.layers.quantization.compressed_tensors.compressed_tenso
     CompressedTensorsW8A8Int8MoEMethod,
 )
 
-from vllm_kunlun.quantization.experts.int8 import Int8Experts
-from vllm_kunlun.quantization.linear.int8 import MAX_OF_SCALE
 from vllm_kunlun.quantization.checkpoint.loading import (
     check_scale,
     check_weight,
@@ -19,6 +17,8 @@ from vllm_kunlun.quantization.checkpoint.loading import (
     derive,
     mark_unloaded,
 )
+from vllm_kunlun.quantization.experts.int8 import Int8Experts
+from vllm_kunlun.quantization.linear.int8 import MAX_OF_SCALE
 
 __all__ = ["KunlunW8A8Int8MoEMethod"]
 

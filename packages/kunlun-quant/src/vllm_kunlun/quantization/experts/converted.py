@@ -16,6 +16,15 @@ from vllm.model_executor.utils import replace_parameter, set_weight_attrs
 
 from vllm_kunlun.platforms import envs
 from vllm_kunlun.platforms.errors import UnsupportedError
+from vllm_kunlun.quantization.checkpoint.loading import (
+    check_scale,
+    checked_loader,
+    derive,
+    layer_name,
+    mark_unloaded,
+    missing,
+)
+from vllm_kunlun.quantization.experts.int8 import Int8Experts
 from vllm_kunlun.quantization.layouts.float_formats import (
     E4M3_NAN,
     MXFP4_GROUP,
@@ -27,15 +36,6 @@ from vllm_kunlun.quantization.linear.fp8 import (
     check_numbers,
     to_float,
     to_int8,
-)
-from vllm_kunlun.quantization.experts.int8 import Int8Experts
-from vllm_kunlun.quantization.checkpoint.loading import (
-    check_scale,
-    checked_loader,
-    derive,
-    layer_name,
-    mark_unloaded,
-    missing,
 )
 
 __all__ = ["KunlunFp8MoEMethod", "KunlunMxfp4MoEMethod"]

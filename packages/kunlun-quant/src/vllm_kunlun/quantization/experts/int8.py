@@ -15,8 +15,8 @@ class Int8Experts:
     """Part of a vLLM ``FusedMoEMethodBase``: runs int8 experts, or the model's dtype without max.
 
     vLLM chooses the experts (softmax, sigmoid, groups, bias, a function of the model); this runs
-    them: :func:`vllm_kunlun.ops.torch_ops.moe.run_experts`. It reads ``w13_weight``, ``w2_weight`` and, where
-    the layer has them, ``int8_w13_max``, ``int8_w2_max``, ``w13_bias`` and ``w2_bias``.
+    them: :func:`vllm_kunlun.ops.torch_ops.moe.run_experts`. It reads ``w13_weight``, ``w2_weight``
+    and, where the layer has them, ``int8_w13_max``, ``int8_w2_max``, ``w13_bias``, ``w2_bias``.
     """
 
     def maybe_make_prepare_finalize(self, routing_tables: object = None) -> None:

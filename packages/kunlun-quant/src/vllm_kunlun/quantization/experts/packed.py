@@ -16,8 +16,8 @@ from vllm.model_executor.utils import set_weight_attrs
 
 from vllm_kunlun.platforms.errors import CheckpointError, KunlunError, UnsupportedError
 from vllm_kunlun.quantization.experts import packed_product
-from vllm_kunlun.quantization.layouts import gptq
 from vllm_kunlun.quantization.experts.packed_product import PackedExperts
+from vllm_kunlun.quantization.layouts import gptq
 
 __all__ = [
     "KunlunAWQMoEMethod",

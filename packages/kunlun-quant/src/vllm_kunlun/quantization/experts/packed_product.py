@@ -130,7 +130,7 @@ def run_experts(
     weight_on_input: bool,
     expert_map: Tensor | None,
 ) -> Tensor:
-    """:func:`vllm_kunlun.ops.torch_ops.moe.run_experts` with packed weights; same shapes and errors."""
+    """:func:`~vllm_kunlun.ops.torch_ops.moe.run_experts` of packed weights; same shapes, errors."""
     chosen = None
     if ids.numel() < w13.codes.shape[0]:
         local = ids if expert_map is None else expert_map[ids.long()]

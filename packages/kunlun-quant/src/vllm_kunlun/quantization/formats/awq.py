@@ -15,9 +15,9 @@ from vllm.model_executor.layers.quantization.utils.quant_utils import is_layer_s
 
 from vllm_kunlun.platforms.errors import CheckpointError, UnsupportedError
 from vllm_kunlun.quantization.checkpoint import packed
+from vllm_kunlun.quantization.experts.packed import KunlunAWQMoEMethod
 from vllm_kunlun.quantization.layouts import repack
 from vllm_kunlun.quantization.torch_ops.packed import awq_linear
-from vllm_kunlun.quantization.experts.packed import KunlunAWQMoEMethod
 
 __all__ = ["KunlunAWQConfig", "KunlunAWQLinearMethod"]
 

@@ -17,11 +17,11 @@ from vllm.model_executor.parameter import RowvLLMParameter
 
 from vllm_kunlun.platforms.errors import CheckpointError, UnsupportedError
 from vllm_kunlun.quantization.checkpoint import packed
-from vllm_kunlun.quantization.layouts import gptq
-from vllm_kunlun.quantization.torch_ops.packed import gptq_linear
 from vllm_kunlun.quantization.experts.packed import KunlunGPTQMoEMethod
+from vllm_kunlun.quantization.layouts import gptq
+from vllm_kunlun.quantization.linear.packed import apply_weights, layer_name, set_weights
 
-__all__ = ["KunlunGPTQConfig", "KunlunGPTQLinearMethod", "apply_weights", "set_weights"]
+__all__ = ["KunlunGPTQConfig", "KunlunGPTQLinearMethod"]
 
 FORMATS = {"": 1, "gptq": 1, "gptq_v2": 0}
 """Checkpoint format -> what is added to a stored zero."""
@@ -138,7 +138,7 @@ class KunlunGPTQLinearMethod(GPTQLinearMethod):
             run = torch.arange(g_idx.shape[0], device=g_idx.device) // config.group_size
             if not torch.equal(g_idx - g_idx[0], run.to(g_idx.dtype)):
                 raise CheckpointError(
-                    f"{_name(layer)}: g_idx is not in order although the configuration says "
+                    f"{layer_name(layer)}: g_idx is not in order although the configuration says "
                     "desc_act=false. Set desc_act to true in quantize_config."
                 )
             g_idx = None
@@ -152,46 +152,3 @@ class KunlunGPTQLinearMethod(GPTQLinearMethod):
     ) -> torch.Tensor:
         """``x W + bias``; see :func:`vllm_kunlun.quantization.torch_ops.packed.gptq_linear`."""
         return apply_weights(layer, x, bias)
-
-
-def set_weights(
-    layer: torch.nn.Module,
-    qweight: torch.Tensor,
-    zeros: torch.Tensor,
-    scales: torch.Tensor,
-    bits: int,
-    g_idx: torch.Tensor | None,
-) -> None:
-    """Give ``layer`` the converted weights; arguments as of ``gptq_weights.convert``."""
-    layer.bits, layer.outputs = bits, scales.shape[1]
-    try:
-        weights = gptq.convert(qweight, zeros, scales, bits, g_idx)
-    except CheckpointError as error:
-        raise CheckpointError(f"{_name(layer)}: {error}") from error
-    for name in ("qweight", "qzeros", "scales", "order", "zero_correction"):
-        value = getattr(weights, name)
-        parameter = None if value is None else torch.nn.Parameter(value, requires_grad=False)
-        layer.register_parameter(name, parameter)
-
-
-def apply_weights(
-    layer: torch.nn.Module, x: torch.Tensor, bias: torch.Tensor | None
-) -> torch.Tensor:
-    """``x W + bias`` with what :func:`set_weights` left."""
-    out = gptq_linear(
-        x.reshape(-1, x.shape[-1]),
-        layer.qweight,
-        layer.qzeros,
-        layer.scales,
-        layer.order,
-        layer.zero_correction,
-        layer.bits,
-        layer.outputs,
-    )
-    if bias is not None:
-        out = out + bias
-    return out.view(*x.shape[:-1], -1)
-
-
-def _name(layer: torch.nn.Module) -> str:
-    return str(getattr(layer, "prefix", type(layer).__name__))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The formulas of :mod:`vllm_kunlun.quantization.layouts.nibbles` as compiled loops over host memory.
+"""The formulas of :mod:`~vllm_kunlun.quantization.layouts.nibbles` as loops over host memory.
 
 Each reads its first argument once and writes its second once.
 """

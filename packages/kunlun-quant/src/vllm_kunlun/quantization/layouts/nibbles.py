@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rearranging the nibbles of words, as formulas that hold for any kind of integer.
 
-:mod:`vllm_kunlun.quantization.layouts.repack` evaluates them on integer tensors, its compiled loops on
-unsigned words. Every right shift is masked, so that a sign bit never spreads.
+:mod:`vllm_kunlun.quantization.layouts.repack` evaluates them on integer tensors, its compiled loops
+on unsigned words. Every right shift is masked, so that a sign bit never spreads.
 
 Number the nibbles of a word in binary. The layouts of AWQ and of the card differ in the order of
 these index bits (and in a swap of the two nibbles of a byte), and two index bits change places in

@@ -32,7 +32,13 @@ from vllm.model_executor.utils import replace_parameter
 
 from vllm_kunlun.platforms import envs
 from vllm_kunlun.platforms.errors import CheckpointError, UnsupportedError
-from vllm_kunlun.quantization.torch_ops import int8
+from vllm_kunlun.quantization.checkpoint.loading import (
+    check_scale,
+    checked_loader,
+    derive,
+    layer_name,
+    mark_unloaded,
+)
 from vllm_kunlun.quantization.layouts.float_formats import (
     E4M3_NAN,
     PIECE,
@@ -41,13 +47,7 @@ from vllm_kunlun.quantization.layouts.float_formats import (
     quantise_rows,
 )
 from vllm_kunlun.quantization.linear.int8 import bias_in_float32, per_channel
-from vllm_kunlun.quantization.checkpoint.loading import (
-    check_scale,
-    checked_loader,
-    derive,
-    layer_name,
-    mark_unloaded,
-)
+from vllm_kunlun.quantization.torch_ops import int8
 
 __all__ = ["Fp8Layout", "KunlunFp8Scheme", "check_numbers", "to_float", "to_int8"]
 

@@ -14,8 +14,8 @@ from vllm.model_executor.layers.quantization.kernels.scaled_mm import (
     Int8ScaledMMLinearLayerConfig,
 )
 
-from vllm_kunlun.quantization.torch_ops import int8
 from vllm_kunlun.quantization.checkpoint.loading import derive
+from vllm_kunlun.quantization.torch_ops import int8
 
 __all__ = [
     "MAX_OF_SCALE",

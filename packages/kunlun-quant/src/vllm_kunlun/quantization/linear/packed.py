@@ -15,10 +15,16 @@ from vllm.model_executor.layers.quantization.kernels.mixed_precision import (
 from vllm.model_executor.parameter import permute_param_layout_
 from vllm.scalar_type import scalar_types
 
-from vllm_kunlun.quantization.formats import gptq
+from vllm_kunlun.platforms.errors import CheckpointError
 from vllm_kunlun.quantization.layouts import gptq
+from vllm_kunlun.quantization.torch_ops.packed import gptq_linear
 
-__all__ = ["KunlunMixedPrecisionLinearKernel"]
+__all__ = [
+    "KunlunMixedPrecisionLinearKernel",
+    "apply_weights",
+    "layer_name",
+    "set_weights",
+]
 
 _TYPES = (
     scalar_types.uint4b8,
@@ -53,7 +59,7 @@ class KunlunMixedPrecisionLinearKernel(MPLinearKernel):
         else:
             words = permute_param_layout_(zero_point, input_dim=0, output_dim=1).data
             zeros = gptq.unpack_zeros(words.contiguous(), kind.size_bits)
-        gptq.set_weights(
+        set_weights(
             layer, qweight.contiguous(), zeros, scales, kind.size_bits,
             None if g_idx is None else g_idx.data,
         )  # fmt: skip
@@ -64,4 +70,48 @@ class KunlunMixedPrecisionLinearKernel(MPLinearKernel):
     def apply_weights(
         self, layer: torch.nn.Module, x: torch.Tensor, bias: torch.Tensor | None = None
     ) -> torch.Tensor:
-        return gptq.apply_weights(layer, x, bias)
+        return apply_weights(layer, x, bias)
+
+
+def set_weights(
+    layer: torch.nn.Module,
+    qweight: torch.Tensor,
+    zeros: torch.Tensor,
+    scales: torch.Tensor,
+    bits: int,
+    g_idx: torch.Tensor | None,
+) -> None:
+    """Give ``layer`` the converted weights; arguments as of ``layouts.gptq.convert``."""
+    layer.bits, layer.outputs = bits, scales.shape[1]
+    try:
+        weights = gptq.convert(qweight, zeros, scales, bits, g_idx)
+    except CheckpointError as error:
+        raise CheckpointError(f"{layer_name(layer)}: {error}") from error
+    for name in ("qweight", "qzeros", "scales", "order", "zero_correction"):
+        value = getattr(weights, name)
+        parameter = None if value is None else torch.nn.Parameter(value, requires_grad=False)
+        layer.register_parameter(name, parameter)
+
+
+def apply_weights(
+    layer: torch.nn.Module, x: torch.Tensor, bias: torch.Tensor | None
+) -> torch.Tensor:
+    """``x W + bias`` with what :func:`set_weights` left."""
+    out = gptq_linear(
+        x.reshape(-1, x.shape[-1]),
+        layer.qweight,
+        layer.qzeros,
+        layer.scales,
+        layer.order,
+        layer.zero_correction,
+        layer.bits,
+        layer.outputs,
+    )
+    if bias is not None:
+        out = out + bias
+    return out.view(*x.shape[:-1], -1)
+
+
+def layer_name(layer: torch.nn.Module) -> str:
+    """How an error names ``layer``."""
+    return str(getattr(layer, "prefix", type(layer).__name__))

@@ -3,9 +3,9 @@
 
 from vllm_kunlun.ops.conformance.case import Case
 from vllm_kunlun.ops.conformance.cases.activation import ACTIVATION
+from vllm_kunlun.ops.conformance.cases.attention import DENSE_ATTENTION
 from vllm_kunlun.ops.conformance.cases.cache import CACHE
 from vllm_kunlun.ops.conformance.cases.causal_conv1d import CAUSAL_CONV1D
-from vllm_kunlun.ops.conformance.cases.attention import DENSE_ATTENTION
 from vllm_kunlun.ops.conformance.cases.embedding import EMBEDDING
 from vllm_kunlun.ops.conformance.cases.flash_attn import FLASH_ATTN
 from vllm_kunlun.ops.conformance.cases.gdn import GDN

@@ -8,8 +8,8 @@ from a card says what the library does and not only that it differs.
 from vllm_kunlun.ops.conformance.case import Case
 from vllm_kunlun.ops.conformance.probes.attention_decode import DECODE
 from vllm_kunlun.ops.conformance.probes.attention_merge import MERGE
-from vllm_kunlun.ops.conformance.probes.norm import NORM
 from vllm_kunlun.ops.conformance.probes.attention_prefill import PREFILL
+from vllm_kunlun.ops.conformance.probes.norm import NORM
 from vllm_kunlun.ops.conformance.probes.rotary import ROPE
 from vllm_kunlun.ops.conformance.probes.sampling import SAMPLING
 

@@ -9,10 +9,10 @@ says otherwise, change the emulator, its test and the callers, and drop the entr
 from vllm_kunlun.ops.contract.assumptions.assumption import Assumption
 from vllm_kunlun.ops.contract.assumptions.attention import DENSE
 from vllm_kunlun.ops.contract.assumptions.gdn import GDN
+from vllm_kunlun.ops.contract.assumptions.int8_int4 import QUANTISATION
 from vllm_kunlun.ops.contract.assumptions.lora import LORA
 from vllm_kunlun.ops.contract.assumptions.mla import MLA
 from vllm_kunlun.ops.contract.assumptions.moe import MOE
-from vllm_kunlun.ops.contract.assumptions.int8_int4 import QUANTISATION
 
 __all__ = ["ASSUMPTIONS", "Assumption"]
 

@@ -80,7 +80,9 @@ def _add_norm(make: Maker, count: int, width: int) -> Pair:
     out, total = torch.empty_like(x), torch.empty_like(x)
     return _pair(
         out,
-        lambda: vendor_ops.add_rmsnorm(x, y, residual_output=total, weight=weight, eps=EPS, output=out),
+        lambda: vendor_ops.add_rmsnorm(
+            x, y, residual_output=total, weight=weight, eps=EPS, output=out
+        ),
         lambda: F.rms_norm(x + y, (width,), weight, EPS),
         passes=4,
     )
