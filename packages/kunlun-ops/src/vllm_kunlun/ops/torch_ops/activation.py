@@ -14,7 +14,7 @@ def _half_width(x: Tensor) -> Tensor:
     return x.new_empty((*x.shape[:-1], x.shape[-1] // 2))
 
 
-def _same_shape(x: Tensor) -> Tensor:
+def _like_x(x: Tensor) -> Tensor:
     return torch.empty_like(x)
 
 
@@ -26,7 +26,7 @@ def swiglu(x: Tensor) -> Tensor:
     return output
 
 
-@custom_op(fake=_same_shape)
+@custom_op(fake=_like_x)
 def gelu(x: Tensor) -> Tensor:
     """``x * Phi(x)`` with the exact normal distribution function."""
     output = torch.empty_like(x)
@@ -34,7 +34,7 @@ def gelu(x: Tensor) -> Tensor:
     return output
 
 
-@custom_op(fake=_same_shape)
+@custom_op(fake=_like_x)
 def quick_gelu(x: Tensor) -> Tensor:
     """``x * sigmoid(1.702 x)``."""
     output = torch.empty_like(x)

@@ -27,22 +27,11 @@ __all__ = [
 ]
 
 
-def _packed_fake(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    states: Tensor,
-    cu_seqlens_cpu: Tensor,
-    cu_seqlens: Tensor,
-    state_indices_cpu: Tensor,
-    state_indices: Tensor,
-    known_cpu: Tensor,
-    known: Tensor,
-) -> Tensor:
+def _like_x(x: Tensor) -> Tensor:
     return torch.empty_like(x)
 
 
-@custom_op(mutates_args=("states",), fake=_packed_fake)
+@custom_op(mutates_args=("states",), fake=_like_x)
 def causal_conv1d_(
     x: Tensor,
     weight: Tensor,
@@ -78,18 +67,7 @@ def causal_conv1d_(
     return out
 
 
-def _update_fake(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    states: Tensor,
-    state_indices_cpu: Tensor,
-    state_indices: Tensor,
-) -> Tensor:
-    return torch.empty_like(x)
-
-
-@custom_op(mutates_args=("states",), fake=_update_fake)
+@custom_op(mutates_args=("states",), fake=_like_x)
 def causal_conv1d_update_(
     x: Tensor,
     weight: Tensor,

@@ -11,14 +11,7 @@ from vllm_kunlun.ops.vendor_ops.library import has
 __all__ = ["mask_input"]
 
 
-def _local_and_mask(
-    input_ids: Tensor,
-    org_start: int,
-    org_end: int,
-    num_org_padding: int,
-    added_start: int,
-    added_end: int,
-) -> tuple[Tensor, Tensor]:
+def _local_and_mask(input_ids: Tensor) -> tuple[Tensor, Tensor]:
     return torch.empty_like(input_ids), torch.empty_like(input_ids, dtype=torch.bool)
 
 

@@ -54,7 +54,7 @@ def plan_chunks(cu_seqlens_cpu: Tensor, device: torch.device) -> ChunkPlan:
     return ChunkPlan(indices.to(device, non_blocking=True), offsets.to(device, non_blocking=True))
 
 
-def _gating_fake(A_log: Tensor, a: Tensor, dt_bias: Tensor) -> Tensor:
+def _gating_fake(a: Tensor) -> Tensor:
     return torch.empty_like(a, dtype=torch.float32)
 
 
@@ -67,19 +67,7 @@ def gdn_gating(A_log: Tensor, a: Tensor, dt_bias: Tensor) -> Tensor:
     return vendor_ops.fused_gdn_gating(A_log, a, dt_bias)
 
 
-def _chunk_fake(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    g: Tensor,
-    beta: Tensor,
-    initial_state: Tensor,
-    cu_seqlens: Tensor,
-    chunk_indices: Tensor,
-    chunk_offsets: Tensor,
-    scale: float,
-    normalise: bool,
-) -> tuple[Tensor, Tensor]:
+def _chunk_fake(v: Tensor, initial_state: Tensor) -> tuple[Tensor, Tensor]:
     return torch.empty_like(v), torch.empty_like(initial_state, dtype=torch.float32)
 
 
@@ -119,19 +107,7 @@ def chunk_gated_delta_rule(
     return output, final_state
 
 
-def _recurrent_fake(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    g: Tensor,
-    beta: Tensor,
-    states: Tensor,
-    cu_seqlens: Tensor,
-    state_indices: Tensor,
-    num_accepted_tokens: Tensor | None,
-    scale: float,
-    normalise: bool,
-) -> Tensor:
+def _recurrent_fake(v: Tensor) -> Tensor:
     return torch.empty_like(v)
 
 

@@ -10,11 +10,11 @@ from vllm_kunlun.ops.torch_ops.registration import custom_op
 __all__ = ["add_rms_norm_", "gemma_add_rms_norm", "gemma_rms_norm", "rms_norm", "rms_norm_gated"]
 
 
-def _like_x(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+def _like_x(x: Tensor) -> Tensor:
     return torch.empty_like(x)
 
 
-def _pair_like_x(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+def _pair_like_x(x: Tensor) -> tuple[Tensor, Tensor]:
     return torch.empty_like(x), torch.empty_like(x)
 
 
@@ -52,18 +52,7 @@ def gemma_add_rms_norm(
     return output, total
 
 
-def _gated_like_x(
-    x: Tensor,
-    z: Tensor | None,
-    weight: Tensor,
-    eps: float,
-    group_size: int | None,
-    norm_before_gate: bool,
-) -> Tensor:
-    return torch.empty_like(x)
-
-
-@custom_op(fake=_gated_like_x)
+@custom_op(fake=_like_x)
 def rms_norm_gated(
     x: Tensor,
     z: Tensor | None,

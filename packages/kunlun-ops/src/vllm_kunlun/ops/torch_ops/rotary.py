@@ -30,19 +30,11 @@ def rotary_embedding_(
     )
 
 
-def _like_rotation(
-    positions: Tensor,
-    query: Tensor,
-    key: Tensor,
-    head_size: int,
-    rotary_dim: int,
-    cos_sin_cache: Tensor,
-    is_neox: bool,
-) -> tuple[Tensor, Tensor]:
+def _like_query_and_key(query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
     return torch.empty_like(query), torch.empty_like(key)
 
 
-@custom_op(fake=_like_rotation)
+@custom_op(fake=_like_query_and_key)
 def rotary_embedding(
     positions: Tensor,
     query: Tensor,
@@ -67,21 +59,7 @@ def rotary_embedding(
     )
 
 
-def _like_sections(
-    query: Tensor,
-    key: Tensor,
-    positions: Tensor,
-    cos_sin_cache: Tensor,
-    interleaved: bool,
-    is_neox: bool,
-    head_size: int,
-    rotary_dim: int,
-    sections: list[int],
-) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(query), torch.empty_like(key)
-
-
-@custom_op(fake=_like_sections)
+@custom_op(fake=_like_query_and_key)
 def mrotary_embedding(
     query: Tensor,
     key: Tensor,
@@ -111,15 +89,7 @@ def mrotary_embedding(
 
 
 def _split_qkv(
-    qkv: Tensor,
-    cos_sin_cache: Tensor,
-    q_weight: Tensor,
-    k_weight: Tensor,
-    positions: Tensor,
-    head_num: int,
-    kv_head_num: int,
-    head_dim: int,
-    rotary_dim: int,
+    qkv: Tensor, head_num: int, kv_head_num: int, head_dim: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     tokens = qkv.shape[0]
     return (
@@ -147,17 +117,7 @@ def split_norm_rope(
 
     Shapes: ``qkv [T, (H + 2 KVH) D]`` -> query ``[T, H D]``, key and value ``[T, KVH D]``.
     """
-    query, key, value = _split_qkv(
-        qkv,
-        cos_sin_cache,
-        q_weight,
-        k_weight,
-        positions,
-        head_num,
-        kv_head_num,
-        head_dim,
-        rotary_dim,
-    )
+    query, key, value = _split_qkv(qkv, head_num, kv_head_num, head_dim)
     vendor_ops.split_norm_rope_neox(
         query,
         key,
