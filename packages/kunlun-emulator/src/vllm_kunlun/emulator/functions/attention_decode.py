@@ -52,6 +52,13 @@ def speculative_attention(
 
     ``out = softmax((q . k) * scale) v``; a window of ``W`` keys counts the query's own; a sink adds
     ``exp(sink_h)`` to the denominator. A request of length 0 gives zeros.
+
+    Shapes: q and out (written) ``B * qlen`` rows of ``[H, D]``; caches
+    ``[blocks, KVH, block_size, D]``, dense, or key and value pages by turns; context_lens int32
+    ``[B]`` in tokens, the new ones included, on host and device; block_tables int32
+    ``[B, max_num_blocks_per_seq]``; sink float32 ``[H]``.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 2, ``kunlun_ops.speculative_attention``.
     """
     name = "speculative_attention"
     rows = batch_num * qlen

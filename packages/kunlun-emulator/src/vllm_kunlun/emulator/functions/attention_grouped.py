@@ -116,7 +116,10 @@ def _rows(lod: Sequence[int], members: np.ndarray, lens: np.ndarray) -> torch.Te
 
 
 def packed_heads(packed: torch.Tensor, group: Group) -> torch.Tensor:
-    """Keys or values ``packed [T, KVH, D]`` of a group as ``[n * KVH, Lk, D]`` in float32."""
+    """Keys or values of a group, in float32.
+
+    Shapes: packed ``[T, KVH, D]`` -> ``[n * KVH, Lk, D]``.
+    """
     return _by_head(packed, group.kv_rows, len(group.contexts), packed.shape[1])[:, 0]
 
 
@@ -229,7 +232,10 @@ def _by_head(
 
 
 def scatter_tokens(out: torch.Tensor, heads: torch.Tensor, group: Group) -> None:
-    """``out[token, h] = heads[n * KVH, G, row]`` for the real rows; out ``[T, H, D]``."""
+    """``out[token, h] = heads[n * KVH, G, row]`` for the real rows.
+
+    Shapes: heads ``[n * KVH, G, Lq, D]``, out ``[T, H, D]`` (written).
+    """
     requests, rows = group.shape
     per_kv_head, size = heads.shape[1], heads.shape[3]
     by_token = heads.view(requests, -1, per_kv_head, rows, size).permute(0, 3, 1, 2, 4)

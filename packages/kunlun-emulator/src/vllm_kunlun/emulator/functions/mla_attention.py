@@ -58,6 +58,12 @@ def paged_attention(
     """Decode: ``out[b] = softmax((q[b] . k_j) * softmax_scale) k_j[:latent]`` over request ``b``.
 
     The positional form of the vendor's ``paged_attention``; its other form is not called.
+
+    Shapes: q ``[B, 1, H, latent + rope]``, out ``[B, 1, H, latent]`` (written), k_cache
+    ``[blocks, 1, bs, latent + rope]``, block_table int32 ``[B, columns]``, context_lens int32
+    ``[B]`` in tokens on host and device.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 3, ``kunlun_ops.paged_attention``.
     """
     name = "paged_attention"
     require(v_cache is None, name, "v_cache", "None", type(v_cache))
@@ -112,6 +118,12 @@ def sparse_prefill_fwd_opt(
 
     An index that is negative or beyond the cache is no row. ``is_causal`` hides nothing: the
     indices say all.
+
+    Shapes: q ``[T, H, D]``, kv ``[slots, D]``, indices int32 ``[T, 1, topk]``, out ``[T, H, d_v]``,
+    max_logits and lse float32 ``[T, H]`` (all three written), LODs int32 ``[B + 1]`` on host and
+    device.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 3, ``kunlun_ops.sparse_prefill_fwd_opt``.
     """
     name = "sparse_prefill_fwd_opt"
     check_tensor(name, "q", q, dims=3)
@@ -148,6 +160,12 @@ def fwd_kvcache_mla(
     """Decode over the rows that ``indices`` names; ``p_sums`` is the sum of ``exp(s - max)``.
 
     ``kv_lod_*`` are lengths, not cumulative.
+
+    Shapes: q_c ``[B, S, H, D]``, kv_cache ``[slots, D]``, indices int32 ``[B, S, topk]``, out
+    ``[B, S, H, latent]``, max_logits and p_sums float32 ``[B, S, H]`` (all three written), kv_lod
+    int32 ``[B]`` on host and device.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 3, ``kunlun_ops.fwd_kvcache_mla``.
     """
     name = "fwd_kvcache_mla"
     for argument, absent in (("q_r", q_r), ("pe_cache", pe_cache)):

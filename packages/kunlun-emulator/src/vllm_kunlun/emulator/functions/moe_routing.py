@@ -42,7 +42,13 @@ def moe_softmax_topk_norm(
     stable: bool,
     /,
 ) -> None:
-    """``p = softmax(x)``; the ``k`` largest, divided by their sum."""
+    """``p = softmax(x)``; the ``k`` largest, divided by their sum.
+
+    Shapes: x float32 ``[M, E]``; written: normed_score float32 ``[M, k]``, topk_index int32
+    ``[M, k]``, block_statistic int32 ``[12, E]``.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 5, ``kunlun_ops.moe_softmax_topk_norm``.
+    """
     name = "moe_softmax_topk_norm"
     check_tensor(name, "x", x, _FLOAT32, 2)
     _check_outputs(name, x, normed_score, topk_index, _FLOAT32)
@@ -63,6 +69,11 @@ def moe_softmax_topk(
     """``p = softmax(x)`` in float32; the ``k`` largest, rounded to the scores' dtype.
 
     An empty ``block_statistic`` is not written.
+
+    Shapes: x ``[M, E]``; written: normed_score float32 or of the dtype of x ``[M, k]``, topk_index
+    int32 ``[M, k]``, block_statistic int32 ``[12, E]``.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 5, ``kunlun_ops.moe_softmax_topk``.
     """
     name = "moe_softmax_topk"
     check_tensor(name, "x", x, FLOATS, 2)
@@ -90,6 +101,11 @@ def moe_sigmoid_group_topk_norm(
 
     A group counts the sum of its two largest ``c``; the weights are ``s / sum(s) * scale`` of the
     chosen. By position alone: the fourth argument's name differs between builds.
+
+    Shapes: x float32 ``[M, E]``, bias float32 ``[E]``; written: norm_score float32 ``[M, k]``,
+    topk_index int32 ``[M, k]``, block_statistic int32 ``[12, E]``.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 5, ``kunlun_ops.moe_sigmoid_group_topk_norm``.
     """
     name = "moe_sigmoid_group_topk_norm"
     check_tensor(name, "x", x, _FLOAT32, 2)
@@ -118,9 +134,13 @@ def moe_sigmoid_group_topk_norm(
 
 
 def gen_block_statistic(topk_ids: torch.Tensor, block_statistic: torch.Tensor, /) -> None:
-    """How many pairs each of the 12 clusters has for each expert: int32 ``[12, E]``.
+    """How many pairs each of the 12 clusters has for each expert.
 
     Pairs are dealt to clusters in equal runs; later functions use the sums over clusters only.
+
+    Shapes: topk_ids int32 ``[M, k]``, block_statistic int32 ``[12, E]`` (written).
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 5, ``kunlun_ops.gen_block_statistic``.
     """
     name = "gen_block_statistic"
     check_tensor(name, "topk_ids", topk_ids, _INT32, 2)
@@ -144,7 +164,14 @@ def moe_pre_sorted(
     sorted_tokens_num_lod: torch.Tensor,
     /,
 ) -> None:
-    """Tokens in sorted order: ``moe_expand[moe_index[t k + j]] = x[t]``, counts and their LOD."""
+    """Tokens in sorted order: ``moe_expand[moe_index[t k + j]] = x[t]``, counts and their LOD.
+
+    Shapes: x ``[M, N]``, topk_index int32 ``[M, k]``, block_statistic int32 ``[12, E]``; written:
+    moe_expand ``[M k, N]``, and int32: moe_index of ``M k`` elements, expert_m of ``E``,
+    sorted_tokens_num_lod of ``E + 1``.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 5, ``kunlun_ops.moe_pre_sorted``.
+    """
     name = "moe_pre_sorted"
     check_tensor(name, "x", x, dims=2)
     check_tensor(name, "topk_index", topk_index, _INT32, 2)
@@ -178,9 +205,14 @@ def moe_pre_small(
     sort_mode: bool = True,
     x: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """``(moe_index [M k], lod [E + 1], moe_expand [M k, N])`` for at most 768 pairs.
+    """``(moe_index, lod, moe_expand)`` of :func:`moe_pre_sorted`, for at most 768 pairs.
 
-    Nobody is known to leave ``x`` out, with or without ``sort_mode``.
+    No caller is known to leave ``x`` out, with or without ``sort_mode``.
+
+    Shapes: topk_ids int32 ``[M, k]``, x ``[M, N]`` -> int32 ``[M k]``, int32 ``[E + 1]``,
+    ``[M k, N]``.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 5, ``xspeedgate_ops.moe_pre_small``.
     """
     name = "xspeedgate_ops.moe_pre_small"
     check_tensor(name, "topk_ids", topk_ids, _INT32, 2)
@@ -198,7 +230,12 @@ def moe_pre_small(
 def moe_active_expert_balance(
     topk_ids: torch.Tensor, num_experts: int, flag: bool = False, /
 ) -> torch.Tensor:
-    """LOD of the pairs per expert, int32 ``[E + 1]``: how the work may be dealt out."""
+    """LOD of the pairs of each expert: how the work may be shared out.
+
+    Shapes: topk_ids int32 ``[M, k]`` -> int32 ``[E + 1]``.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 5, ``xspeedgate_ops.moe_active_expert_balance``.
+    """
     name = "xspeedgate_ops.moe_active_expert_balance"
     check_tensor(name, "topk_ids", topk_ids, _INT32, 2)
     require(not flag, name, "flag", "False", flag)
