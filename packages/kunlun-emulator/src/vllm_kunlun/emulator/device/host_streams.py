@@ -55,6 +55,10 @@ class HostGenerator(torch.Generator):  # type: ignore[misc]
         return 0
 
     def set_offset(self, offset: int) -> None:
+        """Go back to what :meth:`keep` kept; ``offset`` is not read.
+
+        Raises: RuntimeError: :meth:`keep` was not called before.
+        """
         if self._kept is None:
             raise RuntimeError("HostGenerator.set_offset: keep() must come first")
         self.set_state(self._kept)

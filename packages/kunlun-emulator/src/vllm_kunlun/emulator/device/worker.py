@@ -99,7 +99,9 @@ class KunlunWorker(CPUWorker):
         set_random_seed(self.model_config.seed)
 
     def sleep(self, level: int = 1) -> None:
+        """Raises: UnsupportedError: always, as does :meth:`wake_up`."""
         raise UnsupportedError("sleep mode is not available on this device: stop the server.")
 
     def wake_up(self, tags: list[str] | None = None) -> None:
+        """Raises: UnsupportedError: always."""
         raise UnsupportedError("sleep mode is not available on this device.")

@@ -100,6 +100,7 @@ class KunlunAttentionImpl(AttentionImpl[KunlunAttentionMetadata]):
 
         Shapes: query and output ``[T, H, D]``, key and value ``[T, KVH, D]`` (``T`` may be padded
         beyond the step's tokens), kv_cache ``[2, blocks, KVH, block_size, D]``.
+        Raises: UnsupportedError: a quantised output, or a soft cap in an encoder.
         """
         assert output is not None
         if output_scale is not None or output_block_scale is not None:

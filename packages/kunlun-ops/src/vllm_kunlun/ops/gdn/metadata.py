@@ -106,6 +106,11 @@ class KunlunGDNMetadataBuilder(GDNAttentionMetadataBuilder):
         num_decode_draft_tokens_cpu: torch.Tensor | None = None,
         fast_build: bool = False,
     ) -> KunlunGDNMetadata:
+        """The metadata of a step: requests with a state and few tokens in front, then the rest.
+
+        Shapes: num_accepted_tokens and num_decode_draft_tokens_cpu ``[B]``, the second on the host,
+        -1 for a request without drafts.
+        """
         step = common_attn_metadata
         seq_lens_host = vllm_compat.host_seq_lens(step)
         mode = self.vllm_config.cache_config.mamba_cache_mode

@@ -50,6 +50,7 @@ class KunlunMRotaryEmbedding(KunlunRotation, MRotaryEmbedding):
         key: torch.Tensor | None = None,
         offsets: torch.Tensor | None = None,
     ) -> Rotated:
+        """Shapes: see the class."""
         if positions.dim() == 1 or key is None:
             return super().forward_oot(positions, query, key)
         return rotary.mrotary_embedding(  # type: ignore[no-any-return]

@@ -42,6 +42,7 @@ class KunlunDeepseekScalingRotaryEmbedding(DeepseekScalingRotaryEmbedding):
         key: torch.Tensor | None = None,
         offsets: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Shapes: see the class."""
         if key is None:
             return self.forward_native(positions, query, key, offsets)
         if offsets is not None:
@@ -75,6 +76,7 @@ class KunlunLlama4VisionRotaryEmbedding(Llama4VisionRotaryEmbedding):
     def forward_oot(  # type: ignore[override]
         self, query: torch.Tensor, key: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Shapes: see the class."""
         if key is None:
             return self.forward_native(query, key)
         batch, patches, _, size = query.shape
@@ -109,11 +111,15 @@ class KunlunApplyRotaryEmb(ApplyRotaryEmb):
         self.apply_rotary_emb_flash_attn = None
 
     def forward_oot(self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+        """Shapes: x ``[.., S, H, D]``, cos and sin ``[S, rot / 2]`` -> as x."""
         return self.forward_native(x, cos, sin)
 
 
 class KunlunDualChunkRotaryEmbedding(DualChunkRotaryEmbedding):
-    """Refused before a weight is read: no attention function of the vendor works in chunks."""
+    """Refused before a weight is read: no attention function of the vendor works in chunks.
+
+    Raises: UnsupportedError: always.
+    """
 
     def __init__(self, *args: Any, **keywords: Any) -> None:
         raise UnsupportedError(

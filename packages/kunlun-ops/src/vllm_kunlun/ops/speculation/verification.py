@@ -94,7 +94,10 @@ def verify(
 def draw_uniform(
     num_drafts: Sequence[int], generators: Generators, device: torch.device
 ) -> torch.Tensor:
-    """One number in ``[0, 1)`` for each draft, float64 ``[T]``."""
+    """A number in ``[0, 1)`` for each draft.
+
+    Shapes: -> float64 ``[T]``, one element for each draft.
+    """
     uniform = torch.rand(sum(num_drafts), dtype=torch.float64, device=device)
     if generators:
         bounds = [0, *accumulate(num_drafts)]
@@ -110,9 +113,11 @@ def accept_drafts(
     target_probs: torch.Tensor,
     uniform: torch.Tensor,
 ) -> torch.Tensor:
-    """``u < p(x)/q(x)`` for each draft ``x``, bool ``[T]``; never where ``p(x)`` is 0.
+    """``u < p(x)/q(x)`` for each draft ``x``; never where ``p(x)`` is 0.
 
     A draft of ``q(x) = 0`` cannot have been drawn, and is rejected.
+
+    Shapes: draft_ids ``[T]``, both probabilities ``[T, V]``, uniform ``[T]`` -> bool ``[T]``.
     """
     chosen = draft_ids.long().unsqueeze(1)
     target = target_probs.gather(1, chosen).squeeze(1)
@@ -130,10 +135,12 @@ def recover(
     num_drafts: Sequence[int],
     generators: Generators,
 ) -> torch.Tensor:
-    """For each request a draw from ``max(p - q, 0)`` in token row ``row [B]``, int64 ``[B]``.
+    """For each request a draw from ``max(p - q, 0)`` in its token row ``row``.
 
     Only a request's first rejected draft is replaced, so one row for each request is all it takes.
     The draw needs no normalisation.
+
+    Shapes: draft_ids ``[T]``, both probabilities ``[T, V]``, row int64 ``[B]`` -> int64 ``[B]``.
     """
     target = target_probs[row]
     if draft_probs is None:

@@ -49,6 +49,7 @@ def causal_conv1d_(
     Shapes: x ``[T, dim]`` contiguous, weight ``[dim, width]``, bias ``[dim]``, states ``[blocks,
     state_len, dim]``; int32 with a host copy each: cu_seqlens ``[B + 1]``, state_indices and known
     (0 or 1) ``[B]``. A negative index is skipped and leaves its rows of the result undefined.
+    Source: contract section 8, ``kunlun_ops.causal_conv1d_fn``.
     """
     out = torch.empty_like(x)
     vendor_ops.causal_conv1d_fn(
@@ -76,7 +77,13 @@ def causal_conv1d_update_(
     state_indices_cpu: Tensor,
     state_indices: Tensor,
 ) -> Tensor:
-    """One token of each request: x ``[B, dim]``, else as :func:`causal_conv1d_`."""
+    """One token of each request, always with a past; else as :func:`causal_conv1d_`.
+
+    Shapes: x ``[B, dim]``, weight ``[dim, width]``, bias ``[dim]``, states
+    ``[blocks, state_len, dim]`` (written), state_indices int32 ``[B]`` with a host copy ->
+    ``[B, dim]``.
+    Source: contract section 8, ``kunlun_ops.causal_conv1d_update``.
+    """
     out = torch.empty_like(x)
     vendor_ops.causal_conv1d_update(
         x.unsqueeze(1),
@@ -104,9 +111,11 @@ class DraftPlan(NamedTuple):
 def plan_drafts(
     cu_seqlens_cpu: Tensor, drafted_cpu: Tensor, longest: int, device: torch.device
 ) -> DraftPlan:
-    """The plan of requests that ``cu_seqlens_cpu`` (int32 ``[B + 1]``, on the host) delimits.
+    """The plan of requests that ``cu_seqlens_cpu`` delimits, none above ``longest`` tokens.
 
-    Where ``drafted_cpu`` (bool ``[B]``) all tokens but the first are drafts.
+    Where ``drafted_cpu`` all tokens but the first are drafts.
+
+    Shapes: cu_seqlens_cpu int32 ``[B + 1]`` and drafted_cpu bool ``[B]``, on the host.
     """
     start, step = cu_seqlens_cpu.long(), torch.arange(longest)
     lengths = start.diff()

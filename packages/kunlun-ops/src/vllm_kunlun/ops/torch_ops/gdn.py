@@ -44,7 +44,10 @@ class ChunkPlan(NamedTuple):
 
 
 def plan_chunks(cu_seqlens_cpu: Tensor, device: torch.device) -> ChunkPlan:
-    """The plan of sequences that ``cu_seqlens_cpu`` (int32 ``[N + 1]``, on the host) delimits."""
+    """The plan, on ``device``, of sequences that ``cu_seqlens_cpu`` delimits.
+
+    Shapes: cu_seqlens_cpu int32 ``[N + 1]``, on the host.
+    """
     counts = cu_seqlens_cpu.diff().add_(CHUNK_SIZE - 1).div_(CHUNK_SIZE, rounding_mode="floor")
     offsets = torch.zeros_like(cu_seqlens_cpu)
     torch.cumsum(counts, 0, dtype=torch.int32, out=offsets[1:])
@@ -158,7 +161,11 @@ def gather_states(states: Tensor, indices: Tensor, known: Tensor) -> Tensor:
 
 
 def scatter_states_(states: Tensor, indices: Tensor, new: Tensor) -> None:
-    """In place: put prefill's final states ``[N, HV, K, V]`` into rows ``indices`` of the pool."""
+    """In place: put prefill's final states into rows ``indices`` of the pool.
+
+    Shapes: states ``[blocks, HV, V, K]`` (written), indices int32 ``[N]``, new ``[N, HV, K, V]``.
+    Source: contract section 2, ``kunlun_ops.reshape_and_cache_flash``.
+    """
     rows = new.transpose(-1, -2).to(states.dtype).flatten(1, 2).contiguous()  # [N, HV V, K]
     # The vendor's cache write with one slot a page is a scatter that honours the pool's stride.
     pages = states.flatten(1, 2).unsqueeze(1)

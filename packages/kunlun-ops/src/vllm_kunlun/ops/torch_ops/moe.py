@@ -96,7 +96,10 @@ def grouped_top_k(
     A group counts the sum of its two best biased scores, or without a bias its best score.
     ``scale`` multiplies the weights.
 
-    Source: DeepSeek-V2 (arXiv:2405.04434) and V3 (arXiv:2412.19437), section 2.1.
+    Shapes: logits ``[M, E]``, bias ``[E]``, weights float32 and ids int32 ``[M, k]`` (written).
+    Raises: UnsupportedError: a scoring function other than softmax and sigmoid.
+    Source: contract section 5; DeepSeek-V2 (arXiv:2405.04434) and V3 (arXiv:2412.19437), section
+    2.1.
     """
     logits = logits.float().contiguous()
     if scoring == "sigmoid" and renormalize and bias is not None:

@@ -76,7 +76,10 @@ def register(
     fake: Callable[..., Any] | None = None,
     namespace: str = NAMESPACE,
 ) -> Callable[..., Any]:
-    """Register one op; see :func:`custom_op`. Registering the same function again is a no-op."""
+    """Register one op; see :func:`custom_op`. Registering the same function again is a no-op.
+
+    Raises: ValueError: as :func:`custom_op`.
+    """
     qualified = f"{namespace}::{name}"
     if (known := _registered.get(qualified)) is not None:
         if _same_code(known, implementation):

@@ -19,7 +19,12 @@ def rotary_embedding_(
     cos_sin_cache: Tensor,
     is_neox: bool,
 ) -> None:
-    """Rotate in place; see :func:`vllm_kunlun.ops.vendor_ops.rotary_embedding`."""
+    """Rotate in place; see :func:`vllm_kunlun.ops.vendor_ops.rotary_embedding`.
+
+    Shapes: positions int64 ``[T]``, query ``[T, H D]`` and key ``[T, KVH D]`` (written),
+    cos_sin_cache ``[positions, rot]``.
+    Source: contract section 4, ``kunlun_ops.rotary_embedding``.
+    """
     vendor_ops.rotary_embedding(
         positions=positions,
         query=query,
@@ -47,6 +52,10 @@ def rotary_embedding(
     """Rotate into new tensors, from a table that may be float32 beside 16-bit heads.
 
     See :func:`vllm_kunlun.ops.vendor_ops.flashinfer_rotary_embedding`.
+
+    Shapes: positions int64 ``[T]``, query ``[T, H D]`` or ``[T, H, D]``, key likewise,
+    cos_sin_cache ``[positions, rot]`` -> query and key, alike.
+    Source: contract section 4, ``xspeedgate_ops.flashinfer_rotary_embedding``.
     """
     return vendor_ops.flashinfer_rotary_embedding(
         positions=positions,
@@ -74,6 +83,10 @@ def mrotary_embedding(
     """Rotate by three positions per token; ``sections`` counts frequencies of each.
 
     See :func:`vllm_kunlun.ops.vendor_ops.mrotary_embedding_fwd_v0`.
+
+    Shapes: query ``[T, H D]``, key ``[T, KVH D]``, positions int32 ``[3, T]``, cos_sin_cache
+    ``[positions, rot]`` -> query and key, alike.
+    Source: contract section 4, ``xspeedgate_ops.mrotary_embedding_fwd_v0``.
     """
     return vendor_ops.mrotary_embedding_fwd_v0(
         query,
@@ -116,6 +129,7 @@ def split_norm_rope(
     The function takes no epsilon: it is 1e-6 inside.
 
     Shapes: ``qkv [T, (H + 2 KVH) D]`` -> query ``[T, H D]``, key and value ``[T, KVH D]``.
+    Source: contract section 4, ``kunlun_ops.split_norm_rope_neox``.
     """
     query, key, value = _split_qkv(qkv, head_num, kv_head_num, head_dim)
     vendor_ops.split_norm_rope_neox(
