@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks of what a card needs of its arguments: microseconds each, text only on failure."""
+"""Checks of what a card needs of a function's arguments.
+
+A check takes microseconds; its text is made only where it fails.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ __all__ = [
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 HEAD_SIZES = (32, 64, 80, 96, 112, 120, 128, 192, 256, 512)
-"""Of the dense attention functions."""
+"""Head sizes that the dense attention functions take."""
 
 
 class VendorContractError(KunlunError, ValueError):

@@ -34,7 +34,7 @@ def swiglu(*, x: torch.Tensor, y: torch.Tensor) -> None:
 def gelu(x: torch.Tensor, out: torch.Tensor, /) -> None:
     """``out = x * Phi(x)`` (exact).
 
-    Shapes: x and out (written) alike, of any shape and one float dtype.
+    Shapes: x and out (written) of one shape, any, and of one float dtype.
     Raises: VendorContractError: an argument is not what the card takes.
     Source: contract section 4, ``kunlun_ops.gelu``.
     """
@@ -46,7 +46,7 @@ def gelu(x: torch.Tensor, out: torch.Tensor, /) -> None:
 def quick_gelu(x: torch.Tensor, /, *, out: torch.Tensor) -> None:
     """``out = x * sigmoid(1.702 x)``.
 
-    Shapes: x and out (written) alike, of any shape and one float dtype.
+    Shapes: x and out (written) of one shape, any, and of one float dtype.
     Raises: VendorContractError: an argument is not what the card takes.
     Source: contract section 4, ``kunlun_ops.quick_gelu``.
     """

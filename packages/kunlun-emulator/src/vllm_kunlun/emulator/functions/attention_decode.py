@@ -81,7 +81,7 @@ def speculative_attention(
     keys, values = dense_pages(k_cache), dense_pages(v_cache)
     alternate = not k_cache.is_contiguous()
     limit = min(max_context_len, max_num_blocks_per_seq * block_size)
-    # All layers of a step pass the same lengths and table, so their values are looked at once.
+    # All layers of a step pass the same lengths and table, so their values are checked once.
     used = _used_pages.get(
         (qlen, max_window_size, block_size, limit, keys.shape[0], alternate),
         (context_lens_cpu, context_lens_xpu, block_tables),
@@ -100,7 +100,7 @@ def speculative_attention(
             result,
         )  # fmt: skip
         return
-    # 16 bit: the pages in use, widened, and a table that counts them in their new order.
+    # 16-bit caches: the pages in use, widened, and a table that counts them in their new order.
     pages = block_tables.masked_fill(~used, 0).flatten()
     table = torch.arange(pages.numel(), dtype=torch.int32).view(block_tables.shape)
     wide = torch.empty(query.shape, dtype=torch.float32)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attention over requests of several lengths, laid one after another.
 
-Requests are worked off in groups of like length, each group padded to one batch; the number of
+Requests are computed in groups of similar length, each padded to one batch; the number of
 groups grows with the logarithm of the lengths, never with the number of requests.
 """
 
@@ -39,12 +39,12 @@ class Mask(NamedTuple):
 
 
 class Group(NamedTuple):
-    """``n`` requests of like lengths."""
+    """``n`` requests of similar lengths."""
 
     members: torch.Tensor | slice
     rows: torch.Tensor | slice
     """Query tokens: one request is a slice, else ``[n * Lq]``; past a request's end its last token
-    stands again."""
+    is repeated."""
     kv_rows: torch.Tensor | slice
     """The same of the keys, where they are packed too."""
     real: torch.Tensor | None
@@ -133,7 +133,7 @@ def attend(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Output ``[n * KVH, G, Lq, D]`` and log-sum-exp ``[n * KVH, G, Lq]``, float32.
 
-    Rows past a request's query are there too, with values that mean nothing.
+    The result also has rows past a request's query: their values have no meaning.
 
     Shapes: query ``[T, H, D]`` of all requests; keys, values ``[n * KVH, Lk, D]`` of the group.
     """
@@ -145,7 +145,7 @@ def attend(
     contexts = group.contexts
     context = int(contexts[0])
     if mask.is_plain and mask.causal and (contexts == context).all():
-        # Padding stands at the right end, where the causal mask hides it from every real row.
+        # Padding is at the right end, where the causal mask hides it from every real row.
         new, new_lse = _flash(
             query, keys[:, :, context:], values[:, :, context:], scale, causal=True
         )
@@ -183,7 +183,7 @@ def _flash(
     *,
     causal: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """torch's tiled attention by its inner name, because that one returns the log-sum-exp."""
+    """torch's tiled attention by its internal name: only that form returns the log-sum-exp."""
     output, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
         query, keys, values, 0.0, causal, attn_mask=bias, scale=scale
     )

@@ -193,7 +193,7 @@ def head_rows(
 ) -> torch.Tensor:
     """Rows of dense pages seen as ``[available * KVH, ..]``, from a block table.
 
-    Page 0 stands where a request has no page (the table may hold anything there). Where key and
+    Page 0 fills up where a request has no page (the table may hold anything there). Where key and
     value pages alternate, an odd number would be a page of the other kind.
 
     Shapes: table int32 and unused bool ``[n, P]`` -> ``[n, KVH, P]``.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Depthwise causal convolution with SiLU, and the inputs that it remembers of each request.
+"""Depthwise causal convolution with SiLU, and the last inputs of each request.
 
 A state ``[state_len, dim]`` holds the last ``width - 1`` inputs in its first rows.
 """

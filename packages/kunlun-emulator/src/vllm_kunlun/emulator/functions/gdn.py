@@ -78,8 +78,8 @@ def fused_recurrent_gated_delta_rule_fwdv2(
 
     With ``num_accepted_tokens`` each token has a row of its own, and index 0 is skipped as well. In
     ``[N, S + 1]`` a sequence starts from row ``h0_indices[n, accepted - 1]`` and keeps the state
-    after token ``t`` in row ``h0_indices[n, t]``; in ``[T]`` the rows of all tokens stand one after
-    the other.
+    after token ``t`` in row ``h0_indices[n, t]``; in ``[T]`` the rows of all tokens follow one
+    another.
 
     Shapes: q and k ``[1, T, H, K]``, v ``[1, T, HV, V]``, g and beta ``[1, T, HV]``, initial_state
     ``[rows, HV, V, K]``, cu_seqlens int32 ``[N + 1]``, h0_indices int32 ``[N]`` (or as above),

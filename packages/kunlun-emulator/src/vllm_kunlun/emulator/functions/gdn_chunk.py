@@ -32,7 +32,7 @@ CHUNK = 64
 
 
 class _Chunks(NamedTuple):
-    """Where each token stands when every chunk is filled up to 64."""
+    """The place of each token when every chunk is filled up to 64."""
 
     total: int
     place: torch.Tensor
@@ -98,7 +98,7 @@ def chunk_scaled_dot_kkt_fwd(
     name = "chunk_scaled_dot_kkt_fwd"
     check_tensor(name, "k", k, dims=4)
     check_tensor(name, "g", g, (torch.float32,), 3)
-    # There is no v to say how many value heads there are: g does.
+    # Without a v, g says how many value heads there are.
     check_packed(name, None, k, k.new_empty(1, k.shape[1], g.shape[2], 0), g, beta)
     chunks = _chunks(name, k.shape[1], cu_seqlens, chunk_indices, chunk_size)
     keys = chunks.fill(k)  # [n, H, 64, K]

@@ -103,7 +103,7 @@ def cp_gather_indexer_k_quant_cache(
         name, "cu_seq_lens", cu_seq_lens, requests, columns * block_size
     )
     total = request.numel()
-    require(total <= rows, name, "dst_k", f"at least {total} rows", tuple(dst_k.shape))
+    require(total <= rows, name, "dst_k", f"of at least {total} rows", tuple(dst_k.shape))
     block = block_table[request, position // block_size].long()
     check_range(name, "block_table", block, blocks)
     place = block, position % block_size
@@ -273,7 +273,13 @@ def topk_per_row(
     columns = logits.shape[1]
     require(numRows == logits.shape[0], name, "numRows", f"{logits.shape[0]}", numRows)
     ok = (stride0, stride1) == logits.stride()
-    require(ok, name, "stride0", f"the strides {logits.stride()}", (stride0, stride1))
+    require(
+        ok,
+        name,
+        "stride0",
+        f"with stride1 the strides of logits, {logits.stride()}",
+        (stride0, stride1),
+    )
     check_tensor(name, "srcIndices", srcIndices, _INT32, 2)
     check_shape(name, "srcIndices", srcIndices, (numRows, topK))
     if seqLens is not None:

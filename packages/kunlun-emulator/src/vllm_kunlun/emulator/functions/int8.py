@@ -75,7 +75,7 @@ def matmul(
     left, right = x.t() if x_trans else x, w.t() if w_trans else w
     rows, inner = left.shape
     columns = right.shape[1]
-    require(right.shape[0] == inner, name, "w", f"to share the inner width {inner}", tuple(w.shape))
+    require(right.shape[0] == inner, name, "w", f"of the inner width of x, {inner}", tuple(w.shape))
     check_tensor(name, "out", out, FLOATS if int8 else (x.dtype,), 2)
     check_shape(name, "out", out, (rows, columns))
     if bias is not None:
@@ -107,7 +107,7 @@ def static_scaled_int8_quant(
 ) -> None:
     """``out = round(x / scale) + azp``, saturated; one scale and one zero point for all.
 
-    Shapes: x of any shape, out int8 alike (written), scale float32 and azp int32 of one element.
+    Shapes: x and out int8 (written) of one shape, any, scale float32 and azp int32 of one element.
     Raises: VendorContractError: an argument is not what the card takes.
     Source: contract section 6, ``xspeedgate_ops.static_scaled_int8_quant``.
     """
@@ -116,11 +116,11 @@ def static_scaled_int8_quant(
     check_tensor(name, "out", out, _INT8)
     check_shape(name, "out", out, x.shape)
     check_tensor(name, "scale", scale, _FLOAT32)
-    require(scale.numel() == 1, name, "scale", "one number", tuple(scale.shape))
+    require(scale.numel() == 1, name, "scale", "of one element", tuple(scale.shape))
     value = (x.float() / scale).round_()
     if azp is not None:
         check_tensor(name, "azp", azp, _INT32)
-        require(azp.numel() == 1, name, "azp", "one number", tuple(azp.shape))
+        require(azp.numel() == 1, name, "azp", "of one element", tuple(azp.shape))
         value += azp
     out.copy_(value.clamp_(-128, 127))
 
@@ -220,7 +220,7 @@ def _scaled_mm(
     for argument, scale, length in (("scale_a", scale_a, rows), ("scale_b", scale_b, columns)):
         check_tensor(function, argument, scale, _FLOAT32)
         ok = scale.numel() in (1, length)
-        require(ok, function, argument, f"1 or {length} numbers", tuple(scale.shape))
+        require(ok, function, argument, f"of 1 or {length} elements", tuple(scale.shape))
     result = exact_product(a, b)
     if correction is not None:
         result = result - correction
@@ -239,7 +239,7 @@ def exact_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     float32 products of pieces that cannot round.
     """
     width = left.shape[1]
-    # torch's int8 product of one column with one row reads memory that is not theirs.
+    # torch's int8 product of one column with one row reads beyond its operands.
     fits = left.numel() and right.numel() and 1 < width <= _INT32_WIDTH
     if fits and _adds_in_int32():
         return torch._int_mm(left, right)

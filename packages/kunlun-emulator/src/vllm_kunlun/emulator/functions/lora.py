@@ -226,8 +226,8 @@ def _shrink(
 ) -> None:
     check_tensor(function, "output", output, (inputs.dtype,), 2)
     check_shape(function, "output", output, (inputs.shape[0], lora_a.shape[1]))
-    # Nobody knows whether a card adds or overwrites; on zeros it is the same.
-    require(not bool(output.any()), function, "output", "zero", "other values")
+    # It is not known whether a card adds or overwrites; on zeros it is the same.
+    require(not bool(output.any()), function, "output", "all zeros", "other values")
     product = _product(inputs, lora_a, groups)
     output.index_copy_(0, groups.rows, product.mul_(scaling).to(output.dtype))
 

@@ -82,7 +82,7 @@ def paged_attention(
     check_shape(name, "k_cache", k_cache, (blocks, 1, block_size, width))
     check_equal_copies(name, "context_lens", context_lens_cpu, context_lens_xpu, requests)
     check_tensor(name, "block_table", block_table, (torch.int32,), 2)
-    require(block_table.shape[0] == requests, name, "block_table", f"{requests} rows",
+    require(block_table.shape[0] == requests, name, "block_table", f"of {requests} rows",
             tuple(block_table.shape))  # fmt: skip
     lengths = context_lens_cpu.tolist()
     check_lengths(name, "context_lens_cpu", lengths, block_table.shape[1] * block_size)
@@ -116,8 +116,8 @@ def sparse_prefill_fwd_opt(
 ) -> None:
     """Each query over the rows that ``indices`` names; ``lse`` is the natural logarithm.
 
-    An index that is negative or beyond the cache is no row. ``is_causal`` hides nothing: the
-    indices say all.
+    An index that is negative or beyond the cache names no row. ``is_causal`` hides nothing: the
+    indices alone decide.
 
     Shapes: q ``[T, H, D]``, kv ``[slots, D]``, indices int32 ``[T, 1, topk]``, out ``[T, H, d_v]``,
     max_logits and lse float32 ``[T, H]`` (all three written), LODs int32 ``[B + 1]`` on host and
@@ -232,7 +232,7 @@ def _attend_chunk(
         blank = nothing.unsqueeze(-1).expand(-1, -1, latent)
         return _Attended(blank, torch.full_like(nothing, -torch.inf), nothing)
     keys = rows[slots.long().masked_fill_(invalid, 0)].float()  # [n, L, D]
-    # For rows that count for nothing: a weight of 0 does not undo a NaN there.
+    # Masked rows: a weight of 0 does not undo a NaN there.
     keys.masked_fill_(invalid.unsqueeze(-1), 0.0)
     scores = (query.float() @ keys.mT).mul_(scale)  # [n, H, L]
     scores.masked_fill_(invalid.unsqueeze(1), -torch.inf)

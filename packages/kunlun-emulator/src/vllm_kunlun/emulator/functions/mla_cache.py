@@ -74,14 +74,14 @@ def gather_and_maybe_dequant_cache(
     blocks, block_size, width = src_cache.shape
     require(dst.shape[1] == width, name, "dst", f"of width {width}", tuple(dst.shape))
     check_tensor(name, "block_table", block_table, (torch.int32,), 2)
-    require(block_table.shape[0] >= batch_size, name, "block_table", f"{batch_size} rows",
-            tuple(block_table.shape))  # fmt: skip
+    require(block_table.shape[0] >= batch_size, name, "block_table",
+            f"of {batch_size} rows or more", tuple(block_table.shape))  # fmt: skip
     check_tensor(name, "seq_starts", seq_starts, (torch.int32,), 1)
     check_shape(name, "seq_starts", seq_starts, (batch_size,))
     reach = block_table.shape[1] * block_size
     request, position = ragged_rows(name, "cu_seq_lens", cu_seq_lens, batch_size, reach)
     row = torch.arange(request.numel())
-    require(len(row) <= dst.shape[0], name, "dst", f"at least {len(row)} rows", tuple(dst.shape))
+    require(len(row) <= dst.shape[0], name, "dst", f"of at least {len(row)} rows", tuple(dst.shape))
     position += seq_starts.long()[request]
     check_range(name, "seq_starts", position, reach)
     block = block_table[request, position // block_size].long()

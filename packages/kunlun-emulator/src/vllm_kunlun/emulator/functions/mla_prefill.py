@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Latent attention before its keys are latent: prefill over expanded heads, products per head."""
+"""MLA: prefill over heads that are expanded from the latent, and the int8 products per head."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def attention(
     if context_kvlen_lod_cpu is None and context_kvlen_lod_xpu is None:
         argument, kv_lod = "context_seq_lod_cpu", query_lod
     else:
-        expected = "None: without a mask only may the keys be others than the queries' tokens"
+        expected = "None with is_causal, whose keys are those of the queries' own tokens"
         require(not is_causal, name, "context_kvlen_lod_cpu", expected, context_kvlen_lod_cpu)
         argument = "context_kvlen_lod_cpu"
         kv_lod = check_lod(name, "context_kvlen_lod", context_kvlen_lod_cpu, context_kvlen_lod_xpu)

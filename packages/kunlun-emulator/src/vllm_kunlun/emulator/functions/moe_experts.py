@@ -254,4 +254,5 @@ def _check_choices(
     check_range(function, "topk_ids", ids, counts.numel(), low=-1)
     here = torch.bincount(ids[ids >= 0], minlength=counts.numel())
     require(torch.equal(here, counts.long()), function, "topk_ids",
-            f"chosen {counts.tolist()} times", here.tolist())  # fmt: skip
+            f"of as many choices an expert as the LOD says, {counts.tolist()}",
+            here.tolist())  # fmt: skip

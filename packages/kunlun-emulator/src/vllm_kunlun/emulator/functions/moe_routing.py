@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Routing of a mixture of experts: scores, the best experts, and the order of the work.
 
-"Sorted order" is the ``M k`` pairs (token, choice) grouped by expert, inside a group as they came.
+"Sorted order" is the ``M k`` pairs (token, choice) grouped by expert, in their original order
+inside a group.
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ def moe_sigmoid_group_topk_norm(
     size = experts // n_group
     top_k = topk_index.shape[1]
     room = topk_group * size
-    require(top_k <= room, name, "topk_index", f"at most {room} wide", top_k)
+    require(top_k <= room, name, "topk_index", f"of at most {room} columns", top_k)
     score = torch.sigmoid(x)
     grouped = (score + bias).view(tokens, n_group, size)
     best = grouped.topk(min(2, size), dim=-1).values.sum(-1)
@@ -281,7 +282,7 @@ def _check_outputs(
     check_tensor(function, "topk_index", topk_index, _INT32, 2)
     top_k = topk_index.shape[1]
     check_shape(function, "topk_index", topk_index, (tokens, top_k))
-    require(0 < top_k <= experts, function, "topk_index", f"1 to {experts} wide", top_k)
+    require(0 < top_k <= experts, function, "topk_index", f"of 1 to {experts} columns", top_k)
     check_tensor(function, score_name, score, score_dtypes, 2)
     check_shape(function, score_name, score, (tokens, top_k))
 

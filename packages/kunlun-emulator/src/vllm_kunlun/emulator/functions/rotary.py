@@ -42,7 +42,7 @@ def rotary_embedding(
 ) -> None:
     """Rotate the first ``rot`` dimensions of each head of query and key in place.
 
-    ``(a, b) -> (a cos - b sin, b cos + a sin)`` in float32; ``b`` stands half of ``rot`` after
+    ``(a, b) -> (a cos - b sin, b cos + a sin)`` in float32; ``b`` is half of ``rot`` after
     ``a`` (neox) or right after it.
 
     Shapes: positions int64 ``[T]``, query ``[T, H D]`` and key ``[T, KVH D]`` (written),
@@ -73,7 +73,7 @@ def flashinfer_rotary_embedding(
     """As :func:`rotary_embedding`, into new tensors, from a table that may be float32.
 
     Shapes: positions int64 ``[T]``, query ``[T, H D]`` or ``[T, H, D]``, key likewise,
-    cos_sin_cache ``[positions, rot]`` -> query and key, alike.
+    cos_sin_cache ``[positions, rot]`` -> both, of the same shapes.
     Raises: VendorContractError: an argument is not what the card takes.
     Source: contract section 4, ``xspeedgate_ops.flashinfer_rotary_embedding``.
     """

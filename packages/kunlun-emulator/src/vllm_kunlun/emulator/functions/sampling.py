@@ -18,8 +18,8 @@ __all__ = [
 ]
 
 NUCLEUS_SHARE = 64
-"""One token in so many is ranked first for a nucleus (from there torch's topk is a short heap); a
-row that needs more has all its tokens ranked."""
+"""For a nucleus one token in 64 is ranked first (from there torch's topk is a short heap); a row
+that needs more has all its tokens ranked."""
 SMALL_VOCABULARY = 4096
 """Up to here all tokens are ranked at once."""
 
@@ -102,7 +102,7 @@ def _draw(function: str, mass: torch.Tensor, kept: torch.Tensor, ids: torch.Tens
     total = mass.gather(1, last)
     if not bool(((total > 0) & total.isfinite()).all()):
         raise VendorContractError(
-            function, "probs", "finite, with mass in each row", total.squeeze(1).tolist()
+            function, "probs", "finite, with a positive sum in each row", total.squeeze(1).tolist()
         )
     point = torch.rand(total.shape, dtype=torch.float64) * total
     # right=True: the first token whose cumulative mass exceeds the point, never one of mass 0.

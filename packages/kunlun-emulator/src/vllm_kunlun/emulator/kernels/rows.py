@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Short float32 loops over rows, each one compiled pass where torch would take several.
 
-A decode step runs them hundreds of times on a few rows: what they save is the passes' start.
+A decode step runs them hundreds of times on a few rows: what they save is the start of each pass.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def _rotate(heads, cos, sin, step, apart):  # type: ignore[no-untyped-def]
 def rotate_(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, is_neox: bool) -> None:
     """In place, ``(a, b) -> (a cos - b sin, b cos + a sin)``.
 
-    Shapes: contiguous float32 heads ``[T, H, D]``, cos and sin ``[T, rot / 2]``. ``b`` stands half
+    Shapes: contiguous float32 heads ``[T, H, D]``, cos and sin ``[T, rot / 2]``. ``b`` is half
     of ``rot`` after ``a`` (neox) or right after it.
     """
     use_threads(heads.numel())

@@ -2,8 +2,8 @@
 """Products of a few rows by many, for compiled loops to call: float32, sums in any order.
 
 Four of the many by two of the few at a time: eight multiply-adds for six loads, and each of the
-many is read from memory once. A torch product of one to some twenty rows reads no faster than half
-of that.
+many is read from memory once. A torch product of one to about twenty rows reads at most half as
+fast.
 """
 
 from __future__ import annotations

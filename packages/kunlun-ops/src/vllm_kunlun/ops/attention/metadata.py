@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Decode", "KunlunAttentionMetadata", "KunlunAttentionMetadataBuilder", "Prefill"]
 
 MAX_DECODE_QUERIES = 32
-"""The vendor's decode attention is known for no more queries a request; longer ones are prefill."""
+"""Queries a request that the vendor's decode attention is known to take; more are prefill."""
 
 
 @dataclass

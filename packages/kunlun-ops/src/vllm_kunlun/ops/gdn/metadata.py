@@ -42,7 +42,7 @@ class StateDecode:
     draft_indices: torch.Tensor | None = None
     """int32 ``[B, S + 1]``: every block of each request"""
     num_accepted_tokens: torch.Tensor | None = None
-    """int32 ``[B]``: tokens of the last step that stayed, which name the block to start from"""
+    """int32 ``[B]``: accepted tokens of the last step, which name the block to start from"""
 
 
 @dataclass
@@ -95,7 +95,7 @@ def widest_step(tokens: int, requests: int, device: torch.device) -> KunlunGDNMe
 class KunlunGDNMetadataBuilder(GDNAttentionMetadataBuilder):
     """Builds :class:`KunlunGDNMetadata` with no device sync and no loop over requests.
 
-    The base class is how vLLM knows whom to tell the accepted tokens.
+    vLLM passes the accepted tokens to builders of the base class only.
     """
 
     def build(  # type: ignore[override]

@@ -54,7 +54,7 @@ class KunlunQuickGELU(QuickGELU):
     """``x * sigmoid(1.702 x)``."""
 
     def forward_oot(self, x: torch.Tensor) -> torch.Tensor:
-        """Shapes: x of any shape -> alike."""
+        """Shapes: x of any shape -> the same shape."""
         return activation.quick_gelu(x.contiguous())
 
 
@@ -62,7 +62,7 @@ class KunlunNewGELU(NewGELU):
     """``x / 2 * (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))`` in one pass, not eight."""
 
     def forward_oot(self, x: torch.Tensor) -> torch.Tensor:
-        """Shapes: x of any shape -> alike."""
+        """Shapes: x of any shape -> the same shape."""
         return F.gelu(x, approximate="tanh")
 
 
@@ -70,7 +70,7 @@ class KunlunFastGELU(FastGELU):
     """The function of :class:`KunlunNewGELU`, written another way in vLLM."""
 
     def forward_oot(self, x: torch.Tensor) -> torch.Tensor:
-        """Shapes: x of any shape -> alike."""
+        """Shapes: x of any shape -> the same shape."""
         return F.gelu(x, approximate="tanh")
 
 
@@ -78,5 +78,5 @@ class KunlunXIELU(XIELU):
     """xIELU in torch. vLLM's would call a CUDA package where one is installed."""
 
     def forward_oot(self, input: torch.Tensor) -> torch.Tensor:
-        """Shapes: input of any shape -> alike."""
+        """Shapes: input of any shape -> the same shape."""
         return self._xielu_python(input)

@@ -28,7 +28,7 @@ __all__ = [
 class KunlunDeepseekScalingRotaryEmbedding(DeepseekScalingRotaryEmbedding):
     """DeepSeek's YaRN, from a float32 table: the vendor's function takes one beside 16-bit heads.
 
-    Shapes: query ``[T, H, D]``, key ``[T, KVH, D]``, positions ``[T]``; results alike.
+    Shapes: query ``[T, H, D]``, key ``[T, KVH, D]``, positions ``[T]``; results of the same shapes.
     """
 
     def __init__(self, *args: Any, **keywords: Any) -> None:
@@ -64,7 +64,7 @@ class KunlunDeepseekScalingRotaryEmbedding(DeepseekScalingRotaryEmbedding):
 class KunlunLlama4VisionRotaryEmbedding(Llama4VisionRotaryEmbedding):
     """Llama 4's rotation over the patches of an image, by real numbers instead of complex ones.
 
-    Shapes: query ``[B, patches, H, D]``, key ``[B, patches, KVH, D]``; results alike.
+    Shapes: query ``[B, patches, H, D]``, key ``[B, patches, KVH, D]``; results of the same shapes.
     """
 
     def __init__(self, *args: Any, **keywords: Any) -> None:

@@ -34,7 +34,7 @@ def swiglu(x: Tensor) -> Tensor:
 def gelu(x: Tensor) -> Tensor:
     """``x * Phi(x)`` with the exact normal distribution function.
 
-    Shapes: x of any shape, contiguous -> alike.
+    Shapes: x of any shape, contiguous -> the same shape.
     Source: contract section 4, ``kunlun_ops.gelu``.
     """
     output = torch.empty_like(x)
@@ -46,7 +46,7 @@ def gelu(x: Tensor) -> Tensor:
 def quick_gelu(x: Tensor) -> Tensor:
     """``x * sigmoid(1.702 x)``.
 
-    Shapes: x of any shape, contiguous -> alike.
+    Shapes: x of any shape, contiguous -> the same shape.
     Source: contract section 4, ``kunlun_ops.quick_gelu``.
     """
     output = torch.empty_like(x)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Depthwise causal convolution with SiLU in front of linear attention.
+"""Depthwise causal convolution with SiLU, in front of the gated delta rule.
 
     ``out_t = silu(sum_i weight[:, i] x_{t - width + 1 + i} + bias)``
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Linear attention by the gated delta rule, as Qwen3-Next has it: prefill, decode, states.
+"""Gated delta net (GDN), as in Qwen3-Next: prefill, decode, states.
 
 A state is a matrix ``S`` per value head, updated at each token by
 
@@ -156,7 +156,7 @@ def gather_states(states: Tensor, indices: Tensor, known: Tensor) -> Tensor:
     Shapes: states ``[blocks, HV, V, K]``, indices and known (0 or 1) int32 ``[N]``.
     """
     chosen = states.index_select(0, indices).transpose(-1, -2)
-    # A block that nobody has written may hold NaN, which no product makes 0.
+    # A block that was never written may hold NaN, which no product makes 0.
     return chosen.where(known.view(-1, 1, 1, 1) != 0, 0.0).contiguous()
 
 

@@ -97,7 +97,7 @@ def register(
     if fake is None and signature.return_annotation not in (None, type(None)):
         raise ValueError(
             f"custom op {qualified} returns {signature.return_annotation} and has no fake: pass "
-            "fake=, a function of the arguments that it needs that returns empty tensors."
+            "fake=, a function that takes the arguments it needs and returns empty tensors."
         )
     schema = torch.library.infer_schema(
         _with_signature(implementation, signature), mutates_args=tuple(mutates_args)

@@ -54,7 +54,7 @@ def rotary_embedding(
     See :func:`vllm_kunlun.ops.vendor_ops.flashinfer_rotary_embedding`.
 
     Shapes: positions int64 ``[T]``, query ``[T, H D]`` or ``[T, H, D]``, key likewise,
-    cos_sin_cache ``[positions, rot]`` -> query and key, alike.
+    cos_sin_cache ``[positions, rot]`` -> both, of the same shapes.
     Source: contract section 4, ``xspeedgate_ops.flashinfer_rotary_embedding``.
     """
     return vendor_ops.flashinfer_rotary_embedding(
@@ -85,7 +85,7 @@ def mrotary_embedding(
     See :func:`vllm_kunlun.ops.vendor_ops.mrotary_embedding_fwd_v0`.
 
     Shapes: query ``[T, H D]``, key ``[T, KVH D]``, positions int32 ``[3, T]``, cos_sin_cache
-    ``[positions, rot]`` -> query and key, alike.
+    ``[positions, rot]`` -> both, of the same shapes.
     Source: contract section 4, ``xspeedgate_ops.mrotary_embedding_fwd_v0``.
     """
     return vendor_ops.mrotary_embedding_fwd_v0(

@@ -44,7 +44,7 @@ def collect_mamba_copy_meta(
 
     vLLM notes addresses, for a kernel that this device lacks.
 
-    Shapes: what is appended is ``[elements]``, source and destination alike.
+    Shapes: what is appended is ``[elements]``, source and destination.
     """
     if src_block_idx == dest_block_idx and accept_token_bias == 0:
         return
