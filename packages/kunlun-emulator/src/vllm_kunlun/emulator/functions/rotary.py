@@ -140,7 +140,7 @@ def split_norm_rope_neox(
     query, key, value = qkv.split([q_size, kv_size, kv_size], dim=-1)
     for source, weight, output in ((query, q_norm_weight, q_emb), (key, k_norm_weight, k_emb)):
         heads = source.unflatten(1, (-1, head_dim))
-        output.copy_(_norm_rope(heads, weight.float(), angles).flatten(1))
+        output.copy_(_normalised_and_rotated(heads, weight.float(), angles).flatten(1))
     v_out.copy_(value)
 
 
@@ -188,13 +188,13 @@ def split_norm_rope_gated(
         query, gate = query.chunk(2, dim=-1)
         gate = gate.flatten(1)
     rotated_query, rotated_key = (
-        _norm_rope(heads, weight.float() + 1.0, angles).flatten(1).to(qkv.dtype)
+        _normalised_and_rotated(heads, weight.float() + 1.0, angles).flatten(1).to(qkv.dtype)
         for heads, weight in ((query, q_weights), (key.unflatten(1, (-1, head_dim)), k_weights))
     )
     return rotated_query, rotated_key, value.contiguous(), gate.contiguous()
 
 
-def _norm_rope(
+def _normalised_and_rotated(
     heads: torch.Tensor,
     weight: torch.Tensor,
     angles: tuple[torch.Tensor, torch.Tensor],
