@@ -74,7 +74,9 @@ def _refuse_bad_target(report: Path | None) -> None:
     if report.suffix not in (".html", ".json"):
         raise UnsupportedError(f"--report {report}: name a file that ends in .html or .json.")
     if not report.absolute().parent.is_dir():
-        raise UnsupportedError(f"--report {report}: create the folder {report.parent} first.")
+        raise UnsupportedError(
+            f"--report {report}: the folder {report.parent} does not exist; create it first."
+        )
 
 
 def _run(functions: tuple[VendorFunction, ...]) -> Report:

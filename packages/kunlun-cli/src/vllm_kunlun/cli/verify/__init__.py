@@ -52,7 +52,9 @@ def verify(
     if report is not None and report.suffix not in (".html", ".json"):
         raise UnsupportedError(f"--report {report}: name a file that ends in .html or .json.")
     if report is not None and not report.absolute().parent.is_dir():
-        raise UnsupportedError(f"--report {report}: create the folder {report.parent} first.")
+        raise UnsupportedError(
+            f"--report {report}: the folder {report.parent} does not exist; create it first."
+        )
     check_checkpoints(quantised, reference)
     quiet_vllm()
     # The engine's layers are looked into, so the engine is in this process.
