@@ -5,8 +5,8 @@
 
 A random model of few layers in float32, one request at a time: the time of a decode step is what 32
 steps take beyond the prefill, divided by 32. DeepSeek-V3 has heads as wide as the real model's (128
-+ 64, latent 512); V3.2 has smaller ones and takes the 256 best keys. Of Qwen3-Next the layers of
-linear attention are also timed by themselves: their state does not grow.
++ 64, latent 512); V3.2 has smaller ones and takes the 256 best keys. The gated delta nets of
+Qwen3-Next are also timed by themselves: their state does not grow.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def main() -> None:
         if options.model in LATENT:
             result["cache_bytes_per_token_and_layer"] = _cache_bytes(llm)
         linear = [0.0]
-        llm.apply_model(lambda model: _time_linear_attention(model, linear))
+        llm.apply_model(lambda model: _time_gated_delta_nets(model, linear))
 
         def seconds(prompt: list[int], count: int) -> tuple[float, float]:
             sampling = SamplingParams(
@@ -111,8 +111,8 @@ def _cache_bytes(llm: Any) -> float:
     return size / (config.cache_config.num_gpu_blocks * 64 * layers)
 
 
-def _time_linear_attention(model: Any, total: list[float]) -> None:
-    """Add up in ``total`` what the layers of linear attention take; the device is the host."""
+def _time_gated_delta_nets(model: Any, total: list[float]) -> None:
+    """Add up in ``total`` what the gated delta nets take; the device is the host."""
 
     def begin(*_: Any) -> None:
         total[0] -= time.perf_counter()

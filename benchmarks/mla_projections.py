@@ -3,9 +3,10 @@
 
     uv run python benchmarks/mla_projections.py
 
-One layer of DeepSeek-V3's size: 128 heads, widths 128 (key), 128 (value) and 512 (latent). Bytes
-that each form holds beside `kv_b_proj`, error against float64, and time, in one run. In a quantised
-checkpoint `kv_b_proj` is no float matrix: there the float form is a copy and no view.
+One layer of DeepSeek-V3's size: 128 heads, widths 128 (key), 128 (value) and 512 (latent). It
+prints the bytes that each form holds beside `kv_b_proj`, the error against float64, and the time.
+In a quantised checkpoint `kv_b_proj` is not a float matrix: there the float form is a copy, not a
+view.
 """
 
 from __future__ import annotations

@@ -30,14 +30,20 @@ GPTQ_TO_FAST = [i + d for i in range(32) for d in (32, 0)]
 
 
 def unpack_shift_sum(words: Tensor, order: list[int]) -> Tensor:
-    """One nibble an int32, in the new order, shifted and summed."""
+    """One nibble an int32, in the new order, shifted and summed.
+
+    Shapes: words int32 ``[R, C]`` -> ``[R, C]``.
+    """
     nibbles = ((words.unsqueeze(-1) >> SHIFTS) & 15).flatten(1).unflatten(1, (-1, len(order)))
     ordered = nibbles[..., order].flatten(1).unflatten(1, (-1, 8))
     return (ordered << SHIFTS).sum(-1, dtype=torch.int32)
 
 
 def transpose_shift_sum(words: Tensor) -> Tensor:
-    """Nibbles along the input to nibbles along the output, the same way."""
+    """Nibbles along the input to nibbles along the output, the same way.
+
+    Shapes: words int32 ``[R, C]`` -> ``[8 R, C / 8]``.
+    """
     nibbles = (words.unsqueeze(1) >> SHIFTS.view(1, 8, 1)) & 15
     by_output = nibbles.flatten(0, 1).unflatten(1, (-1, 8))
     return (by_output << SHIFTS).sum(-1, dtype=torch.int32)
@@ -61,6 +67,7 @@ CONVERSIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tens
 
 
 def gigabytes_a_second(call: Callable[[Tensor], Tensor], words: Tensor, repeats: int = 5) -> float:
+    """Bytes of ``words`` (int32, any shape) over the least time of a call, in GB/s."""
     call(words)
     times = []
     for _ in range(repeats):

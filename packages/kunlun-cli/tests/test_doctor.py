@@ -194,7 +194,7 @@ def test_functions_that_take_other_arguments(run_json, only):
         code, value = run_json("doctor")
     assert code == 0
     (found,) = [each for each in value["checks"] if each["name"] == "arguments of kunlun_ops"]
-    assert "of 1 it cannot be told: rmsnorm" in found["detail"]
+    assert "the arguments of 1 cannot be read: rmsnorm" in found["detail"]
 
 
 def test_card_findings_say_whose_word_they_are(run_json, only, monkeypatch, tmp_path):

@@ -213,7 +213,8 @@ def test_card_findings_are_in_every_form_of_the_report(run, run_json, report, mo
 
 
 @pytest.mark.parametrize(
-    ("file", "reason"), [("r.pdf", ".html or .json"), ("gone/r.html", "no folder")]
+    ("file", "reason"),
+    [("r.pdf", ".html or .json"), ("gone/r.html", "does not exist; create it first")],
 )
 def test_a_bad_report_file_is_refused_before_the_check(run, monkeypatch, tmp_path, file, reason):
     monkeypatch.setattr(checking, "_run", None)

@@ -11,9 +11,7 @@ from vllm_kunlun.ops import custom_op, vendor_ops
 __all__ = ["add_norm_rows"]
 
 
-def _rows_of_x(
-    x: Tensor, residual: Tensor, weight: Tensor, rows: list[int], eps: float, bias: Tensor | None
-) -> Tensor:
+def _rows_of_x(x: Tensor, rows: list[int]) -> Tensor:
     return x.new_empty(len(rows), x.shape[1])
 
 

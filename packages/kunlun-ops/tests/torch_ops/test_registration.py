@@ -48,7 +48,7 @@ def scaled(x: Tensor, factor: float) -> Tensor:
     return x * factor
 
 
-def scaled_fake(x: Tensor, factor: float) -> Tensor:
+def scaled_fake(x: Tensor) -> Tensor:
     return torch.empty_like(x)
 
 
@@ -65,16 +65,8 @@ def many_kinds(
     return x.reshape(sizes).clone(), total * (scale or 1.0) + sum(names)
 
 
-def many_kinds_fake(
-    x: Tensor,
-    sizes: list[int],
-    names: Sequence[int],
-    bias: Tensor | None,
-    scale: float | None = None,
-    flag: bool = False,
-    kind: str = "none",
-) -> tuple[Tensor, Tensor]:
-    return x.new_empty(sizes), x.new_empty(())
+def many_kinds_fake(sizes: list[int], flag: bool, x: Tensor) -> tuple[Tensor, Tensor]:
+    return x.new_empty(sizes), x.new_empty((), dtype=torch.bool if flag else x.dtype)
 
 
 def test_schema_of_every_kind_of_annotation() -> None:
@@ -102,6 +94,21 @@ def test_fake_gives_shapes_under_fake_tensors_and_meta() -> None:
     with FakeTensorMode():
         assert op(torch.empty(4, 7), 1.0).shape == (4, 7)
     assert op(torch.empty(4, 7, device="meta"), 1.0).device.type == "meta"
+
+
+def test_fake_takes_by_name_what_it_needs_defaults_included() -> None:
+    op = declare(many_kinds, fake=many_kinds_fake)
+    x = torch.empty(3, 5, device="meta")
+    first, total = op(x, [5, 3], (1, 2), None)
+    assert (first.shape, total.dtype) == ((5, 3), torch.float32)
+    assert op(x, [15], (1, 2), bias=None, flag=True)[1].dtype == torch.bool
+
+
+def test_fake_with_names_of_its_own_takes_all_arguments_in_order() -> None:
+    op = declare(scaled, fake=lambda *given: torch.empty_like(given[0]))
+    assert op(torch.empty(4, 7, device="meta"), 1.0).shape == (4, 7)
+    op = declare(scaled, fake=lambda tensor, number: torch.empty_like(tensor))
+    assert op(torch.empty(4, 7, device="meta"), 1.0).shape == (4, 7)
 
 
 def test_mutated_arguments_are_marked() -> None:

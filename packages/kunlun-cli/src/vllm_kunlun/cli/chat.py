@@ -26,7 +26,7 @@ class Answer(NamedTuple):
 
 
 def chat_tokens(tokenizer: Any, prompt: str) -> list[int]:
-    """Token ids of ``prompt`` as a user's message; plain where the model has no template."""
+    """Token ids of ``prompt`` as a user's message; plain where the model lacks a template."""
     if tokenizer.chat_template is None:
         return list(tokenizer.encode(prompt))
     message = [{"role": "user", "content": prompt}]
@@ -49,6 +49,9 @@ async def answers(
         max_tokens: most tokens for each answer.
         started: called with a prompt when its answer begins.
         show: called with each piece of text as it comes.
+
+    Raises:
+        KunlunError: the engine did not start.
     """
     from transformers import AutoTokenizer
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ``doctor`` looks at. Each check stands alone: one that breaks is a finding, not the end."""
+"""What ``doctor`` looks at. Each check stands alone: one that breaks is reported, not the end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Status = Literal["ok", "warn", "fail"]
 
 
 class Check(NamedTuple):
-    """One finding: what was looked at, how it stands, what was seen, what to do."""
+    """One result: what was looked at, its status, what was seen, what to do."""
 
     name: str
     status: Status
@@ -53,7 +53,7 @@ GROUPS = (
 
 def run() -> list[Check]:
     """Every check, in an order in which earlier ones explain later ones."""
-    # A failing entry point is reported as a finding; its log entry would say it twice.
+    # A failing entry point is reported as a check; its log entry would say it twice.
     logging.getLogger("vllm.kunlun").setLevel(logging.CRITICAL)
     found: list[Check] = []
     for name, check in CHECKS.items():
@@ -153,7 +153,7 @@ def _vendor_wheels() -> Iterator[Check]:
             yield Check(
                 name,
                 "warn",
-                f"{spec.origin} answers, which no installed wheel brought",
+                f"{spec.origin} is used, and no installed wheel brought it",
                 "take its folder off PYTHONPATH unless it is a test's fake",
             )
         else:
@@ -162,7 +162,7 @@ def _vendor_wheels() -> Iterator[Check]:
         yield Check(
             "vendor wheels off the card",
             "warn",
-            "VLLM_KUNLUN_VENDOR=wheels: they answer, and not the emulator, though no card is used",
+            "VLLM_KUNLUN_VENDOR=wheels: they are used, not the emulator, though no card is",
             "unset VLLM_KUNLUN_VENDOR unless a test set it",
         )
 
@@ -205,7 +205,7 @@ def _platform() -> Iterator[Check]:
     yield Check(
         "platform",
         "fail",
-        f"vLLM chose {chosen} and not ours",
+        f"vLLM chose {chosen} instead of ours",
         "unset VLLM_PLUGINS or add kunlun to it, and uninstall other platform plugins",
     )
 
@@ -250,7 +250,11 @@ def _signatures(library: str, found: list[Any]) -> Iterator[Check]:
     if not differ:
         fit = len(found) - len(unknown)
         text = f"{fit} functions take what is passed"
-        more = f"; of {len(unknown)} it cannot be told: {', '.join(unknown)}" if unknown else ""
+        more = (
+            f"; the arguments of {len(unknown)} cannot be read: {', '.join(unknown)}"
+            if unknown
+            else ""
+        )
         yield Check(name, "ok", text + more)
 
 
@@ -277,7 +281,7 @@ def _entry_points() -> Iterator[Check]:
             names.append(entry.name)
             try:
                 entry.load()
-            except Exception as error:  # noqa: BLE001 -- the finding
+            except Exception as error:  # noqa: BLE001 -- reported as a check
                 broken = True
                 owner = entry.dist.name if entry.dist else "its wheel"
                 yield Check(
@@ -302,7 +306,7 @@ def _patches() -> Iterator[Check]:
 
 def _ledger_entry(name: str, state: str, detail: str) -> Check:
     if state == "left out":
-        fix = "models run uncompiled, slower and as right; install the wheels for this torch"
+        fix = "models run uncompiled: slower, same results; install the wheels for this torch"
         return Check(name, "warn", f"compilation is turned off: {detail}", fix)
     if state == "stale":
         return Check(name, "fail", detail, "see the detail")
@@ -314,7 +318,7 @@ def _environment() -> Iterator[Check]:
     for name, resembles in envs.unread().items():
         found = True
         fix = f"did you mean {resembles}?" if resembles else "unset it; `vllm-kunlun env` lists all"
-        yield Check(f"variable {name}", "warn", "is set and nobody reads it", fix)
+        yield Check(f"variable {name}", "warn", "is set, but nothing reads it", fix)
     for row in envs.describe():
         name = row["name"]
         try:
@@ -323,7 +327,7 @@ def _environment() -> Iterator[Check]:
             found = True
             yield Check(f"variable {name}", "fail", str(error), "correct it or unset it")
     if not found:
-        yield Check("environment", "ok", "every variable that is set is read, and can be")
+        yield Check("environment", "ok", "every variable that is set is known and valid")
 
 
 def _version(distribution: str) -> str | None:

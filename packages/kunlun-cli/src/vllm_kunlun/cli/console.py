@@ -54,7 +54,7 @@ def own_stdout(others: int) -> Iterator[TextIO]:
     """Give standard output to the caller alone; what anyone else writes there goes to ``others``.
 
     Libraries and child processes write to file descriptor 1 without asking (gloo does), so that is
-    what is redirected. Where standard output is no file but an object in memory, as in tests,
+    what is redirected. Where standard output is not a file but an object in memory, as in tests,
     nobody else can write to it, and nothing is redirected.
 
     Args:

@@ -36,4 +36,4 @@ def env(
     out.print(grid)
     for name, resembles in unread.items():
         hint = f", did you mean {resembles}?" if resembles else ""
-        out.print(f"{name} is set and nobody reads it{hint}", markup=False)
+        out.print(f"{name} is set, but nothing reads it{hint}", markup=False)

@@ -70,7 +70,11 @@ def serve(
 
 
 def plan(model: str, user: Sequence[str], family: ModelFamily | None) -> Plan:
-    """The arguments for vLLM: the user's, then those of the preset that the user did not give."""
+    """The arguments for vLLM: the user's, then those of the preset that the user did not give.
+
+    Raises:
+        UnsupportedError: the file that the user's ``--config`` names cannot be read.
+    """
     argv = ["vllm", "serve", model, *user]
     if family is None:
         return Plan(argv, {}, {})

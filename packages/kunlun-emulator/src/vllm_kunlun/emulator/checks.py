@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks of what a card needs of its arguments: microseconds each, text only on failure."""
+"""Checks of what a card needs of a function's arguments.
+
+A check takes microseconds; its text is made only where it fails.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ __all__ = [
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 HEAD_SIZES = (32, 64, 80, 96, 112, 120, 128, 192, 256, 512)
-"""Of the dense attention functions."""
+"""Head sizes that the dense attention functions take."""
 
 
 class VendorContractError(KunlunError, ValueError):
@@ -46,7 +49,10 @@ class VendorContractError(KunlunError, ValueError):
 
 
 def require(ok: bool, function: str, argument: str, expected: str, came: object) -> None:
-    """Raise :class:`VendorContractError` unless ``ok``."""
+    """Hold one condition of the contract.
+
+    Raises: VendorContractError: ``ok`` is false.
+    """
     if not ok:
         raise VendorContractError(function, argument, expected, came)
 
@@ -58,7 +64,10 @@ def check_tensor(
     dtypes: tuple[torch.dtype, ...] = FLOATS,
     dims: int | None = None,
 ) -> None:
-    """A contiguous tensor of one of ``dtypes`` and, if given, of ``dims`` dimensions."""
+    """A contiguous tensor of one of ``dtypes`` and, if given, of ``dims`` dimensions.
+
+    Raises: VendorContractError: it is something else, or None.
+    """
     if not isinstance(value, torch.Tensor):
         raise VendorContractError(function, argument, "a tensor", repr(value))
     if value.dtype not in dtypes:
@@ -71,7 +80,10 @@ def check_tensor(
 
 
 def check_shape(function: str, argument: str, value: torch.Tensor, shape: Sequence[int]) -> None:
-    """``value`` has exactly ``shape``."""
+    """``value`` has exactly ``shape``.
+
+    Raises: VendorContractError: it has another.
+    """
     if value.shape != shape:
         expected = f"of shape {tuple(shape)}"
         raise VendorContractError(function, argument, expected, tuple(value.shape))
@@ -80,7 +92,10 @@ def check_shape(function: str, argument: str, value: torch.Tensor, shape: Sequen
 def check_same(
     function: str, argument: str, value: torch.Tensor | None, like: torch.Tensor
 ) -> None:
-    """``value`` is contiguous and has the dtype and shape of ``like``."""
+    """``value`` is contiguous and has the dtype and shape of ``like``.
+
+    Raises: VendorContractError: one of them differs.
+    """
     check_tensor(function, argument, value, (like.dtype,))
     check_shape(function, argument, value, like.shape)
 
@@ -88,7 +103,10 @@ def check_same(
 def check_range(
     function: str, argument: str, indices: torch.Tensor, limit: int, low: int = 0
 ) -> int:
-    """Indices lie in ``[low, limit)``. Returns the smallest (``low`` if there are none)."""
+    """Indices lie in ``[low, limit)``. Returns the smallest (``low`` if there are none).
+
+    Raises: VendorContractError: one lies outside.
+    """
     if indices.numel() == 0:
         return low
     if indices.numel() == 1:
@@ -108,6 +126,9 @@ def check_pages(
     """Entries of a block table name pages that exist.
 
     Where key and value pages ``alternate``, an odd number would be a page of the other kind.
+
+    Shapes: pages int32 of any shape.
+    Raises: VendorContractError: an entry is out of range, or odd where pages alternate.
     """
     check_range(function, argument, pages, available)
     if alternate and bool((pages & 1).any()):
@@ -123,7 +144,11 @@ def check_equal_copies(
     device: torch.Tensor | None,
     count: int | None = None,
 ) -> None:
-    """The host and the device copy of an int32 vector hold the same (``count`` elements)."""
+    """Hold that the host and the device copy of a vector are the same (``count`` elements).
+
+    Shapes: both int32 ``[n]``.
+    Raises: VendorContractError: they differ, or are of another dtype or length.
+    """
     check_tensor(function, f"{argument}_cpu", host, (torch.int32,), 1)
     check_tensor(function, f"{argument}_xpu", device, (torch.int32,), 1)
     if count is not None:
@@ -139,13 +164,21 @@ def check_equal_copies(
 def check_lod(
     function: str, argument: str, host: torch.Tensor | None, device: torch.Tensor | None
 ) -> list[int]:
-    """Two equal LODs: first element 0, never falling. Returns the values."""
+    """Two equal LODs: first element 0, never falling. Returns the values.
+
+    Shapes: both int32 ``[n + 1]``.
+    Raises: VendorContractError: they differ, or are no LOD.
+    """
     check_equal_copies(function, argument, host, device)
     return lod_values(function, f"{argument}_cpu", host)
 
 
 def lod_values(function: str, argument: str, lod: torch.Tensor | None) -> list[int]:
-    """The values of an int32 LOD: first element 0, never falling."""
+    """The values of a LOD: first element 0, never falling.
+
+    Shapes: lod int32 ``[n + 1]``.
+    Raises: VendorContractError: it is no LOD.
+    """
     check_tensor(function, argument, lod, (torch.int32,), 1)
     assert lod is not None  # check_tensor refuses None
     values: list[int] = lod.tolist()
@@ -155,7 +188,10 @@ def lod_values(function: str, argument: str, lod: torch.Tensor | None) -> list[i
 
 
 def check_lengths(function: str, argument: str, lengths: list[int], limit: int) -> None:
-    """Lengths lie in ``[0, limit]``."""
+    """Lengths lie in ``[0, limit]``.
+
+    Raises: VendorContractError: one lies outside.
+    """
     if lengths and (min(lengths) < 0 or max(lengths) > limit):
         raise VendorContractError(function, argument, f"lengths in [0, {limit}]", lengths)
 
@@ -163,7 +199,11 @@ def check_lengths(function: str, argument: str, lengths: list[int], limit: int) 
 def check_heads(
     function: str, heads: int, kv_heads: int, size: int, sink: torch.Tensor | None
 ) -> None:
-    """Head counts and size of the dense attention functions, and one sink per head if any."""
+    """Head counts and size of the dense attention functions, and one sink per head if any.
+
+    Shapes: sink float32 ``[heads]``.
+    Raises: VendorContractError: one of them does not fit.
+    """
     require(size in HEAD_SIZES, function, "head_dim", f"one of {HEAD_SIZES}", size)
     ok = kv_heads > 0 and heads % kv_heads == 0
     require(ok, function, "head_num", f"a multiple of {kv_heads} KV heads", heads)
@@ -173,5 +213,8 @@ def check_heads(
 
 
 def check_window(function: str, argument: str, window: int) -> None:
-    """A window is -1 (off) or a positive number of keys, the query's own included."""
+    """A window is -1 (off) or a positive number of keys, the query's own included.
+
+    Raises: VendorContractError: it is neither.
+    """
     require(window == -1 or window > 0, function, argument, "-1 (off) or positive", window)

@@ -35,6 +35,8 @@ def flash_attn_func(
 
     Shapes: q and the result ``[B, Sq, H, D]``, k and v ``[B, Sk, KVH, D]``. The scale is
     ``1 / sqrt(D)`` if it is not given.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 10, ``flash_attn.flash_attn_func``.
     """
     name = "flash_attn_func"
     check_tensor(name, "q", q, dims=4)
@@ -65,6 +67,8 @@ def flash_attn_varlen_func(
     Every query sees every key of its sequence; ``max_seqlen_*`` are at least the longest.
 
     Shapes: q and the result ``[T, H, D]``, k and v ``[Tk, KVH, D]``, cu_seqlens int32 ``[B + 1]``.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 10, ``flash_attn.flash_attn_varlen_func``.
     """
     name = "flash_attn_varlen_func"
     require(dropout_p == 0.0, name, "dropout_p", "0.0", dropout_p)

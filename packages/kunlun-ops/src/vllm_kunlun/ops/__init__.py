@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The custom op library: vendor adapter, emulator, layers, dense attention and sampling.
+"""The custom op library: vendor adapter, ops, layers, dense attention and sampling.
 
 Importing this package imports neither torch nor vLLM: the platform asks it for its redirects while
 vLLM itself is being imported.

@@ -25,7 +25,7 @@ SECONDS: dict[Scale, float] = {"full": 0.5, "quick": 0.2, "tiny": 0.0}
 """For each benchmark and for each ceiling."""
 
 Quick = Annotated[
-    bool, typer.Option("--quick", help="Fewer and smaller sizes, for a look of half a minute.")
+    bool, typer.Option("--quick", help="Fewer and smaller sizes: takes about half a minute.")
 ]
 
 

@@ -31,7 +31,7 @@ _COLOURS = {
 ReportFile = Annotated[
     Path | None,
     typer.Option(
-        "--report", metavar="FILE", help="Also write the findings to FILE.html or FILE.json."
+        "--report", metavar="FILE", help="Also write the results to FILE.html or FILE.json."
     ),
 ]
 
@@ -74,7 +74,9 @@ def _refuse_bad_target(report: Path | None) -> None:
     if report.suffix not in (".html", ".json"):
         raise UnsupportedError(f"--report {report}: name a file that ends in .html or .json.")
     if not report.absolute().parent.is_dir():
-        raise UnsupportedError(f"--report {report}: there is no folder {report.parent}.")
+        raise UnsupportedError(
+            f"--report {report}: the folder {report.parent} does not exist; create it first."
+        )
 
 
 def _run(functions: tuple[VendorFunction, ...]) -> Report:

@@ -59,7 +59,7 @@ def _print(entry: Entry, width: int) -> None:
     out.print(f"{_short(entry):{width}}  {status:6}  {certainty:19}  {entry.cases:5}")
     more = [
         f"{function.layer}: {function.meaning}",
-        f"called by {', '.join(entry.callers).replace('vllm_kunlun.', '') or 'nobody here'}",
+        f"called by {', '.join(entry.callers).replace('vllm_kunlun.', '') or 'no module of ours'}",
     ]
     if not entry.emulated:
         more.append("not emulated")

@@ -36,11 +36,11 @@ def verify(
         float, typer.Option(min=0, help="Growth of the perplexity that is still a yes.")
     ] = 0.1,
     layers: Annotated[
-        bool, typer.Option("--layers", help="Also show behind which layer the error enters.")
+        bool, typer.Option("--layers", help="Also show after which layer the error enters.")
     ] = False,
     report: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Also write the findings to FILE.html or FILE.json."),
+        typer.Option(metavar="FILE", help="Also write the results to FILE.html or FILE.json."),
     ] = None,
     json: JsonFlag = False,
 ) -> None:
@@ -52,7 +52,9 @@ def verify(
     if report is not None and report.suffix not in (".html", ".json"):
         raise UnsupportedError(f"--report {report}: name a file that ends in .html or .json.")
     if report is not None and not report.absolute().parent.is_dir():
-        raise UnsupportedError(f"--report {report}: there is no folder {report.parent}.")
+        raise UnsupportedError(
+            f"--report {report}: the folder {report.parent} does not exist; create it first."
+        )
     check_checkpoints(quantised, reference)
     quiet_vllm()
     # The engine's layers are looked into, so the engine is in this process.
@@ -100,7 +102,10 @@ def _run(
             )
     if len(measured[0].layers) != len(measured[1].layers):
         counts = " and ".join(str(len(each.layers)) for each in measured)
-        raise UnsupportedError(f"the checkpoints have {counts} layers: they are no pair.")
+        raise UnsupportedError(
+            f"the checkpoints have {counts} layers: give as --reference the model that "
+            "--quantised was made of."
+        )
     return compare(*measured)
 
 
@@ -138,7 +143,7 @@ def _print(result: dict[str, Any]) -> None:
         "places."
     )
     if result["layers"]:
-        grid = table("layer", "error behind it", "added")
+        grid = table("layer", "error after it", "added")
         for number, each in enumerate(result["layers"]):
             grid.add_row(str(number), f"{each['after']:.4f}", f"{each['added']:+.4f}")
         out.print(grid)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two measurements of one text, set side by side."""
+"""Two measurements of one text, compared."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class LayerError(NamedTuple):
     """``|q - r| / |r|`` of the residual stream, r the reference's (Frobenius norms)."""
 
     after: float
-    """Behind this layer."""
+    """After this layer."""
     added: float
-    """What it is more than behind the layer before; negative where the stream grew faster."""
+    """How much more than after the layer before; negative where the stream grew faster."""
 
 
 class Comparison(NamedTuple):

@@ -19,6 +19,7 @@ def check_checkpoints(quantised: Path, reference: Path) -> None:
 
     Raises:
         UnsupportedError: not so; the message names the option.
+        CheckpointError: a config.json cannot be read as a JSON object.
     """
     ours, theirs = _config("--quantised", quantised), _config("--reference", reference)
     if not _quantisation(ours):
@@ -43,7 +44,8 @@ def windows_of(
     Without a text, Python's own help pages.
 
     Raises:
-        UnsupportedError: the text cannot be read or is too short, or there is no tokenizer.
+        UnsupportedError: the text cannot be read or is too short.
+        CheckpointError: the folder has no tokenizer that transformers can load.
     """
     if text is None:
         from pydoc_data import topics

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one checkpoint says of a text, through vLLM's engine in this process."""
+"""What one checkpoint makes of a text, through vLLM's engine in this process."""
 
 from __future__ import annotations
 
@@ -44,6 +44,9 @@ def measure(
         dtype: as vLLM's ``--dtype``.
         layers: also record each layer; the model then runs uncompiled.
         advance: called after each window.
+
+    Raises:
+        UnsupportedError: ``layers`` is asked for, and the model has no list of layers.
     """
     longest = max(map(len, windows))
     with _engine(folder, longest, dtype=dtype, enforce_eager=layers) as llm:
@@ -96,7 +99,7 @@ def _record_layers(llm: Any, window: Sequence[int]) -> list[Tensor]:
     handles: list[Any] = []
 
     def note(into: list[Tensor], output: Any) -> None:
-        # vLLM's layers hand on what they add and what they add it to; others the sum.
+        # vLLM's layers return what they add and what they add it to; others the sum.
         parts = [part for part in (output if isinstance(output, tuple) else (output,))
                  if isinstance(part, torch.Tensor)]  # fmt: skip
         into.append(torch.stack([part.float() for part in parts]).sum(0).cpu())

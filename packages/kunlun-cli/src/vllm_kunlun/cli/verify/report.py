@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The findings of ``verify`` as one HTML file that needs no other."""
+"""The results of ``verify`` as one HTML file that needs no other."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["as_html"]
 
 
 def as_html(result: dict[str, Any]) -> str:
-    """The page: verdict, figures, and a bar for the error behind each layer."""
+    """The page: verdict, figures, and a bar for the error after each layer."""
     import jinja2
 
     environment = jinja2.Environment(

@@ -13,7 +13,7 @@ __all__ = ["HostEvent", "HostGenerator", "HostStream", "in_place"]
 
 
 class HostStream:
-    """Has nothing to wait for."""
+    """A stream that never has anything to wait for."""
 
     def __init__(self, *_arguments: Any, **_keywords: Any) -> None: ...
 
@@ -25,7 +25,7 @@ class HostStream:
 
 
 class HostEvent:
-    """Has always happened."""
+    """An event that has always happened."""
 
     def __init__(self, *_arguments: Any, **_keywords: Any) -> None: ...
 
@@ -55,8 +55,12 @@ class HostGenerator(torch.Generator):  # type: ignore[misc]
         return 0
 
     def set_offset(self, offset: int) -> None:
+        """Go back to what :meth:`keep` kept; ``offset`` is not read.
+
+        Raises: RuntimeError: :meth:`keep` was not called before.
+        """
         if self._kept is None:
-            raise RuntimeError("HostGenerator.set_offset: keep() must come first")
+            raise RuntimeError("HostGenerator.set_offset: no state was kept; call keep() first")
         self.set_state(self._kept)
 
 
@@ -71,7 +75,7 @@ _STAND_INS = (
 
 @contextlib.contextmanager
 def in_place() -> Iterator[None]:
-    """Within it, the names under which vLLM's runner asks torch for CUDA's objects are these.
+    """Within it, vLLM's runner gets these objects where it asks torch for CUDA's.
 
     A torch without CUDA has the names and raises when they are called, or offers less.
     """

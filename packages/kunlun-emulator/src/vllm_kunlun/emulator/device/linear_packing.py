@@ -108,7 +108,7 @@ def pack(model: torch.nn.Module) -> int:
             continue
         module.quant_method = method(weight)
         if holders[id(weight)] == 1 and not is_embedding:
-            # Shape and dtype stay for whoever asks; a use of the values fails by name.
+            # Shape and dtype stay readable; a use of the values fails with an error.
             module.weight = torch.nn.Parameter(weight.to("meta"), requires_grad=False)
         packed += 1
     return packed

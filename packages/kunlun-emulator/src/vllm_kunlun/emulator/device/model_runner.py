@@ -19,7 +19,7 @@ __all__ = ["KunlunModelRunner"]
 class KunlunModelRunner(CPUModelRunner):
     """vLLM's GPU model runner on host memory.
 
-    ``CPUModelRunner.__init__`` is passed over because it refuses speculative decoding; what it
+    ``CPUModelRunner.__init__`` is skipped because it refuses speculative decoding; what it
     does besides (one tensor where the GPU runner keeps a host and a device copy) is called here.
     """
 
@@ -56,6 +56,6 @@ class KunlunModelRunner(CPUModelRunner):
     def _build_attention_metadata(self, *arguments: Any, **keywords: Any) -> Any:
         metadata, for_drafter = super()._build_attention_metadata(*arguments, **keywords)
         if for_drafter is not None:
-            # A drafter counts on in the device's lengths, and here the host's are the same tensor.
+            # A drafter increments the device's lengths, and here the host's are the same tensor.
             for_drafter = for_drafter.replace(seq_lens=for_drafter.seq_lens.clone())
         return metadata, for_drafter

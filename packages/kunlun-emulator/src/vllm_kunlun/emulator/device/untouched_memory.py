@@ -33,8 +33,8 @@ class _Untouched(TorchFunctionMode):  # type: ignore[misc]
 def zeros() -> Iterator[None]:
     """Within it, ``torch.zeros(bytes, dtype=torch.int8)`` takes memory as it is written.
 
-    vLLM allocates a KV cache this way. A cache may then be as large as what could ever be asked of
-    it, and costs what is used.
+    vLLM allocates a KV cache this way. A cache may then be as large as the largest demand, and
+    costs only what is used.
     """
     with _Untouched():
         yield

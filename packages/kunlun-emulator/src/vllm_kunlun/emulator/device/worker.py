@@ -61,11 +61,11 @@ class KunlunWorker(CPUWorker):
     def determine_available_memory(self) -> int:
         """Bytes for the KV cache: the device's share, less what model and activations take.
 
-        No more than twice what ``max_num_seqs`` requests of ``max_model_len`` tokens fill: beyond
-        that even cached prefixes have no use for it, and the host has.
+        No more than twice what ``max_num_seqs`` requests of ``max_model_len`` tokens fill: even
+        cached prefixes do not need more, and the host may.
 
         Raises:
-            UnsupportedError: nothing is left; the message names the knobs.
+            UnsupportedError: nothing is left; the message names the settings.
         """
         cache = self.cache_config
         self.model_runner.profile_run()
@@ -99,7 +99,11 @@ class KunlunWorker(CPUWorker):
         set_random_seed(self.model_config.seed)
 
     def sleep(self, level: int = 1) -> None:
-        raise UnsupportedError("sleep mode is not available on this device: stop the server.")
+        """Raises: UnsupportedError: always, as does :meth:`wake_up`."""
+        raise UnsupportedError(
+            "sleep: sleep mode is not available on the emulated device. Stop the server instead."
+        )
 
     def wake_up(self, tags: list[str] | None = None) -> None:
-        raise UnsupportedError("sleep mode is not available on this device.")
+        """Raises: UnsupportedError: always."""
+        raise UnsupportedError("wake_up: sleep mode is not available on the emulated device.")

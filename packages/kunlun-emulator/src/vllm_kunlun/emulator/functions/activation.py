@@ -13,7 +13,12 @@ __all__ = ["gelu", "quick_gelu", "swiglu"]
 
 
 def swiglu(*, x: torch.Tensor, y: torch.Tensor) -> None:
-    """``y = silu(x[..., :d]) * x[..., d:]`` (gate first)."""
+    """``y = silu(x[..., :d]) * x[..., d:]`` (gate first).
+
+    Shapes: x ``[.., 2 d]``, y ``[.., d]`` (written), of one float dtype.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 4, ``kunlun_ops.swiglu``.
+    """
     check_tensor("swiglu", "x", x)
     width = x.shape[-1]
     require(width % 2 == 0, "swiglu", "x", "of even width", width)
@@ -27,14 +32,24 @@ def swiglu(*, x: torch.Tensor, y: torch.Tensor) -> None:
 
 
 def gelu(x: torch.Tensor, out: torch.Tensor, /) -> None:
-    """``out = x * Phi(x)`` (exact)."""
+    """``out = x * Phi(x)`` (exact).
+
+    Shapes: x and out (written) of one shape, any, and of one float dtype.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 4, ``kunlun_ops.gelu``.
+    """
     check_tensor("gelu", "x", x)
     check_same("gelu", "out", out, x)
     out.copy_(F.gelu(x.float()))
 
 
 def quick_gelu(x: torch.Tensor, /, *, out: torch.Tensor) -> None:
-    """``out = x * sigmoid(1.702 x)``."""
+    """``out = x * sigmoid(1.702 x)``.
+
+    Shapes: x and out (written) of one shape, any, and of one float dtype.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 4, ``kunlun_ops.quick_gelu``.
+    """
     check_tensor("quick_gelu", "x", x)
     check_same("quick_gelu", "out", out, x)
     wide = x.float()

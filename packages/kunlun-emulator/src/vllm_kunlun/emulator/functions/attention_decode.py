@@ -52,6 +52,13 @@ def speculative_attention(
 
     ``out = softmax((q . k) * scale) v``; a window of ``W`` keys counts the query's own; a sink adds
     ``exp(sink_h)`` to the denominator. A request of length 0 gives zeros.
+
+    Shapes: q and out (written) ``B * qlen`` rows of ``[H, D]``; caches
+    ``[blocks, KVH, block_size, D]``, dense, or key and value pages by turns; context_lens int32
+    ``[B]`` in tokens, the new ones included, on host and device; block_tables int32
+    ``[B, max_num_blocks_per_seq]``; sink float32 ``[H]``.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 2, ``kunlun_ops.speculative_attention``.
     """
     name = "speculative_attention"
     rows = batch_num * qlen
@@ -74,7 +81,7 @@ def speculative_attention(
     keys, values = dense_pages(k_cache), dense_pages(v_cache)
     alternate = not k_cache.is_contiguous()
     limit = min(max_context_len, max_num_blocks_per_seq * block_size)
-    # All layers of a step pass the same lengths and table, so their values are looked at once.
+    # All layers of a step pass the same lengths and table, so their values are checked once.
     used = _used_pages.get(
         (qlen, max_window_size, block_size, limit, keys.shape[0], alternate),
         (context_lens_cpu, context_lens_xpu, block_tables),
@@ -93,7 +100,7 @@ def speculative_attention(
             result,
         )  # fmt: skip
         return
-    # 16 bit: the pages in use, widened, and a table that counts them in their new order.
+    # 16-bit caches: the pages in use, widened, and a table that counts them in their new order.
     pages = block_tables.masked_fill(~used, 0).flatten()
     table = torch.arange(pages.numel(), dtype=torch.int32).view(block_tables.shape)
     wide = torch.empty(query.shape, dtype=torch.float32)

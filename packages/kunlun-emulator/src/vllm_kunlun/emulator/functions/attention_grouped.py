@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attention over requests of several lengths, laid one after another.
 
-Requests are worked off in groups of like length, each group padded to one batch; the number of
+Requests are computed in groups of similar length, each padded to one batch; the number of
 groups grows with the logarithm of the lengths, never with the number of requests.
 """
 
@@ -39,12 +39,12 @@ class Mask(NamedTuple):
 
 
 class Group(NamedTuple):
-    """``n`` requests of like lengths."""
+    """``n`` requests of similar lengths."""
 
     members: torch.Tensor | slice
     rows: torch.Tensor | slice
     """Query tokens: one request is a slice, else ``[n * Lq]``; past a request's end its last token
-    stands again."""
+    is repeated."""
     kv_rows: torch.Tensor | slice
     """The same of the keys, where they are packed too."""
     real: torch.Tensor | None
@@ -116,7 +116,10 @@ def _rows(lod: Sequence[int], members: np.ndarray, lens: np.ndarray) -> torch.Te
 
 
 def packed_heads(packed: torch.Tensor, group: Group) -> torch.Tensor:
-    """Keys or values ``packed [T, KVH, D]`` of a group as ``[n * KVH, Lk, D]`` in float32."""
+    """Keys or values of a group, in float32.
+
+    Shapes: packed ``[T, KVH, D]`` -> ``[n * KVH, Lk, D]``.
+    """
     return _by_head(packed, group.kv_rows, len(group.contexts), packed.shape[1])[:, 0]
 
 
@@ -130,7 +133,7 @@ def attend(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Output ``[n * KVH, G, Lq, D]`` and log-sum-exp ``[n * KVH, G, Lq]``, float32.
 
-    Rows past a request's query are there too, with values that mean nothing.
+    The result also has rows past a request's query: their values have no meaning.
 
     Shapes: query ``[T, H, D]`` of all requests; keys, values ``[n * KVH, Lk, D]`` of the group.
     """
@@ -142,7 +145,7 @@ def attend(
     contexts = group.contexts
     context = int(contexts[0])
     if mask.is_plain and mask.causal and (contexts == context).all():
-        # Padding stands at the right end, where the causal mask hides it from every real row.
+        # Padding is at the right end, where the causal mask hides it from every real row.
         new, new_lse = _flash(
             query, keys[:, :, context:], values[:, :, context:], scale, causal=True
         )
@@ -180,7 +183,7 @@ def _flash(
     *,
     causal: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """torch's tiled attention by its inner name, because that one returns the log-sum-exp."""
+    """torch's tiled attention by its internal name: only that form returns the log-sum-exp."""
     output, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
         query, keys, values, 0.0, causal, attn_mask=bias, scale=scale
     )
@@ -229,7 +232,10 @@ def _by_head(
 
 
 def scatter_tokens(out: torch.Tensor, heads: torch.Tensor, group: Group) -> None:
-    """``out[token, h] = heads[n * KVH, G, row]`` for the real rows; out ``[T, H, D]``."""
+    """``out[token, h] = heads[n * KVH, G, row]`` for the real rows.
+
+    Shapes: heads ``[n * KVH, G, Lq, D]``, out ``[T, H, D]`` (written).
+    """
     requests, rows = group.shape
     per_kv_head, size = heads.shape[1], heads.shape[3]
     by_token = heads.view(requests, -1, per_kv_head, rows, size).permute(0, 3, 1, 2, 4)

@@ -22,8 +22,12 @@ def attention_merge_stage(
     """Combine attention over two disjoint sets of keys by their log-sum-exps.
 
     ``out = (e^(lp-m) p + e^(ls-m) s) / (e^(lp-m) + e^(ls-m))`` and ``lse = m + ln(that sum)`` with
-    ``m = max(lp, ls)``, as it stands: -inf on both sides gives NaN. Shapes: outputs ``[T, H, D]``,
-    lse float32 ``[T, H]``. The library reads ``T`` and ``H`` off the outputs alone.
+    ``m = max(lp, ls)``, as it stands: -inf on both sides gives NaN. The library reads ``T`` and
+    ``H`` off the outputs alone.
+
+    Shapes: outputs ``[T, H, D]``, lse float32 ``[T, H]``; output and output_lse are written.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 2, ``kunlun_ops.attention_merge_stage``.
     """
     name = "attention_merge_stage"
     check_tensor(name, "prefix_output", prefix_output, dims=3)

@@ -62,6 +62,12 @@ def prefill_attention(
     causal masks ``j > i``; a window masks ``i - j >= swa_left`` and ``j - i > swa_right``; a sink
     adds ``exp(sink_h)`` to the denominator. ``softmax_lse`` (float32 ``[H, T]``) gets the natural
     log-sum-exp, sink included.
+
+    Shapes: q and out (written) ``[T, H, D]``; k and v ``[T, KVH, D]``, or with ``is_prefix_cache``
+    caches ``[blocks, KVH, block_size, D]``; LODs int32 ``[B + 1]`` on host and device; block_table
+    int32 ``[B, columns]``; alibi_slopes and sink float32 ``[H]``.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 2, ``kunlun_ops.prefill_attention``.
     """
     name = "prefill_attention"
     check_tensor(name, "q", q, dims=3)

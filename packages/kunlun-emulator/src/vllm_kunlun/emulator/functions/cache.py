@@ -54,6 +54,10 @@ def reshape_and_cache_flash(
     ``BLHD_LAYOUT=False``: caches ``[blocks, KVH, block_size, D]``, slot ``s`` is
     ``cache[s // bs, :, s % bs]``. ``True``: ``[blocks, block_size, KVH, D]``. The caches' first
     stride is honoured; key cache and value cache may be one tensor.
+
+    Shapes: key and value ``[T, KVH, D]``, slot_mapping int64 or int32 ``[T]``.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 2, ``kunlun_ops.reshape_and_cache_flash``.
     """
     slots = (key_cache, value_cache, slot_mapping)
     _write("reshape_and_cache_flash", key, value, *slots, heads_first=not BLHD_LAYOUT)
@@ -67,8 +71,14 @@ def reshape_and_cache(
     slot_mapping: torch.Tensor,
     /,
 ) -> None:
-    """As :func:`reshape_and_cache_flash` with ``BLHD_LAYOUT=False``, into dense caches: it counts
-    pages from the first element and looks at no stride."""
+    """As :func:`reshape_and_cache_flash` with ``BLHD_LAYOUT=False``, into dense caches.
+
+    The library counts pages from the first element and looks at no stride.
+
+    Shapes: caches ``[blocks, KVH, block_size, D]``, contiguous; else as there.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 2, ``kunlun_ops.reshape_and_cache``.
+    """
     name = "reshape_and_cache"
     for argument, cache in (("key_cache", key_cache), ("value_cache", value_cache)):
         check_tensor(name, argument, cache, dims=4)
@@ -118,10 +128,13 @@ def check_caches(
     dtype: torch.dtype,
     page: tuple[int | None, int | None, int],
 ) -> None:
-    """Caches ``[blocks, KVH, block_size, D]`` that the attention functions can read.
+    """Hold that the attention functions can read both caches.
 
     They take the pointer as densely packed pages. So the pages are dense, or alternate with those
     of the other cache, in which case the block table counts pages of both.
+
+    Shapes: both caches ``[blocks, *page]``; None in ``page`` stands for any size.
+    Raises: VendorContractError: they are of another dtype or shape, or laid out otherwise.
     """
     for argument, cache in (key_cache, value_cache):
         _check_pages(function, argument, cache, dtype)
@@ -156,6 +169,8 @@ def dense_pages(cache: torch.Tensor) -> torch.Tensor:
 
     They ignore strides. In a cache whose key and value pages alternate, page ``2 b`` of this view
     is page ``b`` of ``cache``.
+
+    Shapes: ``[blocks, KVH, block_size, D]`` -> ``[pages, KVH, block_size, D]``.
     """
     if cache.is_contiguous():
         return cache
@@ -176,10 +191,13 @@ def head_rows(
     available: int,
     alternate: bool,
 ) -> torch.Tensor:
-    """Rows ``[n, KVH, P]`` of dense pages seen as ``[available * KVH, ..]``, from a block table.
+    """Rows of dense pages seen as ``[available * KVH, ..]``, from a block table.
 
-    Page 0 stands where a request has no page (the table may hold anything there). Where key and
+    Page 0 fills up where a request has no page (the table may hold anything there). Where key and
     value pages alternate, an odd number would be a page of the other kind.
+
+    Shapes: table int32 and unused bool ``[n, P]`` -> ``[n, KVH, P]``.
+    Raises: VendorContractError: a page does not exist, or is of the other kind.
     """
 
     def make() -> torch.Tensor:
@@ -193,9 +211,12 @@ def head_rows(
 
 
 def gather_heads(cache: torch.Tensor, rows: torch.Tensor, purpose: str) -> torch.Tensor:
-    """``[n, KVH, P * block_size, D]`` in float32 from dense pages, in one copy.
+    """The pages that ``rows`` names, in float32, in one copy.
 
     The result may lie in memory that the next call for the same ``purpose`` overwrites.
+
+    Shapes: cache ``[pages, KVH, block_size, D]``, rows ``[n, KVH, P]`` ->
+    ``[n, KVH, P * block_size, D]``.
     """
     blocks, heads, block_size, size = cache.shape
     flat = cache.view(blocks * heads, block_size * size)
@@ -220,9 +241,11 @@ def _workspace(purpose: str, rows: int, width: int) -> torch.Tensor:
 
 
 def blank_rows_(heads: torch.Tensor, tokens: torch.Tensor) -> None:
-    """Zero ``heads [B, KVH, L, D]`` at ``tokens``, numbered ``b * L + position``.
+    """Write zeros at ``tokens``, numbered ``b * L + position``, in place.
 
     For memory past a request's end: a weight of 0 does not undo a NaN there.
+
+    Shapes: heads ``[B, KVH, L, D]`` (written), tokens int64 ``[n]``.
     """
     _, kv_heads, length, size = heads.shape
     request, position = tokens // length, tokens % length

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Depthwise causal convolution with SiLU, and the inputs that it remembers of each request.
+"""Depthwise causal convolution with SiLU, and the last inputs of each request.
 
 A state ``[state_len, dim]`` holds the last ``width - 1`` inputs in its first rows.
 """
@@ -51,6 +51,12 @@ def causal_conv1d_fn(
     Inputs before the first token come from the state where ``has_initial_state``, else they are
     zeros. The state then holds the last ``width - 1`` inputs. A negative index is skipped, and the
     sequence's rows of ``out`` stay as they are.
+
+    Shapes: x and out (written) ``[T, dim]``, weight ``[dim, width]``, bias ``[dim]``, conv_states
+    ``[num_cache_lines, state_width, dim]`` (written); int32 on host and device: query_start_loc
+    ``[B + 1]``, cache_indices and has_initial_state (0 or 1) ``[B]``.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 8, ``kunlun_ops.causal_conv1d_fn``.
     """
     name = "causal_conv1d_fn"
     check_tensor(name, "x", x, dims=2)
@@ -106,7 +112,13 @@ def causal_conv1d_update(
     state_seq_stride: int,
     is_ncw: bool,
 ) -> None:
-    """:func:`causal_conv1d_fn` for one token ``x[b, 0]`` of each request, always with a past."""
+    """:func:`causal_conv1d_fn` for one token ``x[b, 0]`` of each request, always with a past.
+
+    Shapes: x and out (written) ``[B, 1, dim]``, weight ``[dim, width]``, bias ``[dim]``, conv_state
+    ``[lines, state_len, dim]`` (written), conv_state_indices int32 ``[B]`` on host and device.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 8, ``kunlun_ops.causal_conv1d_update``.
+    """
     name = "causal_conv1d_update"
     require(cache_seqlens is None, name, "cache_seqlens", "None", type(cache_seqlens))
     require(is_ncw is False, name, "is_ncw", "False", is_ncw)

@@ -19,7 +19,12 @@ def get_masked_input_and_mask(
     added_end: int,
     /,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids shifted to this rank's rows (0 where absent), and a mask that is True where absent."""
+    """Ids shifted to this rank's rows (0 where absent), and a mask that is True where absent.
+
+    Shapes: input int32 or int64 of any shape -> ids of its dtype and bool mask, of its shape.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 4, ``xspeedgate_ops.get_masked_input_and_mask``.
+    """
     name = "get_masked_input_and_mask"
     check_tensor(name, "input", input, (torch.int32, torch.int64))
     require(org_start <= org_end, name, "org_end", f"at least org_start ({org_start})", org_end)

@@ -40,7 +40,12 @@ class _Sequences(NamedTuple):
 def fused_gdn_gating(
     A_log: torch.Tensor, a: torch.Tensor, dt_bias: torch.Tensor, /
 ) -> torch.Tensor:
-    """``g = -exp(A_log) * softplus(a + dt_bias)``, float32 ``[T, HV]``."""
+    """``g = -exp(A_log) * softplus(a + dt_bias)``.
+
+    Shapes: A_log and dt_bias float32 ``[HV]``, a ``[T, HV]`` -> float32 ``[T, HV]``.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 8, ``kunlun_ops.fused_gdn_gating``.
+    """
     name = "fused_gdn_gating"
     check_tensor(name, "a", a, dims=2)
     for argument, value in (("A_log", A_log), ("dt_bias", dt_bias)):
@@ -73,8 +78,14 @@ def fused_recurrent_gated_delta_rule_fwdv2(
 
     With ``num_accepted_tokens`` each token has a row of its own, and index 0 is skipped as well. In
     ``[N, S + 1]`` a sequence starts from row ``h0_indices[n, accepted - 1]`` and keeps the state
-    after token ``t`` in row ``h0_indices[n, t]``; in ``[T]`` the rows of all tokens stand one after
-    the other.
+    after token ``t`` in row ``h0_indices[n, t]``; in ``[T]`` the rows of all tokens follow one
+    another.
+
+    Shapes: q and k ``[1, T, H, K]``, v ``[1, T, HV, V]``, g and beta ``[1, T, HV]``, initial_state
+    ``[rows, HV, V, K]``, cu_seqlens int32 ``[N + 1]``, h0_indices int32 ``[N]`` (or as above),
+    num_accepted_tokens int32 ``[N]`` -> o ``[1, T, HV, V]``, initial_state.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 8, ``kunlun_ops.fused_recurrent_gated_delta_rule_fwdv2``.
     """
     name = "fused_recurrent_gated_delta_rule_fwdv2"
     for argument, given in (
@@ -122,7 +133,11 @@ def check_packed(
     beta: torch.Tensor | None,
     decay_dtypes: tuple[torch.dtype, ...] = (torch.float32,),
 ) -> tuple[int, int, int, int]:
-    """Shapes of one packed batch that agree. Returns ``H, HV, K, V``."""
+    """Hold that the tensors of one packed batch agree. Returns ``H, HV, K, V``.
+
+    Shapes: q and k ``[1, T, H, K]``, v ``[1, T, HV, V]``, g and beta ``[1, T, HV]``.
+    Raises: VendorContractError: they do not fit together.
+    """
     check_tensor(function, "k", k, dims=4)
     one, tokens, heads, key_size = k.shape
     require(one == 1, function, "k", "of batch size 1", one)

@@ -32,7 +32,7 @@ CHUNK = 64
 
 
 class _Chunks(NamedTuple):
-    """Where each token stands when every chunk is filled up to 64."""
+    """The place of each token when every chunk is filled up to 64."""
 
     total: int
     place: torch.Tensor
@@ -66,7 +66,12 @@ def chunk_local_cumsum(
     chunk_indices: torch.Tensor,
     head_first: bool = False,
 ) -> torch.Tensor:
-    """Sums of ``g`` inside each chunk, up to and including each token."""
+    """Sums of ``g`` inside each chunk, up to and including each token.
+
+    Shapes: g float32 ``[1, T, HV]`` -> the same.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 8, ``xspeedgate_ops.chunk_local_cumsum``.
+    """
     name = "chunk_local_cumsum"
     check_tensor(name, "g", g, (torch.float32,), 3)
     for argument, given in (("reverse", reverse), ("head_first", head_first)):
@@ -84,11 +89,16 @@ def chunk_scaled_dot_kkt_fwd(
     chunk_size: int,
     /,
 ) -> torch.Tensor:
-    """``A[i, j] = beta_i (k_i . k_j) exp(g_i - g_j)`` for ``j < i``, else 0. Float32."""
+    """``A[i, j] = beta_i (k_i . k_j) exp(g_i - g_j)`` for ``j < i``, else 0.
+
+    Shapes: k ``[1, T, H, K]``, beta and g ``[1, T, HV]`` -> float32 ``[1, T, HV, 64]``.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 8, ``xspeedgate_ops.chunk_scaled_dot_kkt_fwd``.
+    """
     name = "chunk_scaled_dot_kkt_fwd"
     check_tensor(name, "k", k, dims=4)
     check_tensor(name, "g", g, (torch.float32,), 3)
-    # There is no v to say how many value heads there are: g does.
+    # Without a v, g says how many value heads there are.
     check_packed(name, None, k, k.new_empty(1, k.shape[1], g.shape[2], 0), g, beta)
     chunks = _chunks(name, k.shape[1], cu_seqlens, chunk_indices, chunk_size)
     keys = chunks.fill(k)  # [n, H, 64, K]
@@ -104,7 +114,12 @@ def solve_tril_ns(
     chunk_size: int,
     /,
 ) -> None:
-    """``A = (I + A)^-1`` of each chunk, in place; ``A`` is strictly lower triangular."""
+    """``A = (I + A)^-1`` of each chunk, in place; ``A`` is strictly lower triangular.
+
+    Shapes: A ``[1, T, HV, 64]`` (written).
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 8, ``xspeedgate_ops.solve_tril_ns``.
+    """
     name = "solve_tril_ns"
     check_tensor(name, "A", A, dims=4)
     require(A.shape[3] == chunk_size, name, "A", f"of {chunk_size} columns", A.shape[3])
@@ -126,7 +141,13 @@ def recompute_w_u_fwd(
     chunk_indices: torch.Tensor,
     chunk_size: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """``w = A (beta * exp(g) * k)``, ``u = A (beta * v)``."""
+    """``w = A (beta * exp(g) * k)``, ``u = A (beta * v)``.
+
+    Shapes: k ``[1, T, H, K]``, v ``[1, T, HV, V]``, beta and g_cumsum ``[1, T, HV]``, A
+    ``[1, T, HV, 64]`` -> w ``[1, T, HV, K]``, u ``[1, T, HV, V]``.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 8, ``xspeedgate_ops.recompute_w_u_fwd``.
+    """
     name = "recompute_w_u_fwd"
     check_tensor(name, "g_cumsum", g_cumsum, (torch.float32,), 3)
     _, value_heads, _, _ = check_packed(name, None, k, v, g_cumsum, beta)
@@ -157,6 +178,12 @@ def chunk_gated_delta_rule_fwd_h(
     """The state before each chunk, ``v_new = u - w h``, and the state at the end (float32).
 
     ``h = h * exp(g_last) + k^T (v_new * exp(g_last - g))`` from chunk to chunk.
+
+    Shapes: k ``[1, T, H, K]``, u ``[1, T, HV, V]``, w ``[1, T, HV, K]``, g ``[1, T, HV]``,
+    initial_state ``[N, HV, K, V]``, chunk_offsets ``[N + 1]`` -> ``[1, NT, HV, K, V]``,
+    ``[1, T, HV, V]``, float32 ``[N, HV, K, V]``.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 8, ``xspeedgate_ops.chunk_gated_delta_rule_fwd_h``.
     """
     name = "chunk_gated_delta_rule_fwd_h"
     require(save_new_value is True, name, "save_new_value", "True", save_new_value)
@@ -207,6 +234,11 @@ def chunk_fwd_o(
     """``o_i = scale * ((q_i h) exp(g_i) + sum_{j <= i} (q_i . k_j) exp(g_i - g_j) v_j)``.
 
     ``v`` is the new value of :func:`chunk_gated_delta_rule_fwd_h`.
+
+    Shapes: q and k ``[1, T, H, K]``, v ``[1, T, HV, V]``, h ``[1, NT, HV, K, V]``, g ``[1, T, HV]``
+    -> ``[1, T, HV, V]``.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 8, ``xspeedgate_ops.chunk_fwd_o``.
     """
     name = "chunk_fwd_o"
     _, value_heads, key_size, value_size = check_packed(name, q, k, v, g, None)

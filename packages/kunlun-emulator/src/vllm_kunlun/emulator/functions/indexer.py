@@ -48,6 +48,11 @@ def indexer_k_quant_and_cache(
     """``scale = absmax(k[t]) / 127``, ``round(k[t] / scale)`` into slot ``slot_mapping[t]``.
 
     A negative slot is skipped; a row of zeros gets scale 0.
+
+    Shapes: k ``[T, D]``, kv_cache uint8 ``[blocks, bs, D + 4]`` (written), slot_mapping int64
+    ``[T]``.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 3, ``xspeedgate_ops.indexer_k_quant_and_cache``.
     """
     name = "indexer_k_quant_and_cache"
     check_tensor(name, "k", k, dims=2)
@@ -77,7 +82,14 @@ def cp_gather_indexer_k_quant_cache(
     block_table: torch.Tensor,
     cu_seq_lens: torch.Tensor,
 ) -> None:
-    """The first ``cu[r + 1] - cu[r]`` keys of each request, one after another, and their scales."""
+    """The first ``cu[r + 1] - cu[r]`` keys of each request, one after another, and their scales.
+
+    Shapes: kv_cache uint8 ``[blocks, bs, D + 4]``, dst_k int8 ``[rows, D]`` and dst_scale uint8
+    ``[rows, 4]`` (written; the bytes of a float32), block_table int32 ``[R, columns]``, cu_seq_lens
+    int32 ``[R + 1]``.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 3, ``xspeedgate_ops.cp_gather_indexer_k_quant_cache``.
+    """
     name = "cp_gather_indexer_k_quant_cache"
     check_tensor(name, "dst_k", dst_k, _INT8, 2)
     rows, width = dst_k.shape
@@ -91,7 +103,7 @@ def cp_gather_indexer_k_quant_cache(
         name, "cu_seq_lens", cu_seq_lens, requests, columns * block_size
     )
     total = request.numel()
-    require(total <= rows, name, "dst_k", f"at least {total} rows", tuple(dst_k.shape))
+    require(total <= rows, name, "dst_k", f"of at least {total} rows", tuple(dst_k.shape))
     block = block_table[request, position // block_size].long()
     check_range(name, "block_table", block, blocks)
     place = block, position % block_size
@@ -113,7 +125,14 @@ def I8_mqa_logits(
     is_causal: bool = False,
     use_xfa_boost: bool = False,
 ) -> None:
-    """``logits[m, n] = k_scale[n] * sum over h of weights[m, h] * relu(q[m, h] . k[n])``."""
+    """``logits[m, n] = k_scale[n] * sum over h of weights[m, h] * relu(q[m, h] . k[n])``.
+
+    Shapes: q int8 ``[M, H, D]``, fused_kv_cache int8 keys ``[N, D]`` and float32 scales ``[N, 1]``,
+    weights float32 ``[M, H]``, context lengths int32 ``[2]`` (0 and the length) on host and device,
+    logits float32 ``[M, N]`` (written).
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 3, ``kunlun_ops.I8_mqa_logits``.
+    """
     name = "I8_mqa_logits"
     check_tensor(name, "q", q, _INT8, 3)
     rows, heads, width = q.shape
@@ -151,7 +170,12 @@ def mask_for_I8_mqa_logits(
     cu_seqlen_ke: torch.Tensor,
     logits: torch.Tensor,
 ) -> None:
-    """``logits[m, n] = -inf`` where ``n < ks[m]`` or ``n >= ke[m]``."""
+    """``logits[m, n] = -inf`` where ``n < ks[m]`` or ``n >= ke[m]``.
+
+    Shapes: logits float32 ``[M, N]`` (written), cu_seqlen_ks and cu_seqlen_ke int32 ``[M]``.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 3, ``xspeedgate_ops.mask_for_I8_mqa_logits``.
+    """
     name = "mask_for_I8_mqa_logits"
     check_tensor(name, "logits", logits, _FLOAT32, 2)
     rows, columns = logits.shape
@@ -176,7 +200,15 @@ def I8_paged_mqa_logits(
     out: torch.Tensor,
     use_xfa_boost: bool = False,
 ) -> None:
-    """:func:`I8_mqa_logits` with each request's keys in pages; -inf past a request's length."""
+    """:func:`I8_mqa_logits` with each request's keys in pages; -inf past a request's length.
+
+    Shapes: q int8 ``[B, S, H, D]``, fused_kv_cache int8 pages ``[blocks, bs, 1, D]`` and float32
+    scales ``[B, max_context_len]``, weights float32 ``[B, S, H]``, context_lens int32 ``[B]`` on
+    host and device, block_table int32 ``[B, max_context_len / bs]``, out float32
+    ``[B, S, max_context_len]`` (written).
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 3, ``kunlun_ops.I8_paged_mqa_logits``.
+    """
     name = "I8_paged_mqa_logits"
     check_tensor(name, "q", q, _INT8, 4)
     requests, queries, heads, width = q.shape
@@ -230,13 +262,24 @@ def topk_per_row(
 
     A row's range is ``[rowStarts, rowEnds)``, or, given ``seqLens``,
     ``[0, seqLens[r // next_n] - next_n + r % next_n + 1)``.
+
+    Shapes: logits float32 ``[R, N]``, srcIndices int32 ``[R, topK]`` (written), rowStarts and
+    rowEnds int32 ``[R]``, seqLens int32 ``[R / next_n]`` rounded up.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 3, ``xspeedgate_ops.topk_per_row``.
     """
     name = "topk_per_row"
     check_tensor(name, "logits", logits, _FLOAT32, 2)
     columns = logits.shape[1]
     require(numRows == logits.shape[0], name, "numRows", f"{logits.shape[0]}", numRows)
     ok = (stride0, stride1) == logits.stride()
-    require(ok, name, "stride0", f"the strides {logits.stride()}", (stride0, stride1))
+    require(
+        ok,
+        name,
+        "stride0",
+        f"with stride1 the strides of logits, {logits.stride()}",
+        (stride0, stride1),
+    )
     check_tensor(name, "srcIndices", srcIndices, _INT32, 2)
     check_shape(name, "srcIndices", srcIndices, (numRows, topK))
     if seqLens is not None:

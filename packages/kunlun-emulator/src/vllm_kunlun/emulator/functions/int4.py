@@ -32,7 +32,13 @@ def awq_dequantize(
     quant_type: int = 0,
     align_type: int,
 ) -> None:
-    """``weight[k, n] = (q[k, n] - z[k // g, n]) * s[k // g, n]``, float16."""
+    """``weight[k, n] = (q[k, n] - z[k // g, n]) * s[k // g, n]``, float16.
+
+    Shapes: qweight int32 ``[K, N / 8]``, scales float16 ``[K / g, N]``, zeros int32
+    ``[K / g, N / 8]``, weight float16 ``[K, N]`` (written).
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 6, ``kunlun_ops.awq_dequantize``.
+    """
     name = "awq_dequantize"
     require(quant_type == 0, name, "quant_type", "0", quant_type)
     shape = qweight.shape[0], qweight.shape[1] * 8 if qweight.dim() == 2 else 0
@@ -52,7 +58,13 @@ def awq_gemm(
     align_type: int,
     group_size: int,
 ) -> None:
-    """``out = x W`` with ``W`` as of :func:`awq_dequantize`, float16 with float32 sums."""
+    """``out = x W`` with ``W`` as of :func:`awq_dequantize`, float16 with float32 sums.
+
+    Shapes: x float16 ``[M, K]``, w int32 ``[K, N / 8]``, scale float16 ``[K / g, N]``, zeros int32
+    ``[K / g, N / 8]``, out float16 ``[M, N]`` (written).
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 6, ``kunlun_ops.awq_gemm``.
+    """
     name = "awq_gemm"
     check_tensor(name, "x", x, _FLOAT16, 2)
     wide = _awq(name, w, ("scale", scale), ("zeros", zeros), group_size, align_type, "w")
@@ -77,6 +89,11 @@ def gptq_gemm(
     Words of ``qweight`` run along the input, lowest bits first; 4-bit zeros are in the fast layout
     of 64 columns, 8-bit ones run along the output. A non-empty ``g_idx`` is the order in which
     the inputs were quantised: row ``i`` of ``qweight`` belongs to input ``g_idx[i]``.
+
+    Shapes: x ``[M, K]``, qweight int32 ``[K bits / 32, N]``, qzeros int32 ``[G, N bits / 32]``,
+    scales ``[G, N]``, g_idx int32 ``[K]`` or empty -> ``[M, N]`` of the dtype of x.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 6, ``xspeedgate_ops.gptq_gemm``.
     """
     name = "xspeedgate_ops.gptq_gemm"
     require(bits in (4, 8), name, "bits", "4 or 8", bits)

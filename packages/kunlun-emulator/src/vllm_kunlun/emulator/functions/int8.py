@@ -28,7 +28,12 @@ _INT32_WIDTH = 131_071
 
 
 def quant2d(x: torch.Tensor, y: torch.Tensor, max: torch.Tensor, force_sdnn: bool = False) -> None:
-    """``max = absmax(row)``; ``y = round(x * 127 / max)``, half to even; zero rows give 0."""
+    """``max = absmax(row)``; ``y = round(x * 127 / max)``, half to even; zero rows give 0.
+
+    Shapes: x ``[.., N]``, y int8 ``[.., N]`` and max float32 ``[.., 1]`` (written).
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 6, ``kunlun_ops.quant2d``.
+    """
     name = "quant2d"
     check_tensor(name, "x", x)
     check_tensor(name, "y", y, _INT8)
@@ -56,7 +61,13 @@ def matmul(
     x_pc_max: torch.Tensor | None = None,
     w_pc_max: torch.Tensor | None = None,
 ) -> None:
-    """``out = alpha op(x) op(w) + beta out + bias``; int8 scaled by ``xmax / 127 * wmax / 127``."""
+    """``out = alpha op(x) op(w) + beta out + bias``; int8 scaled by ``xmax / 127 * wmax / 127``.
+
+    Shapes: op(x) ``[M, K]``, op(w) ``[K, N]``, out ``[M, N]`` (written), bias float32 ``[N]``,
+    x_pc_max float32 ``[M, 1]``, w_pc_max float32 ``[N, 1]``.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 6, ``kunlun_ops.matmul``.
+    """
     name = "matmul"
     int8 = x.dtype == torch.int8
     check_tensor(name, "x", x, (*FLOATS, torch.int8), 2)
@@ -64,7 +75,7 @@ def matmul(
     left, right = x.t() if x_trans else x, w.t() if w_trans else w
     rows, inner = left.shape
     columns = right.shape[1]
-    require(right.shape[0] == inner, name, "w", f"to share the inner width {inner}", tuple(w.shape))
+    require(right.shape[0] == inner, name, "w", f"of the inner width of x, {inner}", tuple(w.shape))
     check_tensor(name, "out", out, FLOATS if int8 else (x.dtype,), 2)
     check_shape(name, "out", out, (rows, columns))
     if bias is not None:
@@ -94,17 +105,22 @@ def matmul(
 def static_scaled_int8_quant(
     out: torch.Tensor, x: torch.Tensor, scale: torch.Tensor, azp: torch.Tensor | None, /
 ) -> None:
-    """``out = round(x / scale) + azp``, saturated; one scale and one zero point for all."""
+    """``out = round(x / scale) + azp``, saturated; one scale and one zero point for all.
+
+    Shapes: x and out int8 (written) of one shape, any, scale float32 and azp int32 of one element.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 6, ``xspeedgate_ops.static_scaled_int8_quant``.
+    """
     name = "xspeedgate_ops.static_scaled_int8_quant"
     check_tensor(name, "x", x)
     check_tensor(name, "out", out, _INT8)
     check_shape(name, "out", out, x.shape)
     check_tensor(name, "scale", scale, _FLOAT32)
-    require(scale.numel() == 1, name, "scale", "one number", tuple(scale.shape))
+    require(scale.numel() == 1, name, "scale", "of one element", tuple(scale.shape))
     value = (x.float() / scale).round_()
     if azp is not None:
         check_tensor(name, "azp", azp, _INT32)
-        require(azp.numel() == 1, name, "azp", "one number", tuple(azp.shape))
+        require(azp.numel() == 1, name, "azp", "of one element", tuple(azp.shape))
         value += azp
     out.copy_(value.clamp_(-128, 127))
 
@@ -112,8 +128,16 @@ def static_scaled_int8_quant(
 def dynamic_scaled_int8_quant(
     out: torch.Tensor, x: torch.Tensor, scale: torch.Tensor, azp: torch.Tensor, /
 ) -> None:
-    """Asymmetric per row: ``scale = (max - min) / 255``, ``azp = round(-128 - min / scale)``,
-    ``out = round(x / scale) + azp``, saturated."""
+    """Asymmetric int8 with a scale and a zero point for each row.
+
+    ``scale = (max - min) / 255``, ``azp = round(-128 - min / scale)``,
+    ``out = round(x / scale) + azp``, saturated.
+
+    Shapes: x ``[M, N]``, out int8 ``[M, N]``, scale float32 and azp int32 ``[M, 1]``, all three
+    written.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 6, ``xspeedgate_ops.dynamic_scaled_int8_quant``.
+    """
     name = "xspeedgate_ops.dynamic_scaled_int8_quant"
     check_tensor(name, "x", x, dims=2)
     check_tensor(name, "out", out, _INT8)
@@ -139,7 +163,13 @@ def cutlass_scaled_mm(
     bias: torch.Tensor | None,
     /,
 ) -> None:
-    """``out = scale_a * scale_b * (a @ b) + bias`` with true scales."""
+    """``out = scale_a * scale_b * (a @ b) + bias`` with true scales.
+
+    Shapes: a int8 ``[M, K]``, b int8 ``[K, N]``, scale_a float32 of 1 or M and scale_b of 1 or N
+    elements, bias ``[N]``, out ``[M, N]`` (written).
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 6, ``xspeedgate_ops.cutlass_scaled_mm``.
+    """
     _scaled_mm("xspeedgate_ops.cutlass_scaled_mm", out, a, b, scale_a, scale_b, bias, None)
 
 
@@ -154,7 +184,12 @@ def cutlass_scaled_mm_azp(
     bias: torch.Tensor | None,
     /,
 ) -> None:
-    """``out = scale_a scale_b (a @ b - azp azp_adj) + bias``; without azp it is in azp_adj."""
+    """``out = scale_a scale_b (a @ b - azp azp_adj) + bias``; without azp it is in azp_adj.
+
+    Shapes: azp_adj int32 ``[1, N]``, azp int32 ``[M, 1]``; else as :func:`cutlass_scaled_mm`.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 6, ``xspeedgate_ops.cutlass_scaled_mm_azp``.
+    """
     name = "xspeedgate_ops.cutlass_scaled_mm_azp"
     check_tensor(name, "azp_adj", azp_adj, _INT32, 2)
     check_shape(name, "azp_adj", azp_adj, (1, b.shape[1]))
@@ -185,7 +220,7 @@ def _scaled_mm(
     for argument, scale, length in (("scale_a", scale_a, rows), ("scale_b", scale_b, columns)):
         check_tensor(function, argument, scale, _FLOAT32)
         ok = scale.numel() in (1, length)
-        require(ok, function, argument, f"1 or {length} numbers", tuple(scale.shape))
+        require(ok, function, argument, f"of 1 or {length} elements", tuple(scale.shape))
     result = exact_product(a, b)
     if correction is not None:
         result = result - correction
@@ -204,7 +239,7 @@ def exact_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     float32 products of pieces that cannot round.
     """
     width = left.shape[1]
-    # torch's int8 product of one column with one row reads memory that is not theirs.
+    # torch's int8 product of one column with one row reads beyond its operands.
     fits = left.numel() and right.numel() and 1 < width <= _INT32_WIDTH
     if fits and _adds_in_int32():
         return torch._int_mm(left, right)

@@ -44,7 +44,13 @@ def sgmv_shrink_sdnn(
     scaling: float,
     /,
 ) -> None:
-    """``output[t] += scaling A[index of t's segment] inputs[t]`` into a buffer of zeros."""
+    """``output[t] += scaling A[index of t's segment] inputs[t]`` into a buffer of zeros.
+
+    Shapes: inputs ``[T, in]``, lora_a ``[adapters, rank, in]``, seq_len and lora_indices (-1: none)
+    int32 ``[segments]``, output ``[T, rank]`` (written).
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 9, ``xspeedgate_ops.sgmv_shrink_sdnn``.
+    """
     name = "sgmv_shrink_sdnn"
     groups = _by_segment(name, inputs, lora_a, seq_len, lora_indices)
     _shrink(name, inputs, lora_a, groups, output, scaling)
@@ -59,7 +65,13 @@ def sgmv_shrink_cluster(
     scaling: float,
     /,
 ) -> None:
-    """As :func:`sgmv_shrink_sdnn`, on other compute units."""
+    """As :func:`sgmv_shrink_sdnn`, on other compute units.
+
+    Shapes: inputs ``[T, in]``, lora_a ``[adapters, rank, in]``, seq_len and lora_indices (-1: none)
+    int32 ``[segments]``, output ``[T, rank]`` (written).
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 9, ``xspeedgate_ops.sgmv_shrink_cluster``.
+    """
     name = "sgmv_shrink_cluster"
     groups = _by_segment(name, inputs, lora_a, seq_len, lora_indices)
     _shrink(name, inputs, lora_a, groups, output, scaling)
@@ -73,7 +85,13 @@ def bgmv_shrink_cluster(
     scaling: float,
     /,
 ) -> None:
-    """``output[t] += scaling A[token_lora_indices[t]] inputs[t]`` into a buffer of zeros."""
+    """``output[t] += scaling A[token_lora_indices[t]] inputs[t]`` into a buffer of zeros.
+
+    Shapes: inputs ``[T, in]``, lora_a ``[adapters, rank, in]``, token_lora_indices int64 ``[T]``
+    (-1: none), output ``[T, rank]`` (written).
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 9, ``xspeedgate_ops.bgmv_shrink_cluster``.
+    """
     name = "bgmv_shrink_cluster"
     groups = _by_token(name, inputs, lora_a, token_lora_indices)
     _shrink(name, inputs, lora_a, groups, output, scaling)
@@ -88,7 +106,13 @@ def sgmv_expand_sdnn(
     slice_offset: int,
     /,
 ) -> None:
-    """``output[t, offset:offset + out] += B[index of t's segment] inputs[t]``."""
+    """``output[t, offset:offset + out] += B[index of t's segment] inputs[t]``.
+
+    Shapes: inputs ``[T, rank]``, lora_b ``[adapters, out, rank]``, seq_len and lora_indices (-1:
+    none) int32 ``[segments]``, output ``[T, columns]`` (written).
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 9, ``xspeedgate_ops.sgmv_expand_sdnn``.
+    """
     name = "sgmv_expand_sdnn"
     groups = _by_segment(name, inputs, lora_b, seq_len, lora_indices)
     _expand(name, inputs, lora_b, groups, output, slice_offset)
@@ -103,7 +127,13 @@ def sgmv_expand_cluster(
     slice_offset: int,
     /,
 ) -> None:
-    """As :func:`sgmv_expand_sdnn`, on other compute units."""
+    """As :func:`sgmv_expand_sdnn`, on other compute units.
+
+    Shapes: inputs ``[T, rank]``, lora_b ``[adapters, out, rank]``, seq_len and lora_indices (-1:
+    none) int32 ``[segments]``, output ``[T, columns]`` (written).
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 9, ``xspeedgate_ops.sgmv_expand_cluster``.
+    """
     name = "sgmv_expand_cluster"
     groups = _by_segment(name, inputs, lora_b, seq_len, lora_indices)
     _expand(name, inputs, lora_b, groups, output, slice_offset)
@@ -117,7 +147,13 @@ def bgmv_expand_cluster(
     slice_offset: int,
     /,
 ) -> None:
-    """``output[t, offset:offset + out] += B[token_lora_indices[t]] inputs[t]``."""
+    """``output[t, offset:offset + out] += B[token_lora_indices[t]] inputs[t]``.
+
+    Shapes: inputs ``[T, rank]``, lora_b ``[adapters, out, rank]``, token_lora_indices int64 ``[T]``
+    (-1: none), output ``[T, columns]`` (written).
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 9, ``xspeedgate_ops.bgmv_expand_cluster``.
+    """
     name = "bgmv_expand_cluster"
     groups = _by_token(name, inputs, lora_b, token_lora_indices)
     _expand(name, inputs, lora_b, groups, output, slice_offset)
@@ -190,8 +226,8 @@ def _shrink(
 ) -> None:
     check_tensor(function, "output", output, (inputs.dtype,), 2)
     check_shape(function, "output", output, (inputs.shape[0], lora_a.shape[1]))
-    # Nobody knows whether a card adds or overwrites; on zeros it is the same.
-    require(not bool(output.any()), function, "output", "zero", "other values")
+    # It is not known whether a card adds or overwrites; on zeros it is the same.
+    require(not bool(output.any()), function, "output", "all zeros", "other values")
     product = _product(inputs, lora_a, groups)
     output.index_copy_(0, groups.rows, product.mul_(scaling).to(output.dtype))
 

@@ -58,6 +58,12 @@ def paged_attention(
     """Decode: ``out[b] = softmax((q[b] . k_j) * softmax_scale) k_j[:latent]`` over request ``b``.
 
     The positional form of the vendor's ``paged_attention``; its other form is not called.
+
+    Shapes: q ``[B, 1, H, latent + rope]``, out ``[B, 1, H, latent]`` (written), k_cache
+    ``[blocks, 1, bs, latent + rope]``, block_table int32 ``[B, columns]``, context_lens int32
+    ``[B]`` in tokens on host and device.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 3, ``kunlun_ops.paged_attention``.
     """
     name = "paged_attention"
     require(v_cache is None, name, "v_cache", "None", type(v_cache))
@@ -76,7 +82,7 @@ def paged_attention(
     check_shape(name, "k_cache", k_cache, (blocks, 1, block_size, width))
     check_equal_copies(name, "context_lens", context_lens_cpu, context_lens_xpu, requests)
     check_tensor(name, "block_table", block_table, (torch.int32,), 2)
-    require(block_table.shape[0] == requests, name, "block_table", f"{requests} rows",
+    require(block_table.shape[0] == requests, name, "block_table", f"of {requests} rows",
             tuple(block_table.shape))  # fmt: skip
     lengths = context_lens_cpu.tolist()
     check_lengths(name, "context_lens_cpu", lengths, block_table.shape[1] * block_size)
@@ -110,8 +116,14 @@ def sparse_prefill_fwd_opt(
 ) -> None:
     """Each query over the rows that ``indices`` names; ``lse`` is the natural logarithm.
 
-    An index that is negative or beyond the cache is no row. ``is_causal`` hides nothing: the
-    indices say all.
+    An index that is negative or beyond the cache names no row. ``is_causal`` hides nothing: the
+    indices alone decide.
+
+    Shapes: q ``[T, H, D]``, kv ``[slots, D]``, indices int32 ``[T, 1, topk]``, out ``[T, H, d_v]``,
+    max_logits and lse float32 ``[T, H]`` (all three written), LODs int32 ``[B + 1]`` on host and
+    device.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 3, ``kunlun_ops.sparse_prefill_fwd_opt``.
     """
     name = "sparse_prefill_fwd_opt"
     check_tensor(name, "q", q, dims=3)
@@ -148,6 +160,12 @@ def fwd_kvcache_mla(
     """Decode over the rows that ``indices`` names; ``p_sums`` is the sum of ``exp(s - max)``.
 
     ``kv_lod_*`` are lengths, not cumulative.
+
+    Shapes: q_c ``[B, S, H, D]``, kv_cache ``[slots, D]``, indices int32 ``[B, S, topk]``, out
+    ``[B, S, H, latent]``, max_logits and p_sums float32 ``[B, S, H]`` (all three written), kv_lod
+    int32 ``[B]`` on host and device.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 3, ``kunlun_ops.fwd_kvcache_mla``.
     """
     name = "fwd_kvcache_mla"
     for argument, absent in (("q_r", q_r), ("pe_cache", pe_cache)):
@@ -214,7 +232,7 @@ def _attend_chunk(
         blank = nothing.unsqueeze(-1).expand(-1, -1, latent)
         return _Attended(blank, torch.full_like(nothing, -torch.inf), nothing)
     keys = rows[slots.long().masked_fill_(invalid, 0)].float()  # [n, L, D]
-    # For rows that count for nothing: a weight of 0 does not undo a NaN there.
+    # Masked rows: a weight of 0 does not undo a NaN there.
     keys.masked_fill_(invalid.unsqueeze(-1), 0.0)
     scores = (query.float() @ keys.mT).mul_(scale)  # [n, H, L]
     scores.masked_fill_(invalid.unsqueeze(1), -torch.inf)

@@ -23,7 +23,13 @@ __all__ = [
 def concat_and_cache_mla(
     kv_c: torch.Tensor, k_pe: torch.Tensor, slot_mapping: torch.Tensor, kv_cache: torch.Tensor
 ) -> None:
-    """``kv_cache[s // bs, s % bs] = (kv_c[t], k_pe[t])``; a negative slot is skipped."""
+    """``kv_cache[s // bs, s % bs] = (kv_c[t], k_pe[t])``; a negative slot is skipped.
+
+    Shapes: kv_c ``[T, latent]``, k_pe ``[T, rope]``, slot_mapping int64 ``[T]``, kv_cache
+    ``[blocks, bs, latent + rope]`` (written).
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 3, ``kunlun_ops.concat_and_cache_mla``.
+    """
     name = "concat_and_cache_mla"
     check_tensor(name, "kv_c", kv_c, dims=2)
     check_tensor(name, "k_pe", k_pe, (kv_c.dtype,), 2)
@@ -54,6 +60,11 @@ def gather_and_maybe_dequant_cache(
     """``dst[cu[b] + j]`` = the row at position ``seq_starts[b] + j`` of request ``b``.
 
     A row whose block id is negative stays as it is.
+
+    Shapes: src_cache ``[blocks, bs, width]``, dst ``[rows, width]`` (written), block_table int32
+    ``[B or more, columns]``, cu_seq_lens int32 ``[B + 1]``, seq_starts int32 ``[B]``.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 3, ``xspeedgate_ops.gather_and_maybe_dequant_cache``.
     """
     name = "gather_and_maybe_dequant_cache"
     require(kv_cache_dtype == "auto", name, "kv_cache_dtype", "'auto' (no fp8)", kv_cache_dtype)
@@ -63,14 +74,14 @@ def gather_and_maybe_dequant_cache(
     blocks, block_size, width = src_cache.shape
     require(dst.shape[1] == width, name, "dst", f"of width {width}", tuple(dst.shape))
     check_tensor(name, "block_table", block_table, (torch.int32,), 2)
-    require(block_table.shape[0] >= batch_size, name, "block_table", f"{batch_size} rows",
-            tuple(block_table.shape))  # fmt: skip
+    require(block_table.shape[0] >= batch_size, name, "block_table",
+            f"of {batch_size} rows or more", tuple(block_table.shape))  # fmt: skip
     check_tensor(name, "seq_starts", seq_starts, (torch.int32,), 1)
     check_shape(name, "seq_starts", seq_starts, (batch_size,))
     reach = block_table.shape[1] * block_size
     request, position = ragged_rows(name, "cu_seq_lens", cu_seq_lens, batch_size, reach)
     row = torch.arange(request.numel())
-    require(len(row) <= dst.shape[0], name, "dst", f"at least {len(row)} rows", tuple(dst.shape))
+    require(len(row) <= dst.shape[0], name, "dst", f"of at least {len(row)} rows", tuple(dst.shape))
     position += seq_starts.long()[request]
     check_range(name, "seq_starts", position, reach)
     block = block_table[request, position // block_size].long()
@@ -92,6 +103,11 @@ def convert_req_index_to_global_index(
     """Positions inside a request as slots of the cache, int32 ``[T, topk]``.
 
     -1 where the index is negative or its block lies beyond the table.
+
+    Shapes: req_id int32 ``[T]``, block_table int32 ``[B, columns]``, token_indices int32
+    ``[T, topk]`` -> int32 ``[T, topk]``.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 3, ``xspeedgate_ops.convert_req_index_to_global_index``.
     """
     name = "convert_req_index_to_global_index"
     check_tensor(name, "req_id", req_id, (torch.int32,), 1)

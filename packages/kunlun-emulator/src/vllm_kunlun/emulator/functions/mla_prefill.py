@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Latent attention before its keys are latent: prefill over expanded heads, products per head."""
+"""MLA: prefill over heads that are expanded from the latent, and the int8 products per head."""
 
 from __future__ import annotations
 
@@ -57,6 +57,11 @@ def attention(
     request, and ``context_kvlen_lod`` is the LOD of the keys. ``softmax_lse`` gets the natural
     log-sum-exp, float32 ``[H, T]`` with ``unpadded_lse``. A request without keys gives zeros and
     -inf.
+
+    Shapes: q and out (written) ``[T, H, D]``, k_cache and v_cache ``[Tk, H, D]``, LODs int32
+    ``[B + 1]`` on host and device.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 2, ``kunlun_ops.attention``.
     """
     name = "attention"
     for argument, value, constant in (
@@ -83,7 +88,7 @@ def attention(
     if context_kvlen_lod_cpu is None and context_kvlen_lod_xpu is None:
         argument, kv_lod = "context_seq_lod_cpu", query_lod
     else:
-        expected = "None: without a mask only may the keys be others than the queries' tokens"
+        expected = "None with is_causal, whose keys are those of the queries' own tokens"
         require(not is_causal, name, "context_kvlen_lod_cpu", expected, context_kvlen_lod_cpu)
         argument = "context_kvlen_lod_cpu"
         kv_lod = check_lod(name, "context_kvlen_lod", context_kvlen_lod_cpu, context_kvlen_lod_xpu)
@@ -123,6 +128,12 @@ def mla_bmm_I8(
 
     The activations stay as they are; products and sums are float32. The LOD and the order of
     tokens are those of ``B`` tokens for each head.
+
+    Shapes: x ``[B, N, I]``, weight_i8 int8 ``[N, O, I]``, weight_max float32 ``[N O, 1]``, out
+    ``[B, N, O]`` (written), sorted_tokens_num_lod int32 ``[N + 1]``, sorted_tokens_idx int32
+    ``[N B]``.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 3, ``kunlun_ops.mla_bmm_I8``.
     """
     name = "mla_bmm_I8"
     require(trans is False, name, "trans", "False", trans)

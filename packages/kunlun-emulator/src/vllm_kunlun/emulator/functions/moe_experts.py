@@ -52,6 +52,13 @@ def moe_fc(
     one twice as wide, and leaves the second half as it is. int8: ``acc * (xmax / 127) * (wmax /
     127)``. ``topk_ids`` are the choices that the LOD was made of, negative where a pair belongs to
     no expert here; they change no value.
+
+    Shapes: x ``[M k, K]``, weight ``[E, N, K]``, sorted_tokens_num_lod int32 ``[E + 1]``,
+    sorted_tokens_idx int32 of ``M k`` elements, y ``[M, k, N]`` or narrow (written),
+    x_perchannel_max float32 ``[M k, 1]``, w_perchannel_max float32 ``[E, N, 1]``, topk_ids int32
+    ``[M, k]``.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 5, ``kunlun_ops.moe_fc``.
     """
     name = "moe_fc"
     int8 = x.dtype == torch.int8
@@ -110,7 +117,13 @@ def moe_post(
     y: torch.Tensor,
     /,
 ) -> None:
-    """``y[t] = sum over j of normed_scale[t, j] * dequant_scale[t, j] * x[moe_index[t, j]]``."""
+    """``y[t] = sum over j of normed_scale[t, j] * dequant_scale[t, j] * x[moe_index[t, j]]``.
+
+    Shapes: x ``[M, k, N]``, moe_index int32 and both scales float32 ``[M, k]``, y ``[M, N]``
+    (written).
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 5, ``kunlun_ops.moe_post``.
+    """
     name = "moe_post"
     check_tensor(name, "x", x, dims=3)
     tokens, top_k, width = x.shape
@@ -137,7 +150,13 @@ def fused_moe(
     experts_num_lod: torch.Tensor,
     /,
 ) -> torch.Tensor:
-    """``[M, k, N]``: each choice's ``score * (silu(x gate^T) * (x up^T)) down^T``."""
+    """Each choice's ``score * (silu(x gate^T) * (x up^T)) down^T``, for few pairs.
+
+    Shapes: x ``[M, N]``, w13 ``[E, 2 I, N]``, w2 ``[E, N, I]``, normed_score ``[M, k]``, both LODs
+    int32 ``[E + 1]``, sorted_tokens_idx int32 ``[M k]`` -> ``[M, k, N]``.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 5, ``xspeedgate_ops.fused_moe``.
+    """
     name = "xspeedgate_ops.fused_moe"
     check_tensor(name, "x", x, dims=2)
     tokens, width = x.shape
@@ -190,9 +209,12 @@ def _grouped_product(x: torch.Tensor, weight: torch.Tensor, ends: torch.Tensor) 
 
 
 def grouped_mm(x: torch.Tensor, weight: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
-    """``x[r] weight[e(r)]^T``. For 16 bit torch's, whose rows fill 16 bytes: zeros do it.
+    """``x[r] weight[e(r)]^T``, where group ``e`` ends before row ``ends[e]``.
 
-    Torch before 2.8 has none: float32 stands in there, over the experts that have rows.
+    16-bit products are torch's, whose rows must fill 16 bytes: zeros fill them up. Torch before 2.8
+    lacks them: there float32 stands in, over the experts that have rows.
+
+    Shapes: x ``[R, K]``, weight ``[E, N, K]``, ends int32 ``[E]`` -> ``[R, N]``.
     """
     if x.dtype == torch.float32:
         return grouped_product(x, weight, ends, x.new_empty(x.shape[0], weight.shape[1]))
@@ -232,4 +254,5 @@ def _check_choices(
     check_range(function, "topk_ids", ids, counts.numel(), low=-1)
     here = torch.bincount(ids[ids >= 0], minlength=counts.numel())
     require(torch.equal(here, counts.long()), function, "topk_ids",
-            f"chosen {counts.tolist()} times", here.tolist())  # fmt: skip
+            f"of as many choices an expert as the LOD says, {counts.tolist()}",
+            here.tolist())  # fmt: skip

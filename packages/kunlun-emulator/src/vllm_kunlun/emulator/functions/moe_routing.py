@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Routing of a mixture of experts: scores, the best experts, and the order of the work.
 
-"Sorted order" is the ``M k`` pairs (token, choice) grouped by expert, inside a group as they came.
+"Sorted order" is the ``M k`` pairs (token, choice) grouped by expert, in their original order
+inside a group.
 """
 
 from __future__ import annotations
@@ -42,7 +43,13 @@ def moe_softmax_topk_norm(
     stable: bool,
     /,
 ) -> None:
-    """``p = softmax(x)``; the ``k`` largest, divided by their sum."""
+    """``p = softmax(x)``; the ``k`` largest, divided by their sum.
+
+    Shapes: x float32 ``[M, E]``; written: normed_score float32 ``[M, k]``, topk_index int32
+    ``[M, k]``, block_statistic int32 ``[12, E]``.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 5, ``kunlun_ops.moe_softmax_topk_norm``.
+    """
     name = "moe_softmax_topk_norm"
     check_tensor(name, "x", x, _FLOAT32, 2)
     _check_outputs(name, x, normed_score, topk_index, _FLOAT32)
@@ -63,6 +70,11 @@ def moe_softmax_topk(
     """``p = softmax(x)`` in float32; the ``k`` largest, rounded to the scores' dtype.
 
     An empty ``block_statistic`` is not written.
+
+    Shapes: x ``[M, E]``; written: normed_score float32 or of the dtype of x ``[M, k]``, topk_index
+    int32 ``[M, k]``, block_statistic int32 ``[12, E]``.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 5, ``kunlun_ops.moe_softmax_topk``.
     """
     name = "moe_softmax_topk"
     check_tensor(name, "x", x, FLOATS, 2)
@@ -90,6 +102,11 @@ def moe_sigmoid_group_topk_norm(
 
     A group counts the sum of its two largest ``c``; the weights are ``s / sum(s) * scale`` of the
     chosen. By position alone: the fourth argument's name differs between builds.
+
+    Shapes: x float32 ``[M, E]``, bias float32 ``[E]``; written: norm_score float32 ``[M, k]``,
+    topk_index int32 ``[M, k]``, block_statistic int32 ``[12, E]``.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 5, ``kunlun_ops.moe_sigmoid_group_topk_norm``.
     """
     name = "moe_sigmoid_group_topk_norm"
     check_tensor(name, "x", x, _FLOAT32, 2)
@@ -104,7 +121,7 @@ def moe_sigmoid_group_topk_norm(
     size = experts // n_group
     top_k = topk_index.shape[1]
     room = topk_group * size
-    require(top_k <= room, name, "topk_index", f"at most {room} wide", top_k)
+    require(top_k <= room, name, "topk_index", f"of at most {room} columns", top_k)
     score = torch.sigmoid(x)
     grouped = (score + bias).view(tokens, n_group, size)
     best = grouped.topk(min(2, size), dim=-1).values.sum(-1)
@@ -118,9 +135,13 @@ def moe_sigmoid_group_topk_norm(
 
 
 def gen_block_statistic(topk_ids: torch.Tensor, block_statistic: torch.Tensor, /) -> None:
-    """How many pairs each of the 12 clusters has for each expert: int32 ``[12, E]``.
+    """How many pairs each of the 12 clusters has for each expert.
 
     Pairs are dealt to clusters in equal runs; later functions use the sums over clusters only.
+
+    Shapes: topk_ids int32 ``[M, k]``, block_statistic int32 ``[12, E]`` (written).
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 5, ``kunlun_ops.gen_block_statistic``.
     """
     name = "gen_block_statistic"
     check_tensor(name, "topk_ids", topk_ids, _INT32, 2)
@@ -144,7 +165,14 @@ def moe_pre_sorted(
     sorted_tokens_num_lod: torch.Tensor,
     /,
 ) -> None:
-    """Tokens in sorted order: ``moe_expand[moe_index[t k + j]] = x[t]``, counts and their LOD."""
+    """Tokens in sorted order: ``moe_expand[moe_index[t k + j]] = x[t]``, counts and their LOD.
+
+    Shapes: x ``[M, N]``, topk_index int32 ``[M, k]``, block_statistic int32 ``[12, E]``; written:
+    moe_expand ``[M k, N]``, and int32: moe_index of ``M k`` elements, expert_m of ``E``,
+    sorted_tokens_num_lod of ``E + 1``.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 5, ``kunlun_ops.moe_pre_sorted``.
+    """
     name = "moe_pre_sorted"
     check_tensor(name, "x", x, dims=2)
     check_tensor(name, "topk_index", topk_index, _INT32, 2)
@@ -178,9 +206,14 @@ def moe_pre_small(
     sort_mode: bool = True,
     x: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """``(moe_index [M k], lod [E + 1], moe_expand [M k, N])`` for at most 768 pairs.
+    """``(moe_index, lod, moe_expand)`` of :func:`moe_pre_sorted`, for at most 768 pairs.
 
-    Nobody is known to leave ``x`` out, with or without ``sort_mode``.
+    No caller is known to leave ``x`` out, with or without ``sort_mode``.
+
+    Shapes: topk_ids int32 ``[M, k]``, x ``[M, N]`` -> int32 ``[M k]``, int32 ``[E + 1]``,
+    ``[M k, N]``.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 5, ``xspeedgate_ops.moe_pre_small``.
     """
     name = "xspeedgate_ops.moe_pre_small"
     check_tensor(name, "topk_ids", topk_ids, _INT32, 2)
@@ -198,7 +231,12 @@ def moe_pre_small(
 def moe_active_expert_balance(
     topk_ids: torch.Tensor, num_experts: int, flag: bool = False, /
 ) -> torch.Tensor:
-    """LOD of the pairs per expert, int32 ``[E + 1]``: how the work may be dealt out."""
+    """LOD of the pairs of each expert: how the work may be shared out.
+
+    Shapes: topk_ids int32 ``[M, k]`` -> int32 ``[E + 1]``.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 5, ``xspeedgate_ops.moe_active_expert_balance``.
+    """
     name = "xspeedgate_ops.moe_active_expert_balance"
     check_tensor(name, "topk_ids", topk_ids, _INT32, 2)
     require(not flag, name, "flag", "False", flag)
@@ -244,7 +282,7 @@ def _check_outputs(
     check_tensor(function, "topk_index", topk_index, _INT32, 2)
     top_k = topk_index.shape[1]
     check_shape(function, "topk_index", topk_index, (tokens, top_k))
-    require(0 < top_k <= experts, function, "topk_index", f"1 to {experts} wide", top_k)
+    require(0 < top_k <= experts, function, "topk_index", f"of 1 to {experts} columns", top_k)
     check_tensor(function, score_name, score, score_dtypes, 2)
     check_shape(function, score_name, score, (tokens, top_k))
 

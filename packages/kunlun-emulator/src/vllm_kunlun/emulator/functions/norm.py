@@ -27,7 +27,12 @@ __all__ = [
 
 
 def rmsnorm(x: torch.Tensor, weight: torch.Tensor, output: torch.Tensor, eps: float, /) -> None:
-    """``output = x * rsqrt(mean(x^2) + eps) * weight`` over the last dimension."""
+    """``output = x * rsqrt(mean(x^2) + eps) * weight`` over the last dimension.
+
+    Shapes: x and output (written) ``[.., N]``, weight ``[N]``, of one float dtype.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 4, ``kunlun_ops.rmsnorm``.
+    """
     _check("rmsnorm", x, weight, output)
     _normalise_into(x, weight, eps, output)
 
@@ -45,6 +50,10 @@ def add_rmsnorm(
     """``s = x + y; residual_output = s; output = rmsnorm(s)``; outputs may alias inputs.
 
     The norm is of the float32 sum, before ``residual_output`` rounds it.
+
+    Shapes: x, y, residual_output and output ``[.., N]``, weight ``[N]``, of one float dtype.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 4, ``kunlun_ops.add_rmsnorm``.
     """
     _check("add_rmsnorm", x, weight, output)
     _add_and_normalise("add_rmsnorm", x, y, residual_output, weight, eps, output)
@@ -61,7 +70,12 @@ def gemma_rmsnorm(
     force_sdnn: bool = False,
     /,
 ) -> None:
-    """``output = x * rsqrt(mean(x^2) + eps) * (1 + weight)`` for a 2-D ``x``."""
+    """``output = x * rsqrt(mean(x^2) + eps) * (1 + weight)`` for a 2-D ``x``.
+
+    Shapes: x and output (written) ``[rows, N]``, weight ``[N]``, of one float dtype.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 4, ``kunlun_ops.gemma_rmsnorm``.
+    """
     _check("gemma_rmsnorm", x, weight, output, dims=2)
     require(bias is None, "gemma_rmsnorm", "bias", "None", bias)
     _normalise_into(x, weight.float() + 1.0, eps, output)
@@ -83,7 +97,12 @@ def gemma_add_rmsnorm(
     smooth: torch.Tensor | None = None,
     force_sdnn: bool = False,
 ) -> None:
-    """``s = x + y; residual_output = s; output = rmsnorm(s) * (1 + weight)``, 2-D."""
+    """``s = x + y; residual_output = s; output = rmsnorm(s) * (1 + weight)``, 2-D.
+
+    Shapes: x, y, residual_output and output ``[rows, N]``, weight ``[N]``, of one float dtype.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 4, ``kunlun_ops.gemma_add_rmsnorm``.
+    """
     name = "gemma_add_rmsnorm"
     _check(name, x, weight, output, dims=2)
     for argument, absent in (("bias", bias), ("smooth", smooth)):
@@ -106,6 +125,10 @@ def rms_norm_gated(
     """``rmsnorm(x) * weight * silu(z)``, or ``rmsnorm(x * silu(z)) * weight``, for a 2-D ``x``.
 
     The norm is of each ``group_size`` columns (None: of the row); without ``z`` there is no gate.
+
+    Shapes: x, z and output (written) ``[rows, N]``, weight ``[N]``, of one float dtype.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 4, ``kunlun_ops.rms_norm_gated``.
     """
     name = "rms_norm_gated"
     _check(name, x, weight, output, dims=2)
@@ -126,14 +149,22 @@ def rms_norm_gated(
 
 
 def l2norm(x: torch.Tensor, out: torch.Tensor, eps: float = 1e-6, /) -> None:
-    """``out = x * rsqrt(sum(x^2) + eps)`` over the last dimension."""
+    """``out = x * rsqrt(sum(x^2) + eps)`` over the last dimension.
+
+    Shapes: x and out (written) ``[.., N]``, of one float dtype.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 4, ``kunlun_ops.l2norm``.
+    """
     check_tensor("l2norm", "x", x)
     check_same("l2norm", "out", out, x)
     out.copy_(x * _squares(x).add_(eps).rsqrt_())
 
 
 def normalise(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
-    """``x * rsqrt(mean(x^2) + eps) * weight`` in float32."""
+    """``x * rsqrt(mean(x^2) + eps) * weight`` in float32.
+
+    Shapes: x ``[.., N]``, weight ``[N]`` -> float32 ``[.., N]``.
+    """
     return (x * _scale(x, eps)).mul_(weight)
 
 

@@ -13,9 +13,13 @@ __all__ = ["ragged_rows"]
 def ragged_rows(
     function: str, argument: str, cumulative: torch.Tensor, requests: int, longest: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Each row's request and its place in that request, int64.
+    """Each row's request and its place in that request.
 
-    ``cumulative`` is int32 ``[requests + 1]`` from 0, of lengths up to ``longest``.
+    ``cumulative`` rises from 0 by the requests' lengths, of at most ``longest`` rows each.
+
+    Shapes: cumulative int32 ``[requests + 1]`` -> two int64 of one element for each row.
+    Raises: VendorContractError: ``cumulative`` does not rise from 0, or a length is above
+        ``longest``.
     """
     check_tensor(function, argument, cumulative, (torch.int32,), 1)
     check_shape(function, argument, cumulative, (requests + 1,))

@@ -42,8 +42,13 @@ def rotary_embedding(
 ) -> None:
     """Rotate the first ``rot`` dimensions of each head of query and key in place.
 
-    ``(a, b) -> (a cos - b sin, b cos + a sin)`` in float32; ``b`` stands half of ``rot`` after
+    ``(a, b) -> (a cos - b sin, b cos + a sin)`` in float32; ``b`` is half of ``rot`` after
     ``a`` (neox) or right after it.
+
+    Shapes: positions int64 ``[T]``, query ``[T, H D]`` and key ``[T, KVH D]`` (written),
+    cos_sin_cache ``[positions, rot]``.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 4, ``kunlun_ops.rotary_embedding``.
     """
     name = "rotary_embedding"
     check_tensor(name, "query", query, dims=2)
@@ -65,7 +70,13 @@ def flashinfer_rotary_embedding(
     key: torch.Tensor,
     offsets: None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """As :func:`rotary_embedding`, into new tensors, from a table that may be float32."""
+    """As :func:`rotary_embedding`, into new tensors, from a table that may be float32.
+
+    Shapes: positions int64 ``[T]``, query ``[T, H D]`` or ``[T, H, D]``, key likewise,
+    cos_sin_cache ``[positions, rot]`` -> both, of the same shapes.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 4, ``xspeedgate_ops.flashinfer_rotary_embedding``.
+    """
     name = "flashinfer_rotary_embedding"
     require(offsets is None, name, "offsets", "None: add them to the positions", type(offsets))
     check_tensor(name, "query", query)
@@ -98,7 +109,14 @@ def split_norm_rope_neox(
     rotary_dim: int,
     /,
 ) -> None:
-    """Split ``qkv``, RMS-normalise each query and key head (eps 1e-6), rotate neox."""
+    """Split ``qkv``, RMS-normalise each query and key head (eps 1e-6), rotate neox.
+
+    Shapes: qkv ``[T, (H + 2 KVH) D]``, q_emb ``[T, H D]``, k_emb and v_out ``[T, KVH D]`` (all
+    three written), rotary_pos_embedding ``[max_seqlen, rot]``, weights ``[D]``, positions int64
+    ``[T]``.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 4, ``kunlun_ops.split_norm_rope_neox``.
+    """
     name = "split_norm_rope_neox"
     check_tensor(name, "qkv", qkv)
     q_size, kv_size = head_num * head_dim, kv_head_num * head_dim
@@ -122,7 +140,7 @@ def split_norm_rope_neox(
     query, key, value = qkv.split([q_size, kv_size, kv_size], dim=-1)
     for source, weight, output in ((query, q_norm_weight, q_emb), (key, k_norm_weight, k_emb)):
         heads = source.unflatten(1, (-1, head_dim))
-        output.copy_(_norm_rope(heads, weight.float(), angles).flatten(1))
+        output.copy_(_normalised_and_rotated(heads, weight.float(), angles).flatten(1))
     v_out.copy_(value)
 
 
@@ -145,6 +163,11 @@ def split_norm_rope_gated(
 
     With a gate the query part holds ``[query | gate]`` per head. Returns ``(q, k, v, gate)``; the
     gate is empty without one.
+
+    Shapes: qkv ``[T, (H + 2 KVH) D]`` (``2 H`` with a gate), weights ``[D]``, positions int64
+    ``[T]``, cos_sin_cache ``[positions, rot]`` -> q and gate ``[T, H D]``, k and v ``[T, KVH D]``.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 4, ``xspeedgate_ops.split_norm_rope_neox``.
     """
     name = "xspeedgate_ops.split_norm_rope_neox"
     require(q_size == num_q_heads * head_dim, name, "q_size", "heads * head_dim", q_size)
@@ -165,13 +188,13 @@ def split_norm_rope_gated(
         query, gate = query.chunk(2, dim=-1)
         gate = gate.flatten(1)
     rotated_query, rotated_key = (
-        _norm_rope(heads, weight.float() + 1.0, angles).flatten(1).to(qkv.dtype)
+        _normalised_and_rotated(heads, weight.float() + 1.0, angles).flatten(1).to(qkv.dtype)
         for heads, weight in ((query, q_weights), (key.unflatten(1, (-1, head_dim)), k_weights))
     )
     return rotated_query, rotated_key, value.contiguous(), gate.contiguous()
 
 
-def _norm_rope(
+def _normalised_and_rotated(
     heads: torch.Tensor,
     weight: torch.Tensor,
     angles: tuple[torch.Tensor, torch.Tensor],
@@ -191,7 +214,11 @@ def rotated(
     sin: torch.Tensor,
     is_neox: bool,
 ) -> torch.Tensor:
-    """A rotated copy of ``value``, ``[T, heads * D]`` or ``[T, heads, D]``."""
+    """A rotated copy of ``value``; see :func:`rotate_`.
+
+    Shapes: value ``[T, heads * D]`` or ``[T, heads, D]``, cos and sin ``[T, rot / 2]`` -> as value.
+    Raises: VendorContractError: ``value`` is not made of ``T`` rows of such heads.
+    """
     copy = value.clone()
     rotate_(_heads(function, argument, copy, cos.shape[0], head_size), cos, sin, is_neox)
     return copy
@@ -209,7 +236,10 @@ def _heads(
 
 
 def rotate_(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, is_neox: bool) -> None:
-    """In place on contiguous ``heads [T, H, D]``: ``(a, b) -> (a cos - b sin, b cos + a sin)``."""
+    """In place: ``(a, b) -> (a cos - b sin, b cos + a sin)``.
+
+    Shapes: heads ``[T, H, D]``, contiguous; cos and sin float32 ``[T, rot / 2]``.
+    """
     if heads.dtype == torch.float32:
         rows.rotate_(heads, cos, sin, is_neox)
         return
@@ -248,7 +278,11 @@ def check_table(
     dtypes: tuple[torch.dtype, ...],
     head_size: int,
 ) -> int:
-    """The rotary dimension of a ``[positions, rot]`` table that fits heads of ``head_size``."""
+    """The rotary dimension ``rot`` of a table that fits heads of ``head_size``.
+
+    Shapes: table ``[positions, rot]``.
+    Raises: VendorContractError: it is of another dtype, or ``rot`` is odd or above ``head_size``.
+    """
     check_tensor(function, argument, table, dtypes, 2)
     rotary_dim = table.shape[1]
     ok = rotary_dim % 2 == 0 and 0 < rotary_dim <= head_size

@@ -33,6 +33,11 @@ def mrotary_embedding_fwd_v0(
     Frequency ``i`` takes time, height or width. Chunked: the first ``sec0`` take time, the next
     ``sec1`` height, the rest width. Interleaved: height if ``i % 3 == 1`` and ``i < 3 sec1``, width
     if ``i % 3 == 2`` and ``i < 3 sec2``, else time.
+
+    Shapes: query ``[T, H D]``, key ``[T, KVH D]``, positions int32 ``[3, T]``, cos_sin_cache
+    ``[positions, rot]`` -> both, of the same shapes.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 4, ``xspeedgate_ops.mrotary_embedding_fwd_v0``.
     """
     name = "mrotary_embedding_fwd_v0"
     check_tensor(name, "query", query, dims=2)
@@ -43,7 +48,7 @@ def mrotary_embedding_fwd_v0(
     require(width == rotary_dim, name, "rotary_dim", f"the table's width, {width}", rotary_dim)
     sections = (sec0, sec1, sec2)
     ok = min(sections) >= 0 and sum(sections) == rotary_dim // 2
-    require(ok, name, "sec0", f"with sec1 and sec2 {rotary_dim // 2} in all", sections)
+    require(ok, name, "sec0", f"such that sec0 + sec1 + sec2 is {rotary_dim // 2}", sections)
 
     def read() -> tuple[torch.Tensor, torch.Tensor]:
         check_range(name, "positions", positions, cos_sin_cache.shape[0])
@@ -71,9 +76,13 @@ def _axis_of_frequency(interleaved: bool, sections: tuple[int, int, int]) -> tor
 
 
 def rope_vit(t: torch.Tensor, freqs: torch.Tensor, interleaved: bool = False) -> torch.Tensor:
-    """Rotate ``t [B, S, H, D]`` by the cosines ``freqs[:, 0]`` and sines ``freqs[:, 1]`` of ``S``.
+    """Rotate ``t`` by the cosines ``freqs[:, 0]`` and sines ``freqs[:, 1]`` of each position.
 
-    Pairs stand half of ``rot`` apart, or side by side if ``interleaved``.
+    The two of a pair are half of ``rot`` apart, or side by side if ``interleaved``.
+
+    Shapes: t float32 ``[B, S, H, D]``, freqs float32 ``[S, 2, rot / 2]`` -> as t.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 4, ``xspeedgate_ops.rope_vit``.
     """
     name = "rope_vit"
     check_tensor(name, "t", t, (torch.float32,), 4)

@@ -18,8 +18,8 @@ __all__ = [
 ]
 
 NUCLEUS_SHARE = 64
-"""One token in so many is ranked first for a nucleus (from there torch's topk is a short heap); a
-row that needs more has all its tokens ranked."""
+"""For a nucleus one token in 64 is ranked first (from there torch's topk is a short heap); a row
+that needs more has all its tokens ranked."""
 SMALL_VOCABULARY = 4096
 """Up to here all tokens are ranked at once."""
 
@@ -27,7 +27,12 @@ SMALL_VOCABULARY = 4096
 def top_p_sampling_from_probs(
     probs: torch.Tensor, /, *, top_p: torch.Tensor, deterministic: bool = True
 ) -> torch.Tensor:
-    """Draw among the fewest most probable tokens whose mass reaches ``top_p``: int32 ``[B]``."""
+    """Draw among the fewest most probable tokens whose mass reaches ``top_p``.
+
+    Shapes: probs float32 ``[B, V]``, top_p float32 ``[B]`` -> int32 ``[B]``.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 7, ``kunlun_ops.top_p_sampling_from_probs``.
+    """
     name = "top_p_sampling_from_probs"
     _check_probs(name, probs)
     _check_top_p(name, top_p, probs.shape[0])
@@ -48,7 +53,12 @@ def top_p_sampling_from_probs(
 def top_k_sampling_from_probs(
     probs: torch.Tensor, /, *, top_k: torch.Tensor, deterministic: bool = True
 ) -> torch.Tensor:
-    """Draw among the ``top_k`` most probable tokens: int32 ``[B]``."""
+    """Draw among the ``top_k`` most probable tokens.
+
+    Shapes: probs float32 ``[B, V]``, top_k int32 or int64 ``[B]`` -> int32 ``[B]``.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 7, ``kunlun_ops.top_k_sampling_from_probs``.
+    """
     name = "top_k_sampling_from_probs"
     _check_probs(name, probs)
     widest = _check_top_k(name, top_k, *probs.shape)
@@ -59,7 +69,12 @@ def top_k_sampling_from_probs(
 def top_k_top_p_sampling_from_probs(
     probs: torch.Tensor, /, *, top_k: torch.Tensor, top_p: torch.Tensor, deterministic: bool = True
 ) -> torch.Tensor:
-    """Top-k first; the nucleus is then taken of what is left, renormalised: int32 ``[B]``."""
+    """Top-k first; the nucleus is then taken of what is left, renormalised.
+
+    Shapes: probs float32 ``[B, V]``, top_k int32 and top_p float32 ``[B]`` -> int32 ``[B]``.
+    Raises: VendorContractError: an argument is not what the card takes.
+    Source: contract section 7, ``kunlun_ops.top_k_top_p_sampling_from_probs``.
+    """
     name = "top_k_top_p_sampling_from_probs"
     _check_probs(name, probs)
     _check_top_p(name, top_p, probs.shape[0])
@@ -87,7 +102,7 @@ def _draw(function: str, mass: torch.Tensor, kept: torch.Tensor, ids: torch.Tens
     total = mass.gather(1, last)
     if not bool(((total > 0) & total.isfinite()).all()):
         raise VendorContractError(
-            function, "probs", "finite, with mass in each row", total.squeeze(1).tolist()
+            function, "probs", "finite, with a positive sum in each row", total.squeeze(1).tolist()
         )
     point = torch.rand(total.shape, dtype=torch.float64) * total
     # right=True: the first token whose cumulative mass exceeds the point, never one of mass 0.

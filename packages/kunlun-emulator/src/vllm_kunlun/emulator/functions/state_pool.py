@@ -17,9 +17,12 @@ def check_pool(
     dtypes: tuple[torch.dtype, ...],
     row: tuple[int | None, ...],
 ) -> None:
-    """``[rows, *row]`` with every row contiguous; vLLM keeps several kinds of state in one page.
+    """Hold that every row of a pool is contiguous; rows may lie apart.
 
-    None in ``row`` stands for any size.
+    vLLM keeps several kinds of state in one page.
+
+    Shapes: pool ``[rows, *row]``; None in ``row`` stands for any size.
+    Raises: VendorContractError: it is of another dtype or shape, or its rows overlap.
     """
     first = pool[:1] if isinstance(pool, torch.Tensor) and pool.dim() else pool
     check_tensor(function, argument, first, dtypes, 1 + len(row))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decode attention as one compiled loop: keys and values are read once, where they lie."""
+"""Decode attention as one compiled loop: keys and values are read once, in place."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["attend"]
 
 @numba.njit(fastmath=True)
 def _largest(row, start):  # type: ignore[no-untyped-def]
-    """The maximum of ``start`` and the row. Where a NaN hides in it, the softmax shows it."""
+    """The maximum of ``start`` and the row. It may miss a NaN, which the softmax then shows."""
     largest = start
     for t in range(row.shape[0]):
         largest = max(largest, row[t])

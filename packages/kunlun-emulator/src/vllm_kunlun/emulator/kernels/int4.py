@@ -33,7 +33,10 @@ def normal_layout(codes: Any, zeros: Any, scales: Any, weight: Any) -> None:
 
 @compiled(_BY_OUTPUT)
 def fast_layout(codes: Any, zeros: Any, scales: Any, weight: Any) -> None:
-    """Of 64 columns byte ``t`` holds column ``t`` in its high nibble, ``32 + t`` in its low one."""
+    """Of 64 columns byte ``t`` holds column ``t`` in its high nibble, ``32 + t`` in its low one.
+
+    Shapes: as :func:`normal_layout`, ``N`` a multiple of 64.
+    """
     group = codes.shape[0] // zeros.shape[0]
     for k in numba.prange(codes.shape[0]):
         for block in range(codes.shape[1] // 32):

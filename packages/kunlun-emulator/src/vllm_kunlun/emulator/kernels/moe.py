@@ -13,7 +13,7 @@ from vllm_kunlun.ops.compiled import compiled, use_threads
 __all__ = ["grouped_product"]
 
 TILE_BYTES = 1 << 18
-"""Of a matrix, what its group's rows pass over before the next rows of it: a share of the cache."""
+"""Bytes of a matrix that all rows of its group use before the next are read: they stay cached."""
 ROWS = 32
 
 

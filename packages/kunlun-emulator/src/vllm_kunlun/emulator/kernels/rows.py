@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Short float32 loops over rows, each one compiled pass where torch would take several.
 
-A decode step runs them hundreds of times on a few rows: what they save is the passes' start.
+A decode step runs them hundreds of times on a few rows: what they save is the start of each pass.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _swiglu(x, out):  # type: ignore[no-untyped-def]
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float, out: torch.Tensor) -> None:
     """``out = x * rsqrt(mean(x^2) + eps) * weight`` over the last dimension.
 
-    All contiguous float32; ``out`` may be ``x``.
+    Shapes: x and out ``[.., N]``, weight ``[N]``, contiguous float32; ``out`` may be ``x``.
     """
     use_threads(x.numel())
     _rms_norm(_in_rows(x), _values(weight), eps, _in_rows(out))
@@ -77,13 +77,19 @@ def add_rms_norm(
     eps: float,
     out: torch.Tensor,
 ) -> None:
-    """:func:`rms_norm` of ``total = x + y``; ``total`` and ``out`` may be ``x`` or ``y``."""
+    """:func:`rms_norm` of ``total = x + y``; ``total`` and ``out`` may be ``x`` or ``y``.
+
+    Shapes: as there; y and total as x.
+    """
     use_threads(x.numel())
     _add_rms_norm(_in_rows(x), _in_rows(y), _in_rows(total), _values(weight), eps, _in_rows(out))
 
 
 def swiglu(x: torch.Tensor, out: torch.Tensor) -> None:
-    """``out = silu(x[..., :d]) * x[..., d:]``, contiguous float32, other memory than ``x``."""
+    """``out = silu(x[..., :d]) * x[..., d:]``, into other memory than ``x``.
+
+    Shapes: x ``[.., 2 d]``, out ``[.., d]``, contiguous float32.
+    """
     use_threads(x.numel())
     _swiglu(_in_rows(x), _in_rows(out))
 
@@ -112,7 +118,7 @@ def _rotate(heads, cos, sin, step, apart):  # type: ignore[no-untyped-def]
 def rotate_(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, is_neox: bool) -> None:
     """In place, ``(a, b) -> (a cos - b sin, b cos + a sin)``.
 
-    Shapes: contiguous float32 heads ``[T, H, D]``, cos and sin ``[T, rot / 2]``. ``b`` stands half
+    Shapes: contiguous float32 heads ``[T, H, D]``, cos and sin ``[T, rot / 2]``. ``b`` is half
     of ``rot`` after ``a`` (neox) or right after it.
     """
     use_threads(heads.numel())

@@ -2,8 +2,8 @@
 """Products of a few rows by many, for compiled loops to call: float32, sums in any order.
 
 Four of the many by two of the few at a time: eight multiply-adds for six loads, and each of the
-many is read from memory once. A torch product of one to some twenty rows reads no faster than half
-of that.
+many is read from memory once. A torch product of one to about twenty rows reads at most half as
+fast.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ __all__ = ["add_combinations", "dot_products"]
 
 @numba.njit(fastmath=FAST)
 def dot_products(x, y, low, high, scale, out, to):  # type: ignore[no-untyped-def]
-    """``out[g, to + t - low] = scale * x[g] . y[t]`` for ``low <= t < high``."""
+    """``out[g, to + t - low] = scale * x[g] . y[t]`` for ``low <= t < high``.
+
+    Shapes: x ``[G, K]``, y ``[T, K]``, out ``[G, columns]`` (written).
+    """
     group, size = x.shape
     fours, pairs = low + (high - low) // 4 * 4, group // 2 * 2
     for t in range(low, fours, 4):
@@ -60,7 +63,10 @@ def dot_products(x, y, low, high, scale, out, to):  # type: ignore[no-untyped-de
 
 @numba.njit(fastmath=FAST)
 def add_combinations(weights, at, y, low, high, out):  # type: ignore[no-untyped-def]
-    """``out[g] += sum over low <= t < high of weights[g, at + t - low] * y[t]``."""
+    """``out[g] += sum over low <= t < high of weights[g, at + t - low] * y[t]``.
+
+    Shapes: weights ``[G, columns]``, y ``[T, K]``, out ``[G, K]`` (written).
+    """
     group, size = out.shape
     fours, pairs = low + (high - low) // 4 * 4, group // 2 * 2
     for t in range(low, fours, 4):

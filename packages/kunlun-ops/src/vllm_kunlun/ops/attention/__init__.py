@@ -1,2 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dense attention: backend, per-step metadata, implementation, soft-cap fallback."""
+"""Dense attention: backend, metadata of a step, implementation, cache write, soft cap.
+
+Latent attention (MLA) is the wheel kunlun-mla's, encoders' attention is in ``torch_ops``.
+"""

@@ -30,6 +30,10 @@ class KunlunAttentionImpl(AttentionImpl[KunlunAttentionMetadata]):
     ``prefill_attention``, on this step's keys if they are all there are and on the cache
     otherwise. Alibi has no decode function, so every query of such a layer is a prefill on the
     cache. A soft cap has no function at all and runs in torch.
+
+    Raises:
+        UnsupportedError: the layer asks for what the backend does not know, or for a soft cap
+            together with sinks or alibi.
     """
 
     def __init__(
@@ -100,10 +104,14 @@ class KunlunAttentionImpl(AttentionImpl[KunlunAttentionMetadata]):
 
         Shapes: query and output ``[T, H, D]``, key and value ``[T, KVH, D]`` (``T`` may be padded
         beyond the step's tokens), kv_cache ``[2, blocks, KVH, block_size, D]``.
+        Raises: UnsupportedError: a quantised output, or a soft cap in an encoder.
         """
         assert output is not None
         if output_scale is not None or output_block_scale is not None:
-            raise UnsupportedError("attention with a quantised output is not implemented.")
+            raise UnsupportedError(
+                "attention with a quantised output is not implemented: leave pass_config's "
+                "fuse_attn_quant off."
+            )
         if attn_metadata is None:  # vLLM's profiling run
             return output.zero_()
         if not self.uses_cache:

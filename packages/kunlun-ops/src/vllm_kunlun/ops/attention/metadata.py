@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Decode", "KunlunAttentionMetadata", "KunlunAttentionMetadataBuilder", "Prefill"]
 
 MAX_DECODE_QUERIES = 32
-"""The vendor's decode attention is known for no more queries a request; longer ones are prefill."""
+"""Queries a request that the vendor's decode attention is known to take; more are prefill."""
 
 
 @dataclass
@@ -148,6 +148,7 @@ class KunlunAttentionMetadataBuilder(AttentionMetadataBuilder[KunlunAttentionMet
         common_attn_metadata: CommonAttentionMetadata,
         fast_build: bool = False,
     ) -> KunlunAttentionMetadata:
+        """The metadata of a step: decodes in front, then prefills, split by query length."""
         step = common_attn_metadata
         common = _CommonTensors(
             query_lod_host=step.query_start_loc_cpu,
@@ -188,7 +189,10 @@ class KunlunAttentionMetadataBuilder(AttentionMetadataBuilder[KunlunAttentionMet
         blk_table: torch.Tensor,
         slot_mapping: torch.Tensor,
     ) -> KunlunAttentionMetadata:
-        """The same step seen through another KV-cache group's pages."""
+        """The same step seen through another KV-cache group's pages.
+
+        Shapes: blk_table int32 ``[B, max_blocks]``, slot_mapping int64 ``[T]``.
+        """
         common = _replaced(metadata.common, block_table=blk_table)
         split = 0 if metadata.decode is None else metadata.decode.num_requests
         decode, prefill = metadata.decode, metadata.prefill

@@ -1,2 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Linear attention in the engine: metadata of a step, and one layer of the gated delta rule."""
+"""Gated delta net (GDN) in the engine: metadata of a step, one layer, whether drafts are served.
+
+The ops that it calls are in ``torch_ops.gdn`` and ``torch_ops.causal_conv1d``.
+"""

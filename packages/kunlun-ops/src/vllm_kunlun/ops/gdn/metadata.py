@@ -42,7 +42,7 @@ class StateDecode:
     draft_indices: torch.Tensor | None = None
     """int32 ``[B, S + 1]``: every block of each request"""
     num_accepted_tokens: torch.Tensor | None = None
-    """int32 ``[B]``: tokens of the last step that stayed, which name the block to start from"""
+    """int32 ``[B]``: accepted tokens of the last step, which name the block to start from"""
 
 
 @dataclass
@@ -95,7 +95,7 @@ def widest_step(tokens: int, requests: int, device: torch.device) -> KunlunGDNMe
 class KunlunGDNMetadataBuilder(GDNAttentionMetadataBuilder):
     """Builds :class:`KunlunGDNMetadata` with no device sync and no loop over requests.
 
-    The base class is how vLLM knows whom to tell the accepted tokens.
+    vLLM passes the accepted tokens to builders of the base class only.
     """
 
     def build(  # type: ignore[override]
@@ -106,6 +106,11 @@ class KunlunGDNMetadataBuilder(GDNAttentionMetadataBuilder):
         num_decode_draft_tokens_cpu: torch.Tensor | None = None,
         fast_build: bool = False,
     ) -> KunlunGDNMetadata:
+        """The metadata of a step: requests with a state and few tokens in front, then the rest.
+
+        Shapes: num_accepted_tokens and num_decode_draft_tokens_cpu ``[B]``, the second on the host,
+        -1 for a request without drafts.
+        """
         step = common_attn_metadata
         seq_lens_host = vllm_compat.host_seq_lens(step)
         mode = self.vllm_config.cache_config.mamba_cache_mode

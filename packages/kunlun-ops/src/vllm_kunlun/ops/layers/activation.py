@@ -35,6 +35,7 @@ class KunlunSiluAndMul(SiluAndMul):
     """``silu(gate) * up`` for ``x = [gate | up]``."""
 
     def forward_oot(self, x: torch.Tensor) -> torch.Tensor:
+        """Shapes: x ``[.., 2 d]`` -> ``[.., d]``."""
         return activation.swiglu(x.contiguous())
 
 
@@ -42,6 +43,7 @@ class KunlunGeluAndMul(GeluAndMul):
     """``gelu(gate) * up``. The vendor has the exact gelu only; the tanh form is vLLM's."""
 
     def forward_oot(self, x: torch.Tensor) -> torch.Tensor:
+        """Shapes: x ``[.., 2 d]`` -> ``[.., d]``."""
         if self.approximate != "none":
             return self.forward_native(x)
         gate, up = x.chunk(2, dim=-1)
@@ -52,6 +54,7 @@ class KunlunQuickGELU(QuickGELU):
     """``x * sigmoid(1.702 x)``."""
 
     def forward_oot(self, x: torch.Tensor) -> torch.Tensor:
+        """Shapes: x of any shape -> the same shape."""
         return activation.quick_gelu(x.contiguous())
 
 
@@ -59,6 +62,7 @@ class KunlunNewGELU(NewGELU):
     """``x / 2 * (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))`` in one pass, not eight."""
 
     def forward_oot(self, x: torch.Tensor) -> torch.Tensor:
+        """Shapes: x of any shape -> the same shape."""
         return F.gelu(x, approximate="tanh")
 
 
@@ -66,6 +70,7 @@ class KunlunFastGELU(FastGELU):
     """The function of :class:`KunlunNewGELU`, written another way in vLLM."""
 
     def forward_oot(self, x: torch.Tensor) -> torch.Tensor:
+        """Shapes: x of any shape -> the same shape."""
         return F.gelu(x, approximate="tanh")
 
 
@@ -73,4 +78,5 @@ class KunlunXIELU(XIELU):
     """xIELU in torch. vLLM's would call a CUDA package where one is installed."""
 
     def forward_oot(self, input: torch.Tensor) -> torch.Tensor:
+        """Shapes: input of any shape -> the same shape."""
         return self._xielu_python(input)

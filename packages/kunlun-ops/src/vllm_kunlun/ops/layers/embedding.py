@@ -58,6 +58,7 @@ class KunlunVocabParallelEmbedding(VocabParallelEmbedding):
             self.quant_method = _ProjectionInParts()
 
     def forward_oot(self, input_: torch.Tensor) -> torch.Tensor:
+        """Shapes: input_ int of any shape ``[..]`` -> ``[.., hidden]``."""
         if self.tp_size == 1:
             return self.quant_method.embedding(self, input_.long())
         shard = self.shard_indices

@@ -45,6 +45,10 @@ class KunlunMMEncoderAttention(MMEncoderAttention):
         cu_seqlens: torch.Tensor | None = None,
         max_seqlen: torch.Tensor | None = None,
     ) -> torch.Tensor:
+        """Shapes: query, key and value ``[B, S, heads * D]`` or ``[B, S, heads, D]`` -> as query.
+
+        cu_seqlens int ``[sequences + 1]``.
+        """
         batch = query.shape[0]
         if not self._has_kernel or (cu_seqlens is not None and batch != 1):
             # Several rows that cu_seqlens splits alike: the kernel packs one row only.

@@ -70,7 +70,10 @@ class KunlunPunicaWrapper(PunicaWrapperBase):
         vocab_size: int,
         **_: Any,
     ) -> None:
-        """Take over which adapter (by its number, 0: none) each token and each logits row has."""
+        """Take over which adapter (by its number, 0: none) each token and each logits row has.
+
+        Raises: KunlunError: a token has an adapter that is in no slot.
+        """
         slots = np.array([number or 0 for number in lora_index_to_id])
         numbers = np.asarray(mapping.index_mapping)
         starts = np.flatnonzero(np.diff(numbers, prepend=-1))
@@ -100,7 +103,11 @@ class KunlunPunicaWrapper(PunicaWrapperBase):
     def add_shrink(
         self, y: Tensor, x: Tensor, lora_a_stacked: tuple[Tensor, ...], scale: float, **_: Any
     ) -> None:
-        """``y[s] += scale x A_s^T``; y is ``[slices, T, rank]``."""
+        """``y[s] += scale x A_s^T``.
+
+        Shapes: y ``[slices, T, rank]`` (written), x ``[.., in]``, a slice's A
+        ``[adapters, 1, rank, in]``.
+        """
         x = x.view(-1, x.shape[-1])
         lora.lora_shrink_(y, x, list(lora_a_stacked), scale, *self._segments)
 
@@ -114,7 +121,12 @@ class KunlunPunicaWrapper(PunicaWrapperBase):
         add_inputs: bool = True,
         **_: Any,
     ) -> None:
-        """``y`` plus ``x[s] B_s^T`` in the columns of slice ``s``; x is ``[slices, T, rank]``."""
+        """Add ``x[s] B_s^T`` to the columns of slice ``s`` of ``y``.
+
+        Shapes: y ``[.., columns]`` (written), x ``[slices, T, rank]``, a slice's B
+        ``[adapters, 1, out, rank]``.
+        Raises: UnsupportedError: ``add_inputs`` is False.
+        """
         _only_added(add_inputs)
         y = y.view(-1, y.shape[-1])
         slices = list(output_slices)
@@ -123,7 +135,11 @@ class KunlunPunicaWrapper(PunicaWrapperBase):
     def add_lora_embedding(
         self, y: Tensor, x: Tensor, lora_b_stacked: Tensor, add_inputs: bool = True, **_: Any
     ) -> None:
-        """``y += x B^T``; x is each token's row of A."""
+        """``y += x B^T``; x is each token's row of A.
+
+        Shapes: y ``[T, columns]`` (written), x ``[T, rank]``, B ``[adapters, 1, columns, rank]``.
+        Raises: UnsupportedError: ``add_inputs`` is False.
+        """
         _only_added(add_inputs)
         x = x.unsqueeze(0)
         lora.lora_expand_(y, x, [lora_b_stacked], [y.shape[-1]], 0, *self._segments)
@@ -140,7 +156,11 @@ class KunlunPunicaWrapper(PunicaWrapperBase):
         buffer: Tensor | None = None,
         **_: Any,
     ) -> None:
-        """``y`` plus ``scale (x A_s^T) B_s^T`` in the columns of slice ``s``."""
+        """Add ``scale (x A_s^T) B_s^T`` to the columns of slice ``s`` of ``y``.
+
+        Shapes: y ``[.., columns]`` (written), x ``[.., in]``; A and B as in the two halves.
+        Raises: UnsupportedError: a buffer is passed.
+        """
         _no_buffer(buffer)
         y, x = y.view(-1, y.shape[-1]), x.view(-1, x.shape[-1])
         lora_a, lora_b = list(lora_a_stacked), list(lora_b_stacked)
@@ -157,7 +177,12 @@ class KunlunPunicaWrapper(PunicaWrapperBase):
         buffer: Tensor | None = None,
         **_: Any,
     ) -> None:
-        """``y += scale (x A^T) B^T``, one row for each sampled token. Never part of a graph."""
+        """``y += scale (x A^T) B^T``, one row for each sampled token. Never part of a graph.
+
+        Shapes: y ``[rows, columns]`` (written), x ``[rows, in]``, A ``[adapters, 1, rank, in]``, B
+        ``[adapters, 1, columns, rank]``.
+        Raises: UnsupportedError: a buffer is passed.
+        """
         _no_buffer(buffer)
         if self._active.item():
             y, x = y.view(-1, y.shape[-1]), x.view(-1, x.shape[-1])
@@ -165,6 +190,7 @@ class KunlunPunicaWrapper(PunicaWrapperBase):
             lora.add_to_rows(y, x, lora_a_stacked, lora_b_stacked, scale, rows)
 
     def add_lora_fused_moe(self, *_: Any, **__: Any) -> NoReturn:
+        """Raises: UnsupportedError: always."""
         raise UnsupportedError(
             "an adapter on the experts of a mixture of experts: the vendor's libraries have no "
             "function for it. Merge the adapter into the checkpoint and serve that."

@@ -34,6 +34,9 @@ class KunlunUnquantizedFusedMoEMethod(UnquantizedFusedMoEMethod):
         topk_weights: torch.Tensor,
         topk_ids: torch.Tensor,
     ) -> torch.Tensor:
+        """Shapes: x ``[M, N]``, topk_weights and topk_ids ``[M, k]`` -> ``[M, N]``.
+        Raises: UnsupportedError: as :func:`vllm_kunlun.ops.torch_ops.moe.run_experts`.
+        """
         return moe.run_experts(
             x,
             layer.w13_weight,
@@ -57,6 +60,7 @@ class KunlunGroupedTopk(GroupedTopk):
         gating_output: torch.Tensor,
         e_score_correction_bias: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Shapes: gating_output ``[M, E]`` -> float32 weights and int32 ids ``[M, topk]``."""
         return grouped_topk(
             hidden_states,
             gating_output,

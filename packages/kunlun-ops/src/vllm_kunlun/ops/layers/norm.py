@@ -23,6 +23,7 @@ class KunlunRMSNorm(RMSNorm):
     """
 
     def forward_oot(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> Normalised:
+        """Shapes: x and residual ``[.., N]`` -> as x, and the sum where there is a residual."""
         weight = self.weight
         if self.variance_size_override is not None or weight.dtype != x.dtype:
             return self.forward_native(x, residual)
@@ -39,6 +40,7 @@ class KunlunGemmaRMSNorm(GemmaRMSNorm):
     """``x * rsqrt(mean(x^2) + eps) * (1 + w)``, with the residual added first if there is one."""
 
     def forward_oot(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> Normalised:
+        """Shapes: x and residual ``[.., N]`` -> as x, and the sum where there is a residual."""
         if self.weight.dtype != x.dtype or (residual is not None and residual.dtype != x.dtype):
             return self.forward_native(x, residual)
         rows = x.reshape(-1, x.shape[-1]).contiguous()
@@ -57,6 +59,7 @@ class KunlunRMSNormGated(RMSNormGated):
     """``rms_norm(x) * silu(z)``, or ``rms_norm(x * silu(z))`` where the gate comes first."""
 
     def forward_oot(self, x: torch.Tensor, z: torch.Tensor | None = None) -> torch.Tensor:
+        """Shapes: x and z ``[.., N]`` -> as x."""
         if self.weight.dtype != x.dtype or (z is not None and z.dtype != x.dtype):
             return self.forward_native(x, z)
         rows = x.reshape(-1, x.shape[-1]).contiguous()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which of vLLM's layer classes is replaced by which of ours: one table."""
+"""One table: vLLM's layer classes, and the class of ours that replaces each."""
 
 from __future__ import annotations
 

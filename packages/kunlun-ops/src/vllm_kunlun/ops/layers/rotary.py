@@ -29,6 +29,7 @@ class KunlunRotation:
         query: torch.Tensor,
         key: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Shapes: positions int64 ``[T]``, query ``[T, H D]``, key ``[T, KVH D]`` -> both."""
         if key is None:
             # The vendor's function always rotates a key; a layer that reads another layer's cache
             # has none.
@@ -36,7 +37,10 @@ class KunlunRotation:
         return self.rotate(positions.flatten(), query, key, self.table_like(query))
 
     def table_like(self, query: torch.Tensor) -> torch.Tensor:
-        """The table in the query's dtype, on its device."""
+        """The table in the query's dtype, on its device.
+
+        Shapes: ``[positions, rot]``.
+        """
         table = self.cos_sin_cache
         if table.dtype != query.dtype or table.device != query.device:
             table = table.to(query.device, query.dtype)
@@ -45,7 +49,10 @@ class KunlunRotation:
     def rotate(
         self, rows: torch.Tensor, query: torch.Tensor, key: torch.Tensor, table: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Token ``t`` by the angles of ``table[rows[t]]``; in place where the input allows it."""
+        """Token ``t`` by the angles of ``table[rows[t]]``; in place where the input allows it.
+
+        Shapes: rows int64 ``[T]``, query ``[T, H D]``, key ``[T, KVH D]``, table ``[.., rot]``.
+        """
         query, key = query.contiguous(), key.contiguous()
         tokens = rows.numel()
         rotary.rotary_embedding_(

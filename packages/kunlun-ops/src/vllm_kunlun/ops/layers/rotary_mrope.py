@@ -19,7 +19,7 @@ __all__ = [
 ]
 
 TABLE_LENGTHS = 4
-"""vLLM makes the table of these layers so many times as long as the context."""
+"""vLLM makes the table of these layers this many times as long as the context."""
 
 Rotated = tuple[torch.Tensor, "torch.Tensor | None"]
 
@@ -30,7 +30,8 @@ class KunlunMRotaryEmbedding(KunlunRotation, MRotaryEmbedding):
     With YaRN, vLLM 0.15.1 cannot build this layer (it reads a ``truncate`` that it never sets) and
     would count rotations over its table, four times as long as the original context.
 
-    Shapes: positions ``[T]`` or ``[3, T]``; query ``[T, H D]``, key ``[T, KVH D]``; results alike.
+    Shapes: positions ``[T]`` or ``[3, T]``; query ``[T, H D]``, key ``[T, KVH D]`` ->
+    both.
     """
 
     max_position_embeddings: int
@@ -50,6 +51,7 @@ class KunlunMRotaryEmbedding(KunlunRotation, MRotaryEmbedding):
         key: torch.Tensor | None = None,
         offsets: torch.Tensor | None = None,
     ) -> Rotated:
+        """Shapes: see the class."""
         if positions.dim() == 1 or key is None:
             return super().forward_oot(positions, query, key)
         return rotary.mrotary_embedding(  # type: ignore[no-any-return]

@@ -28,7 +28,7 @@ __all__ = [
 class KunlunDeepseekScalingRotaryEmbedding(DeepseekScalingRotaryEmbedding):
     """DeepSeek's YaRN, from a float32 table: the vendor's function takes one beside 16-bit heads.
 
-    Shapes: query ``[T, H, D]``, key ``[T, KVH, D]``, positions ``[T]``; results alike.
+    Shapes: query ``[T, H, D]``, key ``[T, KVH, D]``, positions ``[T]``; results of the same shapes.
     """
 
     def __init__(self, *args: Any, **keywords: Any) -> None:
@@ -42,6 +42,7 @@ class KunlunDeepseekScalingRotaryEmbedding(DeepseekScalingRotaryEmbedding):
         key: torch.Tensor | None = None,
         offsets: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Shapes: see the class."""
         if key is None:
             return self.forward_native(positions, query, key, offsets)
         if offsets is not None:
@@ -63,7 +64,7 @@ class KunlunDeepseekScalingRotaryEmbedding(DeepseekScalingRotaryEmbedding):
 class KunlunLlama4VisionRotaryEmbedding(Llama4VisionRotaryEmbedding):
     """Llama 4's rotation over the patches of an image, by real numbers instead of complex ones.
 
-    Shapes: query ``[B, patches, H, D]``, key ``[B, patches, KVH, D]``; results alike.
+    Shapes: query ``[B, patches, H, D]``, key ``[B, patches, KVH, D]``; results of the same shapes.
     """
 
     def __init__(self, *args: Any, **keywords: Any) -> None:
@@ -75,6 +76,7 @@ class KunlunLlama4VisionRotaryEmbedding(Llama4VisionRotaryEmbedding):
     def forward_oot(  # type: ignore[override]
         self, query: torch.Tensor, key: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Shapes: see the class."""
         if key is None:
             return self.forward_native(query, key)
         batch, patches, _, size = query.shape
@@ -109,11 +111,15 @@ class KunlunApplyRotaryEmb(ApplyRotaryEmb):
         self.apply_rotary_emb_flash_attn = None
 
     def forward_oot(self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+        """Shapes: x ``[.., S, H, D]``, cos and sin ``[S, rot / 2]`` -> as x."""
         return self.forward_native(x, cos, sin)
 
 
 class KunlunDualChunkRotaryEmbedding(DualChunkRotaryEmbedding):
-    """Refused before a weight is read: no attention function of the vendor works in chunks."""
+    """Refused before a weight is read: no attention function of the vendor works in chunks.
+
+    Raises: UnsupportedError: always.
+    """
 
     def __init__(self, *args: Any, **keywords: Any) -> None:
         raise UnsupportedError(

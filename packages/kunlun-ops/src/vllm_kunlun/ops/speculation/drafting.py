@@ -22,7 +22,8 @@ def next_tokens(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The last token of each request and how many it gained in this step.
 
-    A discarded request (its prompt is not through) has gained none: its next token is the backup.
+    A discarded request (its prompt is not read to the end) gained none: its next token is the
+    backup.
 
     Shapes: sampled_ids ``[B, S]`` with -1 for rejected, discarded bool ``[B]``, backup_ids ``[B]``.
 
@@ -40,7 +41,7 @@ def next_tokens(
 def last_accepted(
     draft_ends: torch.Tensor, num_gained: torch.Tensor, query_lod: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The last token of each request that stands, and how many behind it were rejected.
+    """The last accepted token of each request, and how many after it were rejected.
 
     Of ``n`` drafts ``n + 1 - gained`` were rejected; a request without drafts lost none.
 
@@ -62,7 +63,7 @@ def merge_tokens(
     last: torch.Tensor,
     fill: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Each request's tokens with its next one put in behind the last that stands.
+    """Each request's tokens with its next one put in after the last accepted one.
 
     Request ``b`` becomes one longer: its tokens ``first[b]`` to ``last[b]``, then ``next_ids[b]``,
     then ``fill`` in place of what was rejected.

@@ -3,7 +3,7 @@
 
 A draft ``x`` proposed with probability ``q(x)`` is accepted with probability ``min(1, p(x)/q(x))``,
 ``p`` being the target's. The first one rejected is replaced by a draw from ``max(p - q, 0)``
-normalised, and the drafts behind it are dropped. If all are accepted, a bonus token follows. So
+normalised, and the drafts after it are dropped. If all are accepted, a bonus token follows. So
 every token that comes out is distributed as ``p``. Greedy decoding is the case in which ``p`` is
 all on its best token.
 
@@ -24,7 +24,7 @@ from vllm_kunlun.ops.torch_ops.random_draw import Generators
 __all__ = ["REJECTED", "accept_drafts", "draw_uniform", "recover", "verify"]
 
 REJECTED = -1
-"""Stands where a request has no token."""
+"""In place of a token where a request has none."""
 
 
 def verify(
@@ -39,8 +39,8 @@ def verify(
 ) -> torch.Tensor:
     """The tokens that each request gains: its accepted drafts and one more.
 
-    No device sync, and no loop but over the requests that have a seed. Of a request's generator
-    one uniform number a draft is drawn, then ``V`` for the race; nothing without drafts.
+    No device sync, and no loop but over the requests that have a seed. A request's generator draws
+    one uniform number for each draft, then ``V`` for the race, and nothing without drafts.
 
     Args:
         draft_ids: ``[T]``, the drafts of all requests one after the other.
@@ -48,12 +48,12 @@ def verify(
         ends: ``[B]``, their inclusive cumulative sum, on the device.
         draft_probs: ``[T, V]``, or None where drafts were not drawn but chosen (``q(x) = 1``).
         target_probs: ``[T, V]`` float32.
-        bonus_ids: ``[B]`` or ``[B, 1]``, drawn from the target behind the last draft.
+        bonus_ids: ``[B]`` or ``[B, 1]``, drawn from the target after the last draft.
         greedy: which requests decode greedily, bool ``[B]``, or one answer for all.
         generators: request -> generator, for the requests that have a seed.
 
     Returns:
-        int32 ``[B, max(num_drafts) + 1]``, :data:`REJECTED` behind the last token of a request.
+        int32 ``[B, max(num_drafts) + 1]``, :data:`REJECTED` after the last token of a request.
     """
     num_tokens, longest = len(draft_ids), max(num_drafts, default=0)
     bonus_ids = bonus_ids.view(-1).to(torch.int32)
@@ -87,14 +87,17 @@ def verify(
     last = torch.where(num_accepted == count, bonus_ids, recovered.to(torch.int32))
 
     end = num_accepted.unsqueeze(1)
-    behind = torch.where(column == end, last.unsqueeze(1), REJECTED)
-    return torch.where(column < end, draft_ids[token], behind).to(torch.int32)
+    after = torch.where(column == end, last.unsqueeze(1), REJECTED)
+    return torch.where(column < end, draft_ids[token], after).to(torch.int32)
 
 
 def draw_uniform(
     num_drafts: Sequence[int], generators: Generators, device: torch.device
 ) -> torch.Tensor:
-    """One number in ``[0, 1)`` for each draft, float64 ``[T]``."""
+    """A number in ``[0, 1)`` for each draft.
+
+    Shapes: -> float64 ``[T]``, one element for each draft.
+    """
     uniform = torch.rand(sum(num_drafts), dtype=torch.float64, device=device)
     if generators:
         bounds = [0, *accumulate(num_drafts)]
@@ -110,9 +113,11 @@ def accept_drafts(
     target_probs: torch.Tensor,
     uniform: torch.Tensor,
 ) -> torch.Tensor:
-    """``u < p(x)/q(x)`` for each draft ``x``, bool ``[T]``; never where ``p(x)`` is 0.
+    """``u < p(x)/q(x)`` for each draft ``x``; never where ``p(x)`` is 0.
 
     A draft of ``q(x) = 0`` cannot have been drawn, and is rejected.
+
+    Shapes: draft_ids ``[T]``, both probabilities ``[T, V]``, uniform ``[T]`` -> bool ``[T]``.
     """
     chosen = draft_ids.long().unsqueeze(1)
     target = target_probs.gather(1, chosen).squeeze(1)
@@ -130,10 +135,12 @@ def recover(
     num_drafts: Sequence[int],
     generators: Generators,
 ) -> torch.Tensor:
-    """For each request a draw from ``max(p - q, 0)`` in token row ``row [B]``, int64 ``[B]``.
+    """For each request a draw from ``max(p - q, 0)`` in its token row ``row``.
 
     Only a request's first rejected draft is replaced, so one row for each request is all it takes.
     The draw needs no normalisation.
+
+    Shapes: draft_ids ``[T]``, both probabilities ``[T, V]``, row int64 ``[B]`` -> int64 ``[B]``.
     """
     target = target_probs[row]
     if draft_probs is None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Depthwise causal convolution with SiLU in front of linear attention.
+"""Depthwise causal convolution with SiLU, in front of the gated delta rule.
 
     ``out_t = silu(sum_i weight[:, i] x_{t - width + 1 + i} + bias)``
 
@@ -27,22 +27,11 @@ __all__ = [
 ]
 
 
-def _packed_fake(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    states: Tensor,
-    cu_seqlens_cpu: Tensor,
-    cu_seqlens: Tensor,
-    state_indices_cpu: Tensor,
-    state_indices: Tensor,
-    known_cpu: Tensor,
-    known: Tensor,
-) -> Tensor:
+def _like_x(x: Tensor) -> Tensor:
     return torch.empty_like(x)
 
 
-@custom_op(mutates_args=("states",), fake=_packed_fake)
+@custom_op(mutates_args=("states",), fake=_like_x)
 def causal_conv1d_(
     x: Tensor,
     weight: Tensor,
@@ -60,6 +49,7 @@ def causal_conv1d_(
     Shapes: x ``[T, dim]`` contiguous, weight ``[dim, width]``, bias ``[dim]``, states ``[blocks,
     state_len, dim]``; int32 with a host copy each: cu_seqlens ``[B + 1]``, state_indices and known
     (0 or 1) ``[B]``. A negative index is skipped and leaves its rows of the result undefined.
+    Source: contract section 8, ``kunlun_ops.causal_conv1d_fn``.
     """
     out = torch.empty_like(x)
     vendor_ops.causal_conv1d_fn(
@@ -78,18 +68,7 @@ def causal_conv1d_(
     return out
 
 
-def _update_fake(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    states: Tensor,
-    state_indices_cpu: Tensor,
-    state_indices: Tensor,
-) -> Tensor:
-    return torch.empty_like(x)
-
-
-@custom_op(mutates_args=("states",), fake=_update_fake)
+@custom_op(mutates_args=("states",), fake=_like_x)
 def causal_conv1d_update_(
     x: Tensor,
     weight: Tensor,
@@ -98,7 +77,13 @@ def causal_conv1d_update_(
     state_indices_cpu: Tensor,
     state_indices: Tensor,
 ) -> Tensor:
-    """One token of each request: x ``[B, dim]``, else as :func:`causal_conv1d_`."""
+    """One token of each request, always with a past; else as :func:`causal_conv1d_`.
+
+    Shapes: x ``[B, dim]``, weight ``[dim, width]``, bias ``[dim]``, states
+    ``[blocks, state_len, dim]`` (written), state_indices int32 ``[B]`` with a host copy ->
+    ``[B, dim]``.
+    Source: contract section 8, ``kunlun_ops.causal_conv1d_update``.
+    """
     out = torch.empty_like(x)
     vendor_ops.causal_conv1d_update(
         x.unsqueeze(1),
@@ -126,9 +111,11 @@ class DraftPlan(NamedTuple):
 def plan_drafts(
     cu_seqlens_cpu: Tensor, drafted_cpu: Tensor, longest: int, device: torch.device
 ) -> DraftPlan:
-    """The plan of requests that ``cu_seqlens_cpu`` (int32 ``[B + 1]``, on the host) delimits.
+    """The plan of requests that ``cu_seqlens_cpu`` delimits, none above ``longest`` tokens.
 
-    Where ``drafted_cpu`` (bool ``[B]``) all tokens but the first are drafts.
+    Where ``drafted_cpu`` all tokens but the first are drafts.
+
+    Shapes: cu_seqlens_cpu int32 ``[B + 1]`` and drafted_cpu bool ``[B]``, on the host.
     """
     start, step = cu_seqlens_cpu.long(), torch.arange(longest)
     lengths = start.diff()

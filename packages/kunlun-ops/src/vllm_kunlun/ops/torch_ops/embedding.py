@@ -11,14 +11,7 @@ from vllm_kunlun.ops.vendor_ops.library import has
 __all__ = ["mask_input"]
 
 
-def _local_and_mask(
-    input_ids: Tensor,
-    org_start: int,
-    org_end: int,
-    num_org_padding: int,
-    added_start: int,
-    added_end: int,
-) -> tuple[Tensor, Tensor]:
+def _local_and_mask(input_ids: Tensor) -> tuple[Tensor, Tensor]:
     return torch.empty_like(input_ids), torch.empty_like(input_ids, dtype=torch.bool)
 
 
@@ -31,7 +24,11 @@ def mask_input(
     added_start: int,
     added_end: int,
 ) -> tuple[Tensor, Tensor]:
-    """Token ids as rows of this rank's slice, and a mask that is True for other ranks' tokens."""
+    """Token ids as rows of this rank's slice, and a mask that is True for other ranks' tokens.
+
+    Shapes: input_ids int32 or int64 of any shape -> ids of its dtype and bool mask, of its shape.
+    Source: contract section 4, ``xspeedgate_ops.get_masked_input_and_mask``.
+    """
     if has("xspeedgate_ops", "get_masked_input_and_mask"):
         return vendor_ops.get_masked_input_and_mask(
             input_ids, org_start, org_end, num_org_padding, added_start, added_end

@@ -12,9 +12,7 @@ from vllm_kunlun.ops.torch_ops.registration import custom_op
 __all__ = ["encoder_attention"]
 
 
-def _like_query(
-    query: Tensor, key: Tensor, value: Tensor, cu_seqlens: Tensor | None, scale: float | None
-) -> Tensor:
+def _like_query(query: Tensor) -> Tensor:
     return torch.empty_like(query)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Linear attention by the gated delta rule, as Qwen3-Next has it: prefill, decode, states.
+"""Gated delta net (GDN), as in Qwen3-Next: prefill, decode, states.
 
 A state is a matrix ``S`` per value head, updated at each token by
 
@@ -44,7 +44,10 @@ class ChunkPlan(NamedTuple):
 
 
 def plan_chunks(cu_seqlens_cpu: Tensor, device: torch.device) -> ChunkPlan:
-    """The plan of sequences that ``cu_seqlens_cpu`` (int32 ``[N + 1]``, on the host) delimits."""
+    """The plan, on ``device``, of sequences that ``cu_seqlens_cpu`` delimits.
+
+    Shapes: cu_seqlens_cpu int32 ``[N + 1]``, on the host.
+    """
     counts = cu_seqlens_cpu.diff().add_(CHUNK_SIZE - 1).div_(CHUNK_SIZE, rounding_mode="floor")
     offsets = torch.zeros_like(cu_seqlens_cpu)
     torch.cumsum(counts, 0, dtype=torch.int32, out=offsets[1:])
@@ -54,7 +57,7 @@ def plan_chunks(cu_seqlens_cpu: Tensor, device: torch.device) -> ChunkPlan:
     return ChunkPlan(indices.to(device, non_blocking=True), offsets.to(device, non_blocking=True))
 
 
-def _gating_fake(A_log: Tensor, a: Tensor, dt_bias: Tensor) -> Tensor:
+def _gating_fake(a: Tensor) -> Tensor:
     return torch.empty_like(a, dtype=torch.float32)
 
 
@@ -67,19 +70,7 @@ def gdn_gating(A_log: Tensor, a: Tensor, dt_bias: Tensor) -> Tensor:
     return vendor_ops.fused_gdn_gating(A_log, a, dt_bias)
 
 
-def _chunk_fake(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    g: Tensor,
-    beta: Tensor,
-    initial_state: Tensor,
-    cu_seqlens: Tensor,
-    chunk_indices: Tensor,
-    chunk_offsets: Tensor,
-    scale: float,
-    normalise: bool,
-) -> tuple[Tensor, Tensor]:
+def _chunk_fake(v: Tensor, initial_state: Tensor) -> tuple[Tensor, Tensor]:
     return torch.empty_like(v), torch.empty_like(initial_state, dtype=torch.float32)
 
 
@@ -119,19 +110,7 @@ def chunk_gated_delta_rule(
     return output, final_state
 
 
-def _recurrent_fake(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    g: Tensor,
-    beta: Tensor,
-    states: Tensor,
-    cu_seqlens: Tensor,
-    state_indices: Tensor,
-    num_accepted_tokens: Tensor | None,
-    scale: float,
-    normalise: bool,
-) -> Tensor:
+def _recurrent_fake(v: Tensor) -> Tensor:
     return torch.empty_like(v)
 
 
@@ -177,12 +156,16 @@ def gather_states(states: Tensor, indices: Tensor, known: Tensor) -> Tensor:
     Shapes: states ``[blocks, HV, V, K]``, indices and known (0 or 1) int32 ``[N]``.
     """
     chosen = states.index_select(0, indices).transpose(-1, -2)
-    # A block that nobody has written may hold NaN, which no product makes 0.
+    # A block that was never written may hold NaN, which no product makes 0.
     return chosen.where(known.view(-1, 1, 1, 1) != 0, 0.0).contiguous()
 
 
 def scatter_states_(states: Tensor, indices: Tensor, new: Tensor) -> None:
-    """In place: put prefill's final states ``[N, HV, K, V]`` into rows ``indices`` of the pool."""
+    """In place: put prefill's final states into rows ``indices`` of the pool.
+
+    Shapes: states ``[blocks, HV, V, K]`` (written), indices int32 ``[N]``, new ``[N, HV, K, V]``.
+    Source: contract section 2, ``kunlun_ops.reshape_and_cache_flash``.
+    """
     rows = new.transpose(-1, -2).to(states.dtype).flatten(1, 2).contiguous()  # [N, HV V, K]
     # The vendor's cache write with one slot a page is a scatter that honours the pool's stride.
     pages = states.flatten(1, 2).unsqueeze(1)

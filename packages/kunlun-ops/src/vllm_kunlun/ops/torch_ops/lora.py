@@ -34,7 +34,11 @@ def lora_shrink_(
     indices: Tensor,
     active: Tensor,
 ) -> None:
-    """``y[s] += scale x A_s^T``; y is ``[slices, T, rank]`` of x's dtype or float32."""
+    """``y[s] += scale x A_s^T``.
+
+    Shapes: y ``[slices, T, rank]`` of the dtype of x or float32 (written), else as the module says.
+    Source: contract section 9, ``xspeedgate_ops.sgmv_shrink_*``.
+    """
     if active.item():
         y += _shrink(x, lora_a, scale, lengths, indices)
 
@@ -53,6 +57,7 @@ def lora_expand_(
     """``y[:, o_s:o_s + slices[s]] += x[s] B_s^T`` with slices side by side from ``offset`` on.
 
     Shapes: y ``[T, columns]`` contiguous, x ``[slices, T, rank]``.
+    Source: contract section 9, ``xspeedgate_ops.sgmv_expand_*``.
     """
     if active.item():
         _expand(y, x.to(y.dtype).contiguous(), lora_b, slices, offset, lengths, indices)
@@ -70,7 +75,10 @@ def lora_linear_(
     indices: Tensor,
     active: Tensor,
 ) -> None:
-    """:func:`lora_shrink_`, then :func:`lora_expand_`, with a buffer of x's dtype between them."""
+    """:func:`lora_shrink_`, then :func:`lora_expand_`, with a buffer of x's dtype between them.
+
+    Shapes: y ``[T, columns]`` contiguous (written), else as the module says.
+    """
     if active.item():
         buffer = _shrink(x, lora_a, scale, lengths, indices)
         _expand(y, buffer, lora_b, slices, 0, lengths, indices)
@@ -79,7 +87,12 @@ def lora_linear_(
 def add_to_rows(
     y: Tensor, x: Tensor, lora_a: Tensor, lora_b: Tensor, scale: float, row_indices: Tensor
 ) -> None:
-    """``y[t] += scale (x[t] A^T) B^T`` with the adapter ``row_indices[t]``, int64; -1: none."""
+    """``y[t] += scale (x[t] A^T) B^T`` with the adapter ``row_indices[t]`` of each row.
+
+    Shapes: y ``[T, out]`` (written), x ``[T, in]``, lora_a ``[adapters, 1, rank, in]``, lora_b
+    ``[adapters, 1, out, rank]``, row_indices int64 ``[T]``, -1 for none.
+    Source: contract section 9, ``xspeedgate_ops.bgmv_*``.
+    """
     lora_a, lora_b = lora_a.squeeze(1), lora_b.squeeze(1)
     buffer = x.new_zeros(x.shape[0], lora_a.shape[1])
     vendor_ops.bgmv_shrink_cluster(x.contiguous(), lora_a, row_indices, buffer, scale)

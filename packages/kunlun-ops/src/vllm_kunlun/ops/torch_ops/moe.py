@@ -63,7 +63,8 @@ def top_k(
     Softmax or sigmoid in float32; ``renormalize`` makes the weights of a token sum to 1.
 
     Shapes: logits ``[M, E]``, weights float32 and ids int32 ``[M, k]`` (written).
-    Source: contract section 5; what has no vendor function runs in torch.
+    Raises: UnsupportedError: a scoring function other than softmax and sigmoid.
+    Source: contract section 5; what lacks a vendor function runs in torch.
     """
     logits = logits.float().contiguous()
     if scoring == "softmax" and bias is None:
@@ -96,7 +97,10 @@ def grouped_top_k(
     A group counts the sum of its two best biased scores, or without a bias its best score.
     ``scale`` multiplies the weights.
 
-    Source: DeepSeek-V2 (arXiv:2405.04434) and V3 (arXiv:2412.19437), section 2.1.
+    Shapes: logits ``[M, E]``, bias ``[E]``, weights float32 and ids int32 ``[M, k]`` (written).
+    Raises: UnsupportedError: a scoring function other than softmax and sigmoid.
+    Source: contract section 5; DeepSeek-V2 (arXiv:2405.04434) and V3 (arXiv:2412.19437), section
+    2.1.
     """
     logits = logits.float().contiguous()
     if scoring == "sigmoid" and renormalize and bias is not None:
@@ -120,7 +124,9 @@ def _scores(logits: Tensor, scoring: str) -> Tensor:
         return torch.softmax(logits, dim=-1)
     if scoring == "sigmoid":
         return torch.sigmoid(logits)
-    raise UnsupportedError(f"experts scored by {scoring!r}: softmax and sigmoid are implemented.")
+    raise UnsupportedError(
+        f"experts scored by {scoring!r} are not implemented; there are softmax and sigmoid."
+    )
 
 
 def _write_choice(
@@ -275,6 +281,6 @@ def _product(
 
 
 def _expert_of_row(lod: Tensor, pairs: int, experts: int) -> Tensor:
-    """Whose row it is, by sorted order; rows of other ranks count as the last expert's."""
+    """The expert of each row in sorted order; rows of other ranks count as the last expert's."""
     row = torch.arange(pairs, dtype=lod.dtype, device=lod.device)
     return torch.searchsorted(lod[1:], row, right=True).clamp(max=experts - 1)

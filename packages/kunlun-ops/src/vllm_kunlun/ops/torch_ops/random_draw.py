@@ -31,6 +31,8 @@ def draw(weights: torch.Tensor, generators: Generators) -> torch.Tensor:
     Args:
         weights: float32 ``[B, V]``, at least one of a row positive; overwritten.
         generators: for the rows that have a seed.
+
+    Shapes: weights ``[B, V]`` -> int64 ``[B]``.
     """
     uniform = torch.empty_like(weights)
     if len(generators) != uniform.shape[0]:
@@ -50,6 +52,8 @@ def exponential(uniform: torch.Tensor, step: float = UNIFORM_STEP) -> torch.Tens
     Args:
         uniform: float32 ``[B, V]`` in [0, 1], both ends allowed.
         step: the spacing of its numbers.
+
+    Shapes: ``[B, V]`` -> ``[B, V]``, float32.
     """
     noise = uniform.log().neg_()
     noise[:, 1:].sub_(uniform[:, :-1], alpha=step)

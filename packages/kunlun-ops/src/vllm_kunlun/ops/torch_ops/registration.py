@@ -42,8 +42,8 @@ def custom_op(
     Args:
         mutates_args: the arguments that the implementation writes; functionalisation and dead
             code elimination rely on the list being complete.
-        fake: same signature, returns empty tensors of the right shape; may be left out for an op
-            that returns nothing.
+        fake: returns empty tensors of the right shape. It takes, under the same names, those of
+            the op's arguments that it needs. An op that returns nothing needs none.
         name: the op's name; default the function's own.
         namespace: of ``torch.ops``; a wheel of your own takes a name of its own.
 
@@ -76,7 +76,10 @@ def register(
     fake: Callable[..., Any] | None = None,
     namespace: str = NAMESPACE,
 ) -> Callable[..., Any]:
-    """Register one op; see :func:`custom_op`. Registering the same function again is a no-op."""
+    """Register one op; see :func:`custom_op`. Registering the same function again is a no-op.
+
+    Raises: ValueError: as :func:`custom_op`.
+    """
     qualified = f"{namespace}::{name}"
     if (known := _registered.get(qualified)) is not None:
         if _same_code(known, implementation):
@@ -94,7 +97,7 @@ def register(
     if fake is None and signature.return_annotation not in (None, type(None)):
         raise ValueError(
             f"custom op {qualified} returns {signature.return_annotation} and has no fake: pass "
-            "fake=, a function of the same arguments that returns empty tensors."
+            "fake=, a function that takes the arguments it needs and returns empty tensors."
         )
     schema = torch.library.infer_schema(
         _with_signature(implementation, signature), mutates_args=tuple(mutates_args)
@@ -102,7 +105,7 @@ def register(
     library = _libraries.setdefault(namespace, Library(namespace, "FRAGMENT"))
     library.define(name + schema)
     library.impl(name, implementation, "CompositeExplicitAutograd")
-    library._register_fake(name, fake or _returns_nothing)
+    library._register_fake(name, _by_name(fake or _returns_nothing, signature))
     _registered[qualified] = implementation
     return _overload(namespace, name, implementation)
 
@@ -113,8 +116,25 @@ def _overload(namespace: str, name: str, implementation: Callable[..., Any]) -> 
     return typing.cast("Callable[..., Any]", overload)
 
 
-def _returns_nothing(*_args: Any, **_kwargs: Any) -> None:
+def _returns_nothing() -> None:
     return None
+
+
+def _by_name(fake: Callable[..., Any], signature: inspect.Signature) -> Callable[..., Any]:
+    """``fake``, given those arguments of an op of this signature that it names.
+
+    One with names of its own gets all arguments, in the op's order.
+    """
+    wanted = inspect.signature(fake).parameters
+    if not wanted.keys() <= signature.parameters.keys():
+        return fake
+
+    def called_as_the_op(*args: Any, **kwargs: Any) -> Any:
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return fake(**{name: bound.arguments[name] for name in wanted})
+
+    return called_as_the_op
 
 
 def _same_code(known: Callable[..., Any], new: Callable[..., Any]) -> bool:

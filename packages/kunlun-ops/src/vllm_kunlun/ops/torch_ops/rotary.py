@@ -19,7 +19,12 @@ def rotary_embedding_(
     cos_sin_cache: Tensor,
     is_neox: bool,
 ) -> None:
-    """Rotate in place; see :func:`vllm_kunlun.ops.vendor_ops.rotary_embedding`."""
+    """Rotate in place; see :func:`vllm_kunlun.ops.vendor_ops.rotary_embedding`.
+
+    Shapes: positions int64 ``[T]``, query ``[T, H D]`` and key ``[T, KVH D]`` (written),
+    cos_sin_cache ``[positions, rot]``.
+    Source: contract section 4, ``kunlun_ops.rotary_embedding``.
+    """
     vendor_ops.rotary_embedding(
         positions=positions,
         query=query,
@@ -30,19 +35,11 @@ def rotary_embedding_(
     )
 
 
-def _like_rotation(
-    positions: Tensor,
-    query: Tensor,
-    key: Tensor,
-    head_size: int,
-    rotary_dim: int,
-    cos_sin_cache: Tensor,
-    is_neox: bool,
-) -> tuple[Tensor, Tensor]:
+def _like_query_and_key(query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
     return torch.empty_like(query), torch.empty_like(key)
 
 
-@custom_op(fake=_like_rotation)
+@custom_op(fake=_like_query_and_key)
 def rotary_embedding(
     positions: Tensor,
     query: Tensor,
@@ -55,6 +52,10 @@ def rotary_embedding(
     """Rotate into new tensors, from a table that may be float32 beside 16-bit heads.
 
     See :func:`vllm_kunlun.ops.vendor_ops.flashinfer_rotary_embedding`.
+
+    Shapes: positions int64 ``[T]``, query ``[T, H D]`` or ``[T, H, D]``, key likewise,
+    cos_sin_cache ``[positions, rot]`` -> both, of the same shapes.
+    Source: contract section 4, ``xspeedgate_ops.flashinfer_rotary_embedding``.
     """
     return vendor_ops.flashinfer_rotary_embedding(
         positions=positions,
@@ -67,21 +68,7 @@ def rotary_embedding(
     )
 
 
-def _like_sections(
-    query: Tensor,
-    key: Tensor,
-    positions: Tensor,
-    cos_sin_cache: Tensor,
-    interleaved: bool,
-    is_neox: bool,
-    head_size: int,
-    rotary_dim: int,
-    sections: list[int],
-) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(query), torch.empty_like(key)
-
-
-@custom_op(fake=_like_sections)
+@custom_op(fake=_like_query_and_key)
 def mrotary_embedding(
     query: Tensor,
     key: Tensor,
@@ -96,6 +83,10 @@ def mrotary_embedding(
     """Rotate by three positions per token; ``sections`` counts frequencies of each.
 
     See :func:`vllm_kunlun.ops.vendor_ops.mrotary_embedding_fwd_v0`.
+
+    Shapes: query ``[T, H D]``, key ``[T, KVH D]``, positions int32 ``[3, T]``, cos_sin_cache
+    ``[positions, rot]`` -> both, of the same shapes.
+    Source: contract section 4, ``xspeedgate_ops.mrotary_embedding_fwd_v0``.
     """
     return vendor_ops.mrotary_embedding_fwd_v0(
         query,
@@ -111,15 +102,7 @@ def mrotary_embedding(
 
 
 def _split_qkv(
-    qkv: Tensor,
-    cos_sin_cache: Tensor,
-    q_weight: Tensor,
-    k_weight: Tensor,
-    positions: Tensor,
-    head_num: int,
-    kv_head_num: int,
-    head_dim: int,
-    rotary_dim: int,
+    qkv: Tensor, head_num: int, kv_head_num: int, head_dim: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     tokens = qkv.shape[0]
     return (
@@ -146,18 +129,9 @@ def split_norm_rope(
     The function takes no epsilon: it is 1e-6 inside.
 
     Shapes: ``qkv [T, (H + 2 KVH) D]`` -> query ``[T, H D]``, key and value ``[T, KVH D]``.
+    Source: contract section 4, ``kunlun_ops.split_norm_rope_neox``.
     """
-    query, key, value = _split_qkv(
-        qkv,
-        cos_sin_cache,
-        q_weight,
-        k_weight,
-        positions,
-        head_num,
-        kv_head_num,
-        head_dim,
-        rotary_dim,
-    )
+    query, key, value = _split_qkv(qkv, head_num, kv_head_num, head_dim)
     vendor_ops.split_norm_rope_neox(
         query,
         key,

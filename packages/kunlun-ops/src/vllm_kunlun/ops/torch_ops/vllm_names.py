@@ -51,7 +51,11 @@ def topk_softmax(
     renormalize: bool,
     bias: torch.Tensor | None = None,
 ) -> None:
-    """:func:`~vllm_kunlun.ops.torch_ops.moe.top_k`; ``token_expert_indices`` is nobody's input."""
+    """:func:`~vllm_kunlun.ops.torch_ops.moe.top_k`; ``token_expert_indices`` is not read.
+
+    Shapes: gating_output ``[M, E]``, bias ``[E]``, topk_weights float32 and topk_ids int32
+    ``[M, k]`` (written).
+    """
     moe.top_k(gating_output, topk_weights, topk_ids, renormalize, "softmax", bias)
 
 
@@ -63,7 +67,10 @@ def topk_sigmoid(
     renormalize: bool,
     bias: torch.Tensor | None = None,
 ) -> None:
-    """:func:`vllm_kunlun.ops.torch_ops.moe.top_k` by sigmoid."""
+    """:func:`vllm_kunlun.ops.torch_ops.moe.top_k` by sigmoid.
+
+    Shapes: as :func:`topk_softmax`.
+    """
     moe.top_k(gating_output, topk_weights, topk_ids, renormalize, "sigmoid", bias)
 
 
@@ -89,6 +96,8 @@ def weak_ref_tensor(input: torch.Tensor) -> torch.Tensor:
 
     vLLM keeps one of each captured output, so that a graph's pool may use the memory again: it is
     to be read only while something else keeps the memory.
+
+    Shapes: any; the result as ``input``.
     """
     owner = input.untyped_storage()
     memory = torch._C._construct_storage_from_data_pointer(

@@ -1,2 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sampling: what takes the place of vLLM's modules through the import hook."""
+"""What takes the place of vLLM's modules and functions, a file for each part of vLLM.
+
+The ledger's entries that put them there are here too; layers, replaced by class, are in ``layers``.
+"""

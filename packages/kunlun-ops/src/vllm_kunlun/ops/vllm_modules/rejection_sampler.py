@@ -27,7 +27,11 @@ def rejection_sample(
     bonus_token_ids: torch.Tensor,
     sampling_metadata: Any,
 ) -> torch.Tensor:
-    """int32 ``[B, max_spec_len + 1]``: see :func:`verification.verify`."""
+    """In place of vLLM's function: see :func:`verification.verify`.
+
+    Shapes: draft_token_ids ``[T]``, probabilities ``[T, V]``, cu_num_draft_tokens ``[B]``,
+    bonus_token_ids ``[B, 1]`` -> int32 ``[B, max_spec_len + 1]``.
+    """
     greedy: torch.Tensor | bool = sampling_metadata.all_greedy
     if not (greedy or sampling_metadata.all_random):
         greedy = sampling_metadata.temperature == _vllm.GREEDY_TEMPERATURE
@@ -50,7 +54,10 @@ def expand_batch_to_tokens(
     replace_from: int = 0,
     replace_to: int = 0,
 ) -> torch.Tensor:
-    """:func:`ragged.expand` of ``x [B]``, with ``replace_to`` where it is ``replace_from``."""
+    """:func:`ragged.expand` of ``x``, with ``replace_to`` where it is ``replace_from``.
+
+    Shapes: x and cu_num_tokens ``[B]`` -> ``[num_tokens]``.
+    """
     return ragged.expand(torch.where(x == replace_from, replace_to, x), cu_num_tokens, num_tokens)
 
 

@@ -18,7 +18,10 @@ __all__ = ["collect_mamba_copy_meta", "do_mamba_copy_block", "get_device_tensor"
 
 
 def get_device_tensor(self: BlockTable, num_reqs: int) -> Tensor:
-    """The block table on the device, with the host's copy as its attribute ``host_copy``."""
+    """The block table on the device, with the host's copy as its attribute ``host_copy``.
+
+    Shapes: int32 ``[num_reqs, max_blocks]``, as is the copy.
+    """
     table = self.block_table.gpu[:num_reqs]
     table.host_copy = self.block_table.cpu[:num_reqs]  # type: ignore[attr-defined]
     return table
@@ -39,7 +42,9 @@ def collect_mamba_copy_meta(
 ) -> None:
     """Note what to copy when a request goes on in another block: flat views, of equal length.
 
-    vLLM notes addresses, for a kernel that this device has not.
+    vLLM notes addresses, for a kernel that this device lacks.
+
+    Shapes: what is appended is ``[elements]``, source and destination.
     """
     if src_block_idx == dest_block_idx and accept_token_bias == 0:
         return
@@ -61,6 +66,9 @@ def collect_mamba_copy_meta(
 def do_mamba_copy_block(
     src_state_list: list[Tensor], dest_state_list: list[Tensor], num_elements_list: list[int]
 ) -> None:
-    """Copy what :func:`collect_mamba_copy_meta` noted."""
+    """Copy what :func:`collect_mamba_copy_meta` noted.
+
+    Shapes: each pair ``[elements]``.
+    """
     if src_state_list:
         torch._foreach_copy_(dest_state_list, src_state_list)

@@ -17,8 +17,8 @@ __all__ = ["update_draft_token_ids"]
 def update_draft_token_ids(self: Scheduler, draft_token_ids: DraftTokenIds) -> None:
     """Keep drafts of those requests of which only the newest token is left to compute.
 
-    A drafter also proposes behind a piece of a prompt, where nothing can be right. Such drafts
-    would be verified behind the prompt's last piece, and a recurrent state cannot take the
+    A drafter also proposes after a piece of a prompt, where nothing can be right. Such drafts
+    would be verified after the prompt's last piece, and a recurrent state cannot take the
     rejected ones back out.
     """
     for request_id, drafts in zip(

@@ -27,6 +27,9 @@ def prepare_next_token_ids_padded(
 
     The backup of a request is the token at its sequence's end, which exists while its prompt is
     being read. All come from the batch's table of tokens at once.
+
+    Shapes: sampled_token_ids ``[B, S]``, discard_request_mask bool ``[B]`` or longer -> int32 ids
+    and counts ``[B]``.
     """
     count = gpu_input_batch.num_reqs
     table = gpu_input_batch.token_ids_cpu
@@ -60,7 +63,10 @@ def last_accepted_kernel(
     num_rejected_out: torch.Tensor,
     num_requests: int,
 ) -> None:
-    """:func:`drafting.last_accepted`, written into the last two tensors."""
+    """:func:`drafting.last_accepted`, written into the last two tensors.
+
+    Shapes: draft_ends and num_gained ``[B]``, query_lod ``[B + 1]``, both outputs ``[B]``.
+    """
     indices, rejected = drafting.last_accepted(
         draft_ends[:num_requests], num_gained[:num_requests], query_lod[: num_requests + 1]
     )
@@ -80,7 +86,10 @@ def merge_tokens_kernel(
     target_toks_size: int,
     rejected_tok_fill: int,
 ) -> None:
-    """:func:`drafting.merge_tokens`, written into the two ``out`` tensors (which may be longer)."""
+    """:func:`drafting.merge_tokens`, written into the two ``out`` tensors (which may be longer).
+
+    Shapes: tokens ``[T]``, the next three ``[B]``, both outputs ``[T + B]`` or longer.
+    """
     merged, rejected = drafting.merge_tokens(
         target_toks_ptr[:target_toks_size],
         next_toks_ptr,

@@ -39,7 +39,10 @@ class TopKTopPSampler(_vllm.TopKTopPSampler):  # type: ignore[misc, name-defined
         k: torch.Tensor | None,
         p: torch.Tensor | None,
     ) -> tuple[torch.Tensor, None]:
-        """Token ids ``[B]`` drawn from ``softmax(filter(logits))``; logits ``[B, V]``."""
+        """Token ids drawn from ``softmax(filter(logits))``.
+
+        Shapes: logits ``[B, V]``, k int and p float32 ``[B]`` -> int ``[B]``.
+        """
         if k is None and p is None:
             return random_draw.draw(logits.softmax(dim=-1, dtype=torch.float32), generators), None
         if len(generators) == logits.shape[0]:

@@ -22,6 +22,8 @@ def bind_kv_cache(
     """Give each attention layer its cache, and the runner all of them in the order of layers.
 
     Two layers may have one index: a drafter's layers are counted from 0 as the target's are.
+
+    Shapes: each layer's cache as its backend shapes it.
     """
     order = sorted(kv_caches, key=lambda name: extract_layer_index(name, num_attn_module))
     runner_kv_caches.extend(kv_caches[name] for name in order)

@@ -12,7 +12,7 @@ __all__ = ["KunlunDeepseekV32ForCausalLM"]
 
 
 class KunlunDeepseekV32ForCausalLM(DeepseekV3ForCausalLM):
-    """vLLM's DeepSeek-V3.2; its indexers quantise to int8, for the card has no fp8."""
+    """vLLM's DeepSeek-V3.2; its indexers quantise to int8, because the card lacks fp8."""
 
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
         super().__init__(vllm_config=vllm_config, prefix=prefix)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What this wheel says of itself: architectures, how to serve them on a card, how far proven."""
+"""What this wheel provides: architectures, how to serve them on a card, what was tested."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _MIXTURES = ModelFamily(
     drafts={"Qwen3NextMTP": None},
     preset=ServingPreset.recommended(_SWIGLU, experts=True),
     status=_STATUS,
-    notes="Mixtures of experts, Qwen3-Next's layers of linear attention included. Drafts of "
+    notes="Mixtures of experts, with Qwen3-Next and its gated delta nets. Drafts of "
     "Qwen3-Next run on a card once its `ops check` report proves where their states are kept.",
 )
 

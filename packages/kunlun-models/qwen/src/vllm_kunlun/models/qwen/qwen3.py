@@ -17,6 +17,7 @@ class KunlunQwen3Attention(Qwen3Attention):
     """One function where vLLM's layer calls a split, two norms and a rotation."""
 
     def forward(self, positions: torch.Tensor, hidden_states: torch.Tensor) -> torch.Tensor:
+        """Shapes: positions int64 ``[T]``, hidden_states ``[T, hidden]`` -> ``[T, hidden]``."""
         qkv, _ = self.qkv_proj(hidden_states)
         query, key, value = Split_Norm_Rope(
             qkv,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Qwen3-Next: linear attention on the vendor's functions. All else is vLLM's class."""
+"""Qwen3-Next: the gated delta net on the vendor's functions. All else is vLLM's class."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class KunlunQwen3NextGatedDeltaNet(Qwen3NextGatedDeltaNet):
         core_attn_out: torch.Tensor,
     ) -> None:
         context = get_forward_context()
-        if context.attn_metadata is None:  # a run of vLLM's without requests
+        if context.attn_metadata is None:  # one of vLLM's runs without requests
             if self.profiled_requests and not hasattr(self, "kv_cache"):
                 self._run_widest_step(mixed_qkv, b, a, core_attn_out)
             return
@@ -74,7 +74,7 @@ class KunlunQwen3NextGatedDeltaNet(Qwen3NextGatedDeltaNet):
         a: torch.Tensor,
         core_attn_out: torch.Tensor,
     ) -> None:
-        """Take what a step may take besides the pool, before vLLM gives the rest to the pool.
+        """Take the memory that a step may take, before vLLM gives the rest to the pool.
 
         Copies of the states of all requests are the most of it.
         """
@@ -88,7 +88,7 @@ class KunlunQwen3NextGatedDeltaNet(Qwen3NextGatedDeltaNet):
 
 
 class KunlunQwen3NextForCausalLM(Qwen3NextForCausalLM):
-    """vLLM's Qwen3-Next with our linear attention."""
+    """vLLM's Qwen3-Next with our gated delta net."""
 
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
         super().__init__(vllm_config=vllm_config, prefix=prefix)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What this wheel says of itself: architectures, how to serve them on a card, how far proven."""
+"""What this wheel provides: architectures, how to serve them on a card, what was tested."""
 
 from __future__ import annotations
 
