@@ -18,7 +18,6 @@ __all__ = ["Entry", "Surface", "by_key", "describe", "load", "normalised", "save
 Function = (ast.FunctionDef, ast.AsyncFunctionDef)
 _FORMS = {"property", "cached_property", "classmethod", "staticmethod", "abstractmethod"}
 _FIELD_CLASSES = {"dataclass", "config"}
-_SKIPPED = {"ctx", "kind", "type_comment"}
 
 
 class Entry(NamedTuple):
@@ -75,7 +74,7 @@ def normalised(node: object) -> str:
     if isinstance(node, list):
         return f"[{','.join(normalised(each) for each in node if not _is_text(each))}]"
     if isinstance(node, ast.AST):
-        fields = ((name, value) for name, value in ast.iter_fields(node) if name not in _SKIPPED)
+        fields = ast.iter_fields(node)
         inner = (f"{name}={normalised(value)}" for name, value in fields if value not in (None, []))
         return f"{type(node).__name__}({','.join(inner)})"
     return repr(node)

@@ -64,7 +64,9 @@ class Tree:
         if found is None:
             found = self._moved(Place(place.module, first))
         for name in rest.split(".") if rest else ():
-            found = found and self.member(found, name)
+            owner, found = found, found and self.member(found, name)
+            if owner is not None and found is None and not owner.place.path:
+                return self._moved(place)
         return found
 
     def member(self, owner: Definition, name: str) -> Definition | None:
