@@ -28,8 +28,9 @@ SOURCES = [
     *sorted(ROOT.glob("examples/*/src")),
 ]
 NEXT = (
-    "An other vLLM: read docs/vllm-surface.md, change the files named above. An other use in our "
-    "files: run `python support/surface.py write` and commit the file."
+    "Where vLLM is another one, change the files named above: docs/vllm-surface.md says how. "
+    "Where our sources use something else, or when they are changed, run "
+    "`python support/surface.py write` and commit the file."
 )
 
 
@@ -71,7 +72,7 @@ def _check() -> None:
     differences = against_installed()
     _print(differences)
     if differences:
-        sys.exit(f"{len(differences)} differences from {PATH.relative_to(ROOT)}. {NEXT}")
+        sys.exit(f"Differences from {PATH.relative_to(ROOT)}: {len(differences)}. {NEXT}")
     print(f"{PATH.relative_to(ROOT)} holds for the installed vLLM and for our sources")
 
 
@@ -80,7 +81,10 @@ def _compare(name: str) -> None:
     with vllm_sources.sources(name) as folder:
         found, moved = collect(folder, SOURCES, ROOT, follow_moves=True)
         other = vllm_sources.version(folder)
-    differences = compare.changes(held.entries, found, moved)
+    differences = [
+        *compare.changes(held.entries, found, moved),
+        *compare.arrivals(held.entries, found),
+    ]
     print(f"vLLM {held.vllm} -> {other}")
     print(compare.counts(held.entries, differences))
     for change, meaning in compare.CHANGES.items():

@@ -67,7 +67,7 @@ def compared(tmp_path: Path) -> Compare:
         ]
         held, _ = collect(trees[0], [sources], tmp_path)
         found, moved = collect(trees[1], [sources], tmp_path, follow_moves=True)
-        return compare.changes(held, found, moved)
+        return [*compare.changes(held, found, moved), *compare.arrivals(held, found)]
 
     return differences
 
@@ -169,6 +169,14 @@ def test_an_inherited_method_is_found_along_the_bases_of_the_base(compared: Comp
     assert not compared(
         ours, {"runner.py": BASE, "child.py": child}, {"runner.py": BASE, "child.py": moved_down}
     )
+
+
+def test_an_init_that_our_class_leaves_to_its_base_counts(compared: Compare) -> None:
+    old = BASE + "    def __init__(self):\n        self.x = 1\n"
+    new = old.replace("self.x = 1", "self.x = 2")
+    assert short(compared(OURS, {"runner.py": old}, {"runner.py": new})) == [
+        ("body", "Runner.__init__")
+    ]
 
 
 def test_bases_are_searched_as_python_searches_them(used) -> None:
@@ -323,6 +331,18 @@ def test_a_new_optional_parameter_matters_less_where_we_call(compared: Compare) 
         ("def make(a, b=2): ...\n", "signature"),
     ):
         assert short(compared(ours, old, {"tools.py": new})) == [(change, "make")], new
+
+
+def test_a_changed_body_shows_beside_a_signature_that_serves(compared: Compare) -> None:
+    ours, old = "from vllm.tools import make\n", "def make(a):\n    return a\n"
+    for new, expected in (
+        ("def make(a: int):\n    return [a]\n", ["types", "body"]),
+        ("def make(a, b=1):\n    return [a]\n", ["optional", "body"]),
+        ("def make(b):\n    return [b]\n", ["signature"]),
+        ("@traced\ndef make(a):\n    return a\n", ["body"]),
+    ):
+        differences = compared(ours, {"tools.py": old}, {"tools.py": new})
+        assert sorted(each.change for each in differences) == sorted(expected), new
 
 
 def test_the_fields_of_a_dataclass_are_its_signature(compared: Compare) -> None:

@@ -12,4 +12,4 @@ def test_the_installed_vllm_and_our_sources_are_as_listed() -> None:
     differences = surface.against_installed()
     if differences:
         lines = "\n".join(compare.by_file(differences))
-        pytest.fail(f"{len(differences)} differences\n{lines}\n{surface.NEXT}", pytrace=False)
+        pytest.fail(f"Differences: {len(differences)}\n{lines}\n{surface.NEXT}", pytrace=False)

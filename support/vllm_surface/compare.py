@@ -10,7 +10,7 @@ from typing import NamedTuple
 from vllm_surface import signatures
 from vllm_surface.entries import Entry, by_key
 
-__all__ = ["CHANGES", "Difference", "by_file", "changes", "counts", "unlisted"]
+__all__ = ["CHANGES", "Difference", "arrivals", "by_file", "changes", "counts", "unlisted"]
 
 CHANGES = {
     "gone": "not there",
@@ -18,7 +18,7 @@ CHANGES = {
     "newly abstract": "a class of ours must define it, or cannot be made",
     "newly overridden": "a member of ours has the name of a member that the base lacked",
     "signature": "other parameters, defaults or fields",
-    "body": "other statements, same signature",
+    "body": "other statements or decorators, and a signature that serves as before",
     "types": "other annotations only",
     "optional": "new optional parameters or fields only, of what we call or read",
 }
@@ -54,12 +54,17 @@ def changes(
         for key, entry in old.items()
         for difference in _differences(entry, new.get(key), moved or {})
     ]
-    differences += [
-        Difference(entry.file, entry.name, entry.kind, _NEW[entry.kind])
-        for key, entry in new.items()
-        if key not in old and entry.kind in _NEW
-    ]
     return sorted(differences)
+
+
+def arrivals(held: Iterable[Entry], found: Iterable[Entry]) -> list[Difference]:
+    """What a base of another vLLM has anew and our classes define too, or must define."""
+    old = by_key(held)
+    return sorted(
+        Difference(entry.file, entry.name, entry.kind, _NEW[entry.kind])
+        for key, entry in by_key(found).items()
+        if key not in old and entry.kind in _NEW
+    )
 
 
 def unlisted(held: Iterable[Entry], found: Iterable[Entry]) -> list[Difference]:
@@ -133,5 +138,7 @@ def _differences(old: Entry, new: Entry | None, moved: Mapping[str, str]) -> Ite
         change = signatures.change(old.signature, new.signature, called=old.kind != "override")
         detail = signatures.shown(old.signature or "none", new.signature or "none")
         yield Difference(old.file, old.name, old.kind, change, detail)
-    elif old.sha256 != new.sha256:
+        if change == "signature":
+            return  # its body is another one in nearly every case
+    if old.sha256 != new.sha256:
         yield Difference(old.file, old.name, old.kind, "body")

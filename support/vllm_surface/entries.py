@@ -54,12 +54,23 @@ def save(surface: Surface, path: Path) -> None:
 
 
 def describe(tree: Tree, file: str, name: str, kind: str, found: Definition) -> Entry:
-    """The entry of one use. Of a class the members in use have entries of their own."""
+    """The entry of one use.
+
+    A class has no hash: its members in use have entries of their own, of a base ``__init__`` too.
+    """
     digest = None
     if found.nodes and found.as_class is None and (found.place.path or kind == "replaced"):
-        text = "".join(normalised(node) for node in found.nodes)
+        text = "".join(map(_statements, found.nodes))
         digest = hashlib.sha256(text.encode()).hexdigest()
-    return Entry(file, name, kind, signature(tree, found), digest)
+    form = None if kind == "base" else signature(tree, found)
+    return Entry(file, name, kind, form, digest)
+
+
+def _statements(node: ast.AST) -> str:
+    """What is hashed: of a function its decorators and its body, the signature is held beside."""
+    if isinstance(node, Function):
+        return normalised([*node.decorator_list, *node.body])
+    return normalised(node)
 
 
 def normalised(node: object) -> str:

@@ -35,6 +35,7 @@ def inherited(tree: Tree, module: Module) -> Iterator[Use]:
             order = tree.order(owner)
             if any(is_vllm(each.place.module) for each in order):
                 yield from _bases(tree, owner)
+                yield from _member(tree, order, order, owner, "__init__", "inherited")
                 yield from _abstract(tree, owner, order)
                 yield from _members(tree, order)
 

@@ -31,7 +31,8 @@ KINDS = (
 - ``override``: a member of a base that our class defines too, a name of a module that ours replaces
 - ``replaced``: the target of a ledger's entry
 - ``base``: a class that we extend
-- ``inherited``: a member that we reach on ``super()``, ``self`` or ``cls``
+- ``inherited``: a member that we reach on ``super()``, ``self`` or ``cls``, or an ``__init__`` that
+  ours leaves to its base
 - ``attribute``: a member of an imported module or class
 - ``text``: a string that names a module or a name
 - ``import``: any other imported name
