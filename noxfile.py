@@ -173,6 +173,13 @@ def support(session: nox.Session) -> None:
 
 
 @nox.session
+def surface(session: nox.Session) -> None:
+    """What we use of vLLM is as listed; `-- FOLDER_OR_VERSION` prints what another vLLM changed."""
+    command = ("compare", *session.posargs) if session.posargs else ("check",)
+    session.run("python", "support/surface.py", *command)
+
+
+@nox.session
 def wheels(session: nox.Session) -> None:
     """Build every wheel, install one family alone beside vLLM, run it; resolve the extras."""
     pytest(session, "tests/wheels")
