@@ -21,7 +21,7 @@ from vllm.model_executor.layers.quantization.compressed_tensors.schemes import (
 
 from vllm_kunlun.platforms.errors import UnsupportedError
 from vllm_kunlun.quantization.checkpoint import packed
-from vllm_kunlun.quantization.experts.compressed_choice import expert_method
+from vllm_kunlun.quantization.formats.compressed_experts import expert_method
 from vllm_kunlun.quantization.formats.compressed_fp8 import fp8_layout
 from vllm_kunlun.quantization.linear.compressed_int8 import KunlunW8A8Int8
 from vllm_kunlun.quantization.linear.fp8 import KunlunFp8Scheme

@@ -20,7 +20,7 @@ from vllm.model_executor.layers.quantization.mxfp4 import Mxfp4Config
 from vllm.model_executor.layers.quantization.utils.quant_utils import is_layer_skipped
 
 from vllm_kunlun.platforms.errors import UnsupportedError
-from vllm_kunlun.quantization.experts.converted import KunlunFp8MoEMethod, KunlunMxfp4MoEMethod
+from vllm_kunlun.quantization.experts.fp8 import KunlunFp8MoEMethod, KunlunMxfp4MoEMethod
 from vllm_kunlun.quantization.linear.fp8 import Fp8Layout, KunlunFp8Scheme
 
 __all__ = ["KunlunFp8Config", "KunlunFp8LinearMethod", "KunlunMxfp4Config"]

@@ -39,7 +39,7 @@ from vllm_kunlun.quantization.checkpoint.loading import (
     layer_name,
     mark_unloaded,
 )
-from vllm_kunlun.quantization.layouts.float_formats import (
+from vllm_kunlun.quantization.layouts.fp8 import (
     E4M3_NAN,
     PIECE,
     decode_e4m3,

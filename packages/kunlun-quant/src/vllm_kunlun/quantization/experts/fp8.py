@@ -25,7 +25,7 @@ from vllm_kunlun.quantization.checkpoint.loading import (
     missing,
 )
 from vllm_kunlun.quantization.experts.int8 import Int8Experts
-from vllm_kunlun.quantization.layouts.float_formats import (
+from vllm_kunlun.quantization.layouts.fp8 import (
     E4M3_NAN,
     MXFP4_GROUP,
     decode_mxfp4,

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vllm_kunlun.quantization.layouts.float_formats import decode_e4m3, decode_mxfp4, expand_blocks
+from vllm_kunlun.quantization.layouts.fp8 import decode_e4m3, decode_mxfp4, expand_blocks
 from vllm_kunlun.quantization.linear.fp8 import to_float, to_int8
 
 
@@ -70,7 +70,7 @@ def test_int8_is_within_half_a_step_of_the_value(shape, block):
 
 
 def test_conversion_in_pieces_is_the_same(monkeypatch):
-    from vllm_kunlun.quantization.layouts import float_formats
+    from vllm_kunlun.quantization.layouts import fp8 as float_formats
 
     whole = fp8(64, 48).view(torch.int8)
     pieces = whole.clone()

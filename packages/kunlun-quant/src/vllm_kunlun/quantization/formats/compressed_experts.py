@@ -17,7 +17,7 @@ from vllm.model_executor.layers.quantization.compressed_tensors.compressed_tenso
 from vllm_kunlun.platforms.errors import UnsupportedError
 from vllm_kunlun.quantization.experts.compressed_int8 import KunlunW8A8Int8MoEMethod
 from vllm_kunlun.quantization.experts.compressed_packed import packed_method
-from vllm_kunlun.quantization.experts.converted import KunlunFp8MoEMethod
+from vllm_kunlun.quantization.experts.fp8 import KunlunFp8MoEMethod
 from vllm_kunlun.quantization.formats.compressed_fp8 import fp8_layout
 
 __all__ = ["expert_method"]
