@@ -16,8 +16,9 @@ from vllm.config import VllmConfig, set_current_vllm_config
 
 from vllm_kunlun.platforms.errors import CheckpointError, UnsupportedError
 from vllm_kunlun.quantization.experts.compressed_int8 import KunlunW8A8Int8MoEMethod
-from vllm_kunlun.quantization.experts.fp8 import KunlunFp8MoEMethod, KunlunMxfp4MoEMethod
-from vllm_kunlun.quantization.linear.fp8 import Fp8Layout
+from vllm_kunlun.quantization.experts.fp8 import KunlunFp8MoEMethod
+from vllm_kunlun.quantization.experts.mxfp4 import KunlunMxfp4MoEMethod
+from vllm_kunlun.quantization.layouts.fp8 import Fp8Layout
 
 EXPERTS, HIDDEN, INNER, TOKENS, CHOICES = 5, 64, 32, 9, 2
 BLOCK = (16, 8)

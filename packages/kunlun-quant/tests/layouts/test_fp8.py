@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from vllm_kunlun.quantization.layouts.fp8 import decode_e4m3, decode_mxfp4, expand_blocks
-from vllm_kunlun.quantization.linear.fp8 import to_float, to_int8
+from vllm_kunlun.quantization.layouts import int8
+from vllm_kunlun.quantization.layouts.fp8 import decode_e4m3, expand_blocks, to_float, to_int8
+from vllm_kunlun.quantization.layouts.mxfp4 import decode_mxfp4
 
 
 def fp8(rows: int, width: int) -> Tensor:
@@ -70,13 +71,11 @@ def test_int8_is_within_half_a_step_of_the_value(shape, block):
 
 
 def test_conversion_in_pieces_is_the_same(monkeypatch):
-    from vllm_kunlun.quantization.layouts import fp8 as float_formats
-
     whole = fp8(64, 48).view(torch.int8)
     pieces = whole.clone()
     scale = torch.ones(64, 1)
     largest = to_int8(whole, scale, None)
-    monkeypatch.setattr(float_formats.quantise_rows, "__defaults__", (100,))
+    monkeypatch.setattr(int8.quantise_rows, "__defaults__", (100,))
     assert torch.equal(to_int8(pieces, scale, None), largest)
     assert torch.equal(pieces, whole)
 
@@ -98,7 +97,7 @@ def test_conversion_needs_little_memory_beside_the_weight():
     """Measured in a process of its own: the peak over what a weight of 128 MiB takes."""
     program = """
         import resource, torch
-        from vllm_kunlun.quantization.linear import fp8
+        from vllm_kunlun.quantization.layouts import fp8
         bits = torch.full((2**13, 2**14), 56, dtype=torch.int8)
         scale = torch.ones(2**6, 2**7)
         fp8.to_int8(bits[:256], scale, (128, 128))

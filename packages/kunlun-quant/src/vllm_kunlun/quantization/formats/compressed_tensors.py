@@ -54,7 +54,7 @@ class KunlunCompressedTensorsConfig(CompressedTensorsConfig):
         if config.get("kv_cache_scheme"):
             logger.warning(
                 "quantization_config.kv_cache_scheme asks for a KV cache in fp8, which the card "
-                "has not: the cache is kept in the model's dtype."
+                "lacks: the cache is kept in the model's dtype."
             )
             config = {**config, "kv_cache_scheme": None}
         return super().from_config(config)
