@@ -14,7 +14,6 @@ from torch import Tensor
 
 from vllm_kunlun.quantization.layouts import int8
 from vllm_kunlun.quantization.layouts.fp8 import decode_e4m3, expand_blocks, to_float, to_int8
-from vllm_kunlun.quantization.layouts.mxfp4 import decode_mxfp4
 
 
 def fp8(rows: int, width: int) -> Tensor:
@@ -27,25 +26,6 @@ def test_every_e4m3_number():
     came = decode_e4m3(bits.view(torch.int8))
     torch.testing.assert_close(came, bits.view(torch.float8_e4m3fn).float(), equal_nan=True,
                                rtol=0, atol=0)  # fmt: skip
-
-
-def test_mxfp4_by_hand():
-    low_then_high = torch.tensor([[0x21, 0xF7, *[0x00] * 14]], dtype=torch.uint8)
-    came = decode_mxfp4(low_then_high, torch.tensor([[128]], dtype=torch.uint8))
-    assert came.shape == (1, 32)
-    assert came[0, :5].tolist() == [1.0, 2.0, 12.0, -12.0, 0.0]  # 0.5, 1, 6, -6, times 2
-
-
-def test_mxfp4_equals_transformers():
-    """HF's own dequantiser of gpt-oss, which gives the matrix transposed and in bfloat16."""
-    from transformers.integrations.mxfp4 import convert_moe_packed_tensors
-
-    generator = torch.Generator().manual_seed(0)
-    blocks = torch.randint(0, 256, (3, 10, 4, 16), generator=generator, dtype=torch.uint8)
-    exponents = torch.randint(110, 140, (3, 10, 4), generator=generator, dtype=torch.uint8)
-    expected = convert_moe_packed_tensors(blocks, exponents)
-    came = decode_mxfp4(blocks.flatten(2), exponents)
-    assert torch.equal(came.transpose(1, 2), expected.float())
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (5, 7), (300, 260), (256, 128)])

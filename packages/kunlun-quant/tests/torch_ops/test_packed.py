@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from vllm_kunlun.ops import check_op
-from vllm_kunlun.platforms.errors import CheckpointError
 from vllm_kunlun.quantization.layouts import gptq, repack
 from vllm_kunlun.quantization.torch_ops.packed import DEQUANTISE_TOKENS, awq_linear, gptq_linear
 
@@ -95,21 +94,6 @@ def test_a_rank_that_holds_unequal_parts_of_the_groups(bits):
     check(x, codes, zeros, scales, g_idx.long(), out)
 
 
-def test_rows_already_in_order_are_left_alone():
-    codes, zeros, scales = case(64, 64, 4, 4)
-    _, weights = run(torch.randn(1, 64), codes, zeros, scales, 4, torch.arange(64) // 16)
-    assert weights.order is None
-
-
-def test_damaged_tensors_are_refused():
-    codes, zeros, scales = case(64, 64, 4, 4)
-    with pytest.raises(CheckpointError, match="0 to 4, and there are 4"):
-        run(torch.randn(1, 64), codes, zeros, scales, 4, torch.arange(64) % 5)
-    scales[1, 1] = torch.nan
-    with pytest.raises(CheckpointError, match="not a number"):
-        run(torch.randn(1, 64), codes, zeros, scales, 4, None)
-
-
 def awq_parts(columns, seed=0):
     """Inputs 64, groups of 16."""
     generator = torch.Generator().manual_seed(seed)
@@ -164,3 +148,21 @@ def test_declarations_of_the_ops():
         4,
         72,
     )
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("tokens", [1, DEQUANTISE_TOKENS - 1, DEQUANTISE_TOKENS])
+def test_which_of_the_vendors_functions_runs(tokens, dtype, called):
+    """Fused below 256 tokens, dequantised once from 256 on; float32 is never fused."""
+    assert DEQUANTISE_TOKENS == 256
+    arguments, _ = awq_parts(64)
+    awq_linear(torch.ones(tokens, 64, dtype=dtype), *arguments)
+    fused = tokens < 256 and dtype != torch.float32
+    assert called == ["awq_gemm" if fused else "awq_dequantize"]
+
+
+def test_gptq_has_one_function_for_any_number_of_tokens(called):
+    codes, zeros, scales = case(32, 64, 2, 8)
+    for tokens in (1, 256, 4096):
+        run(torch.ones(tokens, 32), codes, zeros, scales, 8, None)
+    assert called == 3 * ["gptq_gemm"]
