@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from vllm_kunlun.ops import vendor_ops
 from vllm_kunlun.platforms.errors import CheckpointError, UnsupportedError
 from vllm_kunlun.quantization.experts import packed_product
 
@@ -59,7 +60,8 @@ def test_packed_along_the_input(bits, ordered):
     q, z, s = codes(bits)
     g_idx = None
     if ordered:
-        order = torch.stack([torch.randperm(INPUTS) for _ in range(EXPERTS)])
+        generator = torch.Generator().manual_seed(1)
+        order = torch.stack([torch.randperm(INPUTS, generator=generator) for _ in range(EXPERTS)])
         g_idx = (order // GROUP).to(torch.int32)
     experts = packed_product.from_gptq(by_inputs(q, bits), z, s, bits, g_idx)
     check(experts, meant(q, z, s, g_idx))
@@ -73,9 +75,10 @@ def test_experts_of_other_ranks_add_nothing(tokens):
     q, z, s = codes(8, INPUTS, seed=1)
     w2, down = packed_product.from_gptq(by_inputs(q, 8), z, s, 8, None), meant(q, z, s)
     here = torch.tensor([-1, 0, 1, -1, 2, 3, 4, 5, -1], dtype=torch.int32)
-    x = torch.randn(tokens, INPUTS)
-    ids = torch.stack([torch.randperm(9)[:3] for _ in range(tokens)]).to(torch.int32)
-    weights = torch.rand(tokens, 3)
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(tokens, INPUTS, generator=generator)
+    ids = torch.rand(tokens, 9, generator=generator).argsort(1)[:, :3].to(torch.int32)
+    weights = torch.rand(tokens, 3, generator=generator)
     out = packed_product.run_experts(
         x, w13, w2, weights, ids, activation="silu", weight_on_input=False, expert_map=here
     )
@@ -91,7 +94,7 @@ def test_experts_of_other_ranks_add_nothing(tokens):
 
 def test_what_cannot_be_packed_is_refused():
     q, z, s = codes(4)
-    with pytest.raises(UnsupportedError, match="enable-expert-parallel"):
+    with pytest.raises(UnsupportedError, match="another number of inputs"):
         g_idx = torch.zeros(EXPERTS, INPUTS, dtype=torch.int32)
         packed_product.from_gptq(by_inputs(q, 4), z, s, 4, g_idx)
     with pytest.raises(CheckpointError, match="gptq_v2"):
@@ -99,3 +102,25 @@ def test_what_cannot_be_packed_is_refused():
     s[0, 0, 0] = torch.inf
     with pytest.raises(CheckpointError, match="infinite"):
         packed_product.from_awq(by_inputs(q, 4), by_inputs(q, 4), s)
+
+
+@pytest.mark.parametrize(("pairs", "weights"), [(5, 5), (6, 6), (7, 6)])
+def test_how_many_weights_a_step_dequantises(pairs, weights, called, monkeypatch):
+    """One for each pair of token and choice below as many pairs as experts, then each expert's."""
+    seen = []
+    dequantise = vendor_ops.awq_dequantize
+    monkeypatch.setattr(
+        vendor_ops, "awq_dequantize",
+        lambda **given: seen.append(given["qweight"].shape[0]) or dequantise(**given),
+    )  # fmt: skip
+    q, z, s = codes(4, 2 * INPUTS)
+    w13 = packed_product.from_gptq(by_inputs(q, 4), z, s, 4, None)
+    q, z, s = codes(4, INPUTS)
+    w2 = packed_product.from_gptq(by_inputs(q, 4), z, s, 4, None)
+    ids = torch.arange(pairs, dtype=torch.int32).remainder(EXPERTS).view(-1, 1)
+    packed_product.run_experts(
+        torch.ones(pairs, INPUTS), w13, w2, torch.ones(pairs, 1), ids,
+        activation="silu", weight_on_input=False, expert_map=None,
+    )  # fmt: skip
+    assert seen == [weights * INPUTS, weights * INPUTS]
+    assert called[:2] == 2 * ["awq_dequantize"]

@@ -80,13 +80,6 @@ def test_fast_layout_is_the_contracts_table(columns, way):
     assert torch.equal(repack.gptq_to_kunlun(pack(values, list(range(8))), FAST), converted)
 
 
-def test_one_word_by_hand():
-    """Columns 0 to 7 hold 0 to 7."""
-    awq = torch.tensor([[0x75316420]], dtype=torch.int32)
-    assert repack.awq_to_kunlun(awq, NORMAL).item() == 0x67452301
-    assert repack.gptq_to_kunlun(torch.tensor([[0x76543210]]).int(), NORMAL).item() == 0x67452301
-
-
 @settings(max_examples=40, deadline=None)
 @given(
     rows=st.integers(0, 9),

@@ -19,15 +19,17 @@ from vllm.model_executor.layers.quantization.kernels.mixed_precision import MPLi
 from vllm.model_executor.layers.quantization.kernels.scaled_mm import Int8ScaledMMLinearKernel
 from vllm.platforms import PlatformEnum
 
-from vllm_kunlun.quantization.formats.awq import KunlunAWQConfig, KunlunAWQLinearMethod
+from vllm_kunlun.quantization.formats.awq import KunlunAWQConfig
 from vllm_kunlun.quantization.formats.compressed_tensors import KunlunCompressedTensorsConfig
-from vllm_kunlun.quantization.formats.fp8 import KunlunFp8Config, KunlunMxfp4Config
-from vllm_kunlun.quantization.formats.gptq import KunlunGPTQConfig, KunlunGPTQLinearMethod
+from vllm_kunlun.quantization.formats.fp8 import KunlunFp8Config
+from vllm_kunlun.quantization.formats.gptq import KunlunGPTQConfig
 from vllm_kunlun.quantization.formats.moe_wna16 import KunlunMoeWNA16Config
+from vllm_kunlun.quantization.formats.mxfp4 import KunlunMxfp4Config
+from vllm_kunlun.quantization.linear.awq import KunlunAWQLinearMethod
+from vllm_kunlun.quantization.linear.compressed_packed import KunlunMixedPrecisionLinearKernel
+from vllm_kunlun.quantization.linear.fp8 import KunlunFp8LinearMethod
+from vllm_kunlun.quantization.linear.gptq import KunlunGPTQLinearMethod
 from vllm_kunlun.quantization.linear.int8 import KunlunInt8ScaledMMLinearKernel
-from vllm_kunlun.quantization.linear.packed import (
-    KunlunMixedPrecisionLinearKernel,
-)
 
 __all__ = ["CONFIGS", "INT8_KERNELS", "LINEAR_METHODS", "MIXED_PRECISION_KERNELS", "register"]
 
@@ -47,7 +49,11 @@ INT8_KERNELS: list[type[Int8ScaledMMLinearKernel]] = [KunlunInt8ScaledMMLinearKe
 MIXED_PRECISION_KERNELS: list[type[MPLinearKernel]] = [KunlunMixedPrecisionLinearKernel]
 """Float activations times packed integer weights."""
 
-LINEAR_METHODS: list[type[LinearMethodBase]] = [KunlunAWQLinearMethod, KunlunGPTQLinearMethod]
+LINEAR_METHODS: list[type[LinearMethodBase]] = [
+    KunlunAWQLinearMethod,
+    KunlunFp8LinearMethod,
+    KunlunGPTQLinearMethod,
+]
 """Methods whose parameters load themselves; vLLM asks for the names of their classes."""
 
 

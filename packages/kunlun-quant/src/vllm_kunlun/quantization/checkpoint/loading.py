@@ -16,10 +16,13 @@ import torch
 from torch import Tensor
 from vllm.config import get_current_vllm_config
 from vllm.model_executor.parameter import PerTensorScaleParameter
+from vllm.model_executor.utils import set_weight_attrs
 
 from vllm_kunlun.platforms.errors import CheckpointError, UnsupportedError
 
 __all__ = [
+    "add_parameter",
+    "check_numbers",
     "check_scale",
     "check_weight",
     "checked_loader",
@@ -140,6 +143,29 @@ def check_weight(layer: torch.nn.Module, name: str) -> None:
     weight = getattr(layer, name)
     if layer.from_checkpoint and bool((weight.amax(-1) == _NO_WEIGHT).any()):
         raise missing(layer, name)
+
+
+def check_numbers(layer: torch.nn.Module, name: str, values: Tensor) -> None:
+    """Every weight was loaded and is a number.
+
+    Raises:
+        CheckpointError: naming layer and tensor.
+    """
+    # A NaN is its tensor's smallest and largest; isfinite would need a copy of the weight.
+    if layer.from_checkpoint and not bool(torch.isfinite(torch.stack(values.aminmax())).all()):
+        raise CheckpointError(
+            f"{layer_name(layer)}: {name} is missing from the checkpoint, or holds NaN. Copy all "
+            "files of the checkpoint, or quantise it again."
+        )
+
+
+def add_parameter(
+    layer: torch.nn.Module, name: str, data: Tensor, attributes: dict[str, Any]
+) -> None:
+    """Give ``layer`` a parameter for the loader to fill, with vLLM's ``attributes`` of loading."""
+    parameter = torch.nn.Parameter(data, requires_grad=False)
+    layer.register_parameter(name, parameter)
+    set_weight_attrs(parameter, attributes)
 
 
 def derive(layer: torch.nn.Module, name: str, value: Tensor) -> None:

@@ -18,7 +18,7 @@ from vllm_kunlun.quantization.checkpoint.loading import (
     mark_unloaded,
 )
 from vllm_kunlun.quantization.experts.int8 import Int8Experts
-from vllm_kunlun.quantization.linear.int8 import MAX_OF_SCALE
+from vllm_kunlun.quantization.layouts.int8 import MAX_OF_SCALE
 
 __all__ = ["KunlunW8A8Int8MoEMethod"]
 

@@ -1,39 +1,45 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Experts with weights of 4 or 8 bits and float activations (W4A16, W8A16)."""
+"""Experts of compressed-tensors checkpoints with packed weights (W4A16, W8A16)."""
 
 from __future__ import annotations
 
-from typing import Any
+import torch
+from vllm.model_executor.layers.fused_moe.config import FusedMoEConfig
 
-from vllm.model_executor.layers.fused_moe import FusedMoE
-from vllm.model_executor.layers.quantization.compressed_tensors.compressed_tensors import (
-    CompressedTensorsConfig,
-)
+from vllm_kunlun.quantization.experts import packed_product
+from vllm_kunlun.quantization.experts.packed import PackedMoEMethod, Tensors
+from vllm_kunlun.quantization.experts.packed_product import PackedExperts
+from vllm_kunlun.quantization.layouts import gptq
 
-from vllm_kunlun.platforms.errors import UnsupportedError
-from vllm_kunlun.quantization.experts.packed import KunlunCompressedTensorsWNA16MoEMethod
-
-__all__ = ["packed_method"]
+__all__ = ["KunlunCompressedTensorsWNA16MoEMethod"]
 
 
-def packed_method(
-    config: CompressedTensorsConfig, layer: FusedMoE, prefix: str, scheme: dict[str, Any]
-) -> KunlunCompressedTensorsWNA16MoEMethod:
-    """The method for a scheme of packed weights.
+class KunlunCompressedTensorsWNA16MoEMethod(PackedMoEMethod):
+    """compressed-tensors: packed along the input, matrices ``[out, in]``."""
 
-    Raises: UnsupportedError: another packing, other bits, or rows in order of activations.
-    """
-    weights = scheme["weights"]
-    packing = scheme.get("format") or config.quant_format
-    if packing != "pack-quantized" or weights.num_bits not in (4, 8):
-        raise UnsupportedError(
-            f"{prefix}: experts of {weights.num_bits} bits in format {packing!r}: 4 and 8 bits in "
-            "'pack-quantized' are implemented."
-        )
-    if weights.actorder in ("group", "dynamic"):
-        raise UnsupportedError(
-            f"{prefix}: experts with actorder={weights.actorder}: quantise with actorder=weight."
-        )
-    return KunlunCompressedTensorsWNA16MoEMethod(
-        layer.moe_config, weights.num_bits, weights.group_size or -1, weights.symmetric
-    )
+    transposed = False
+
+    def __init__(self, moe: FusedMoEConfig, bits: int, group_size: int, symmetric: bool) -> None:
+        super().__init__(moe)
+        self.bits, self.group_size, self.symmetric = bits, group_size, symmetric
+
+    def tensors(self, inputs: int, outputs: int) -> Tensors:
+        groups = self.groups(inputs)
+        found: Tensors = {
+            "weight_packed": ((outputs, inputs * self.bits // 32), torch.int32),
+            "weight_scale": ((outputs, groups), None),
+            "weight_shape": ((2,), torch.int64),
+        }
+        if not self.symmetric:
+            found["weight_zero_point"] = ((outputs * self.bits // 32, groups), torch.int32)
+        return found
+
+    def read(self, tensors: dict[str, torch.Tensor], *, split: bool) -> PackedExperts:
+        scales = tensors["weight_scale"].transpose(1, 2).contiguous()
+        if self.symmetric:
+            zeros = gptq.constant_zeros(scales, self.bits)
+        else:
+            words = tensors["weight_zero_point"].transpose(1, 2).contiguous()
+            zeros = gptq.unpack_zeros(words, self.bits)
+        qweight = tensors["weight_packed"].transpose(1, 2).contiguous()
+        return packed_product.from_gptq(qweight, zeros, scales, self.bits, None)

@@ -17,7 +17,8 @@ from torch import Tensor
 from vllm_kunlun.ops import vendor_ops
 from vllm_kunlun.ops.torch_ops import moe
 from vllm_kunlun.platforms.errors import CheckpointError, UnsupportedError
-from vllm_kunlun.quantization.layouts import gptq, repack
+from vllm_kunlun.quantization.layouts import awq, gptq, repack
+from vllm_kunlun.quantization.layouts.scales import check_finite
 
 __all__ = ["PackedExperts", "from_awq", "from_gptq", "run_experts"]
 
@@ -65,15 +66,13 @@ class PackedExperts:
 
 
 def from_awq(qweight: Tensor, qzeros: Tensor, scales: Tensor) -> PackedExperts:
-    """From AWQ's packing. Shapes: int32 ``[E, K, N / 8]`` and ``[E, G, N / 8]``, ``[E, G, N]``."""
-    _check_finite(scales)
-    layout = repack.best_layout(qweight.shape[2])
-    return PackedExperts(
-        repack.awq_to_kunlun(qweight, layout),
-        repack.awq_to_kunlun(qzeros, layout),
-        scales.to(torch.float16).contiguous(),
-        None,
-    )
+    """From AWQ's packing. Shapes: int32 ``[E, K, N / 8]`` and ``[E, G, N / 8]``, ``[E, G, N]``.
+
+    Raises:
+        CheckpointError: a scale is not finite in float16.
+    """
+    weights = awq.convert(qweight, qzeros, scales)
+    return PackedExperts(weights.qweight, weights.qzeros, weights.scales, None)
 
 
 def from_gptq(
@@ -86,9 +85,9 @@ def from_gptq(
 
     Raises:
         CheckpointError: a scale is not finite, or a zero is none that the bits can hold.
-        UnsupportedError: the groups of g_idx are not equally full (act-order, split over ranks).
+        UnsupportedError: the groups of g_idx are not equally full.
     """
-    _check_finite(scales)
+    check_finite(scales, torch.float16)
     if int(zeros.min()) < 0 or int(zeros.max()) >= 1 << bits:
         raise CheckpointError(
             f"a zero point of {int(zeros.max())} in experts of {bits} bits: the checkpoint was "
@@ -111,8 +110,8 @@ def from_gptq(
         every = torch.arange(groups, device=g_idx.device).view(1, -1, 1)
         if not bool((sorted_groups == every).all()):
             raise UnsupportedError(
-                "experts quantised with desc_act=True cannot be split over tensor parallel ranks: "
-                "start with --enable-expert-parallel, or quantise with desc_act=False."
+                "g_idx puts another number of inputs into one group than into the next, which is "
+                "not implemented for experts. Quantise with desc_act=False."
             )
         codes = torch.stack([each[rows] for each, rows in zip(codes, order, strict=True)])
         place = torch.argsort(order, dim=1)
@@ -150,11 +149,3 @@ def run_experts(
         weight_on_input=weight_on_input,
         expert_map=expert_map,
     )
-
-
-def _check_finite(scales: Tensor) -> None:
-    if not torch.isfinite(scales.to(torch.float16)).all():
-        raise CheckpointError(
-            "a scale of the experts is infinite or not a number in float16: the checkpoint is "
-            "damaged."
-        )

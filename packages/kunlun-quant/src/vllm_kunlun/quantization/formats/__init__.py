@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints in the compressed-tensors format."""
+"""What a checkpoint's method is, and which layer method serves each of its layers."""

@@ -9,7 +9,7 @@ from compressed_tensors.quantization import (
     QuantizationType,
 )
 
-from vllm_kunlun.quantization.linear.fp8 import Fp8Layout
+from vllm_kunlun.quantization.layouts.fp8 import Fp8Layout
 
 __all__ = ["fp8_layout"]
 

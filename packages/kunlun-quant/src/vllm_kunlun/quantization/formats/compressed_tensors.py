@@ -21,7 +21,7 @@ from vllm.model_executor.layers.quantization.compressed_tensors.schemes import (
 
 from vllm_kunlun.platforms.errors import UnsupportedError
 from vllm_kunlun.quantization.checkpoint import packed
-from vllm_kunlun.quantization.experts.compressed_choice import expert_method
+from vllm_kunlun.quantization.formats.compressed_experts import expert_method
 from vllm_kunlun.quantization.formats.compressed_fp8 import fp8_layout
 from vllm_kunlun.quantization.linear.compressed_int8 import KunlunW8A8Int8
 from vllm_kunlun.quantization.linear.fp8 import KunlunFp8Scheme
@@ -54,7 +54,7 @@ class KunlunCompressedTensorsConfig(CompressedTensorsConfig):
         if config.get("kv_cache_scheme"):
             logger.warning(
                 "quantization_config.kv_cache_scheme asks for a KV cache in fp8, which the card "
-                "has not: the cache is kept in the model's dtype."
+                "lacks: the cache is kept in the model's dtype."
             )
             config = {**config, "kv_cache_scheme": None}
         return super().from_config(config)

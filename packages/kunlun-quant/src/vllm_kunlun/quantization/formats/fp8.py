@@ -1,31 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The methods ``fp8`` and ``mxfp4``: checkpoints that the card runs in another format."""
+"""The method ``fp8``: checkpoints whose weights are converted as they are loaded."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from torch import Tensor
 from vllm.model_executor.layers.fused_moe import FusedMoE, UnquantizedFusedMoEMethod
-from vllm.model_executor.layers.linear import (
-    WEIGHT_LOADER_V2_SUPPORTED,
-    LinearBase,
-    LinearMethodBase,
-    UnquantizedLinearMethod,
-)
+from vllm.model_executor.layers.linear import LinearBase, UnquantizedLinearMethod
 from vllm.model_executor.layers.quantization.base_config import QuantizeMethodBase
 from vllm.model_executor.layers.quantization.fp8 import Fp8Config
-from vllm.model_executor.layers.quantization.mxfp4 import Mxfp4Config
 from vllm.model_executor.layers.quantization.utils.quant_utils import is_layer_skipped
 
 from vllm_kunlun.platforms.errors import UnsupportedError
-from vllm_kunlun.quantization.experts.converted import KunlunFp8MoEMethod, KunlunMxfp4MoEMethod
-from vllm_kunlun.quantization.linear.fp8 import Fp8Layout, KunlunFp8Scheme
+from vllm_kunlun.quantization.experts.fp8 import KunlunFp8MoEMethod
+from vllm_kunlun.quantization.formats.activations import ACTIVATIONS
+from vllm_kunlun.quantization.layouts.fp8 import Fp8Layout
+from vllm_kunlun.quantization.linear.fp8 import KunlunFp8LinearMethod
 
-__all__ = ["KunlunFp8Config", "KunlunFp8LinearMethod", "KunlunMxfp4Config"]
-
-_DTYPES = [torch.float16, torch.bfloat16, torch.float32]
+__all__ = ["KunlunFp8Config"]
 
 
 class KunlunFp8Config(Fp8Config):
@@ -46,7 +39,7 @@ class KunlunFp8Config(Fp8Config):
 
     @classmethod
     def get_supported_act_dtypes(cls) -> list[torch.dtype]:
-        return list(_DTYPES)
+        return list(ACTIVATIONS)
 
     @property
     def layout(self) -> Fp8Layout:
@@ -73,54 +66,3 @@ class KunlunFp8Config(Fp8Config):
         if skipped:
             return UnquantizedFusedMoEMethod(layer.moe_config)
         return KunlunFp8MoEMethod(layout, layer.moe_config)
-
-
-class KunlunFp8LinearMethod(LinearMethodBase):
-    """vLLM's interface of a linear layer on :class:`KunlunFp8Scheme`."""
-
-    def __init__(self, layout: Fp8Layout) -> None:
-        self.scheme = KunlunFp8Scheme(layout)
-
-    def create_weights(
-        self,
-        layer: torch.nn.Module,
-        input_size_per_partition: int,
-        output_partition_sizes: list[int],
-        input_size: int,
-        output_size: int,
-        params_dtype: torch.dtype,
-        **extra_weight_attrs: Any,
-    ) -> None:
-        self.scheme.create_weights(
-            layer,
-            output_partition_sizes,
-            input_size_per_partition,
-            params_dtype,
-            extra_weight_attrs["weight_loader"],
-            input_size=input_size,
-            output_size=output_size,
-        )
-
-    def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
-        self.scheme.process_weights_after_loading(layer)
-
-    def apply(self, layer: torch.nn.Module, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        return self.scheme.apply_weights(layer, x, bias)
-
-
-# vLLM loads the parameter classes of this method by a list of class names.
-if KunlunFp8LinearMethod.__name__ not in WEIGHT_LOADER_V2_SUPPORTED:
-    WEIGHT_LOADER_V2_SUPPORTED.append(KunlunFp8LinearMethod.__name__)
-
-
-class KunlunMxfp4Config(Mxfp4Config):
-    """gpt-oss checkpoints: experts in mxfp4, all else in the model's dtype."""
-
-    @classmethod
-    def get_supported_act_dtypes(cls) -> list[torch.dtype]:
-        return list(_DTYPES)
-
-    def get_quant_method(self, layer: torch.nn.Module, prefix: str) -> QuantizeMethodBase | None:
-        if isinstance(layer, FusedMoE):
-            return KunlunMxfp4MoEMethod(layer.moe_config)
-        return UnquantizedLinearMethod() if isinstance(layer, LinearBase) else None

@@ -21,14 +21,24 @@ from torch import Tensor
 
 from vllm_kunlun.platforms.errors import CheckpointError
 from vllm_kunlun.quantization.layouts import repack
+from vllm_kunlun.quantization.layouts.scales import check_finite
 
 __all__ = [
+    "BITS",
+    "ZERO_OFFSETS",
     "GptqWeights",
+    "constant_zeros",
     "convert",
     "pack_columns",
     "unpack_rows",
     "unpack_zeros",
 ]
+
+BITS = (4, 8)
+"""Bits of a weight that the vendor's function takes."""
+
+ZERO_OFFSETS = {"": 1, "gptq": 1, "gptq_v2": 0}
+"""A checkpoint's format -> what is added to a stored zero to get the true one."""
 
 RUN_ROWS = 32
 _COLUMNS = {4: 64, 8: 4}
@@ -59,10 +69,10 @@ def convert(
     ``[G, N]``, g_idx int ``[K]`` the group of each input, or None where groups are runs of
     ``K / G``.
 
-    Raises: CheckpointError: a scale is not finite, or g_idx names a group that is not there.
+    Raises:
+        CheckpointError: a scale is not finite, or g_idx names a group that is not there.
     """
-    if not torch.isfinite(scales).all():
-        raise CheckpointError("a scale is infinite or not a number: the checkpoint is damaged.")
+    check_finite(scales, scales.dtype)
     outputs = scales.shape[1]
     if missing := -outputs % _COLUMNS[bits]:
         qweight, scales = F.pad(qweight, (0, missing)), F.pad(scales, (0, missing))
@@ -82,14 +92,22 @@ def convert(
     return GptqWeights(qweight.contiguous(), stored, scales.contiguous(), order, correction)
 
 
-def unpack_zeros(words: Tensor, bits: int) -> Tensor:
-    """Stored zeros int32 ``[G, N bits / 32]``, lowest bits first, as int32 ``[G, N]``."""
+def unpack_zeros(words: Tensor, bits: int, offset: int = 0) -> Tensor:
+    """Stored zeros, lowest bits first, as true ones: ``offset``, of :data:`ZERO_OFFSETS`, is added.
+
+    Shapes: int32 ``[.., N bits / 32]`` to int32 ``[.., N]``.
+    """
     shifts = torch.arange(0, 32, bits, dtype=torch.int32, device=words.device)
-    return ((words.unsqueeze(-1) >> shifts) & ((1 << bits) - 1)).flatten(-2)
+    return ((words.unsqueeze(-1) >> shifts) & ((1 << bits) - 1)).flatten(-2) + offset
+
+
+def constant_zeros(scales: Tensor, bits: int) -> Tensor:
+    """The zeros of a symmetric weight, ``2^(bits - 1)``: int32 in the shape of ``scales``."""
+    return torch.full_like(scales, 1 << (bits - 1), dtype=torch.int32)
 
 
 def pack_columns(values: Tensor, bits: int) -> Tensor:
-    """The inverse of :func:`unpack_zeros`."""
+    """The inverse of :func:`unpack_zeros`: int ``[.., N]`` to int32 ``[.., N bits / 32]``."""
     shifts = torch.arange(0, 32, bits, dtype=torch.int32, device=values.device)
     return (values.unflatten(-1, (-1, 32 // bits)) << shifts).sum(-1, dtype=torch.int32)
 

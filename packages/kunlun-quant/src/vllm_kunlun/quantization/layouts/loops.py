@@ -6,6 +6,7 @@ Each reads its first argument once and writes its second once.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numba
@@ -31,98 +32,56 @@ _FLAT = (uint32[::1], uint32[::1])
 _ROWS = (uint32[:, ::1], uint32[:, ::1])
 
 
-@compiled(_FLAT)
-def awq_to_normal(source: Any, target: Any) -> None:
-    for i in numba.prange(source.shape[0]):
-        target[i] = nibbles.awq_to_normal(source[i])
+def _each_word(formula: Callable[..., Any]) -> Callable[..., None]:
+    """The loop of a formula from one word to one."""
+
+    @compiled(_FLAT)
+    def loop(source: Any, target: Any) -> None:
+        for i in numba.prange(source.shape[0]):
+            target[i] = formula(source[i])
+
+    return loop
 
 
-@compiled(_FLAT)
-def normal_to_awq(source: Any, target: Any) -> None:
-    for i in numba.prange(source.shape[0]):
-        target[i] = nibbles.normal_to_awq(source[i])
+def _to_neighbours(formula: Callable[..., Any]) -> Callable[..., None]:
+    """The loop of a formula from two words of 8 that stand 4 apart to two neighbours."""
+
+    @compiled(_ROWS)
+    def loop(source: Any, target: Any) -> None:
+        for row in numba.prange(source.shape[0]):
+            for block in range(source.shape[1] // 8):
+                for pair in range(4):
+                    near, apart = 8 * block + 2 * pair, 8 * block + pair
+                    target[row, near], target[row, near + 1] = formula(
+                        source[row, apart], source[row, apart + 4]
+                    )
+
+    return loop
 
 
-@compiled(_FLAT)
-def swap_nibbles(source: Any, target: Any) -> None:
-    for i in numba.prange(source.shape[0]):
-        target[i] = nibbles.swap_nibbles(source[i])
+def _from_neighbours(formula: Callable[..., Any]) -> Callable[..., None]:
+    """The loop of a formula from two neighbours to two words of 8 that stand 4 apart."""
+
+    @compiled(_ROWS)
+    def loop(source: Any, target: Any) -> None:
+        for row in numba.prange(source.shape[0]):
+            for block in range(source.shape[1] // 8):
+                for pair in range(4):
+                    near, apart = 8 * block + 2 * pair, 8 * block + pair
+                    target[row, apart], target[row, apart + 4] = formula(
+                        source[row, near], source[row, near + 1]
+                    )
+
+    return loop
 
 
-@compiled(_ROWS)
-def awq_to_fast(source: Any, target: Any) -> None:
-    for row in numba.prange(source.shape[0]):
-        for block in range(source.shape[1] // 8):
-            w = 8 * block
-            target[row, w + 0], target[row, w + 1] = nibbles.awq_to_fast(
-                source[row, w + 0], source[row, w + 4]
-            )
-            target[row, w + 2], target[row, w + 3] = nibbles.awq_to_fast(
-                source[row, w + 1], source[row, w + 5]
-            )
-            target[row, w + 4], target[row, w + 5] = nibbles.awq_to_fast(
-                source[row, w + 2], source[row, w + 6]
-            )
-            target[row, w + 6], target[row, w + 7] = nibbles.awq_to_fast(
-                source[row, w + 3], source[row, w + 7]
-            )
-
-
-@compiled(_ROWS)
-def sequential_to_fast(source: Any, target: Any) -> None:
-    for row in numba.prange(source.shape[0]):
-        for block in range(source.shape[1] // 8):
-            w = 8 * block
-            target[row, w + 0], target[row, w + 1] = nibbles.sequential_to_fast(
-                source[row, w + 0], source[row, w + 4]
-            )
-            target[row, w + 2], target[row, w + 3] = nibbles.sequential_to_fast(
-                source[row, w + 1], source[row, w + 5]
-            )
-            target[row, w + 4], target[row, w + 5] = nibbles.sequential_to_fast(
-                source[row, w + 2], source[row, w + 6]
-            )
-            target[row, w + 6], target[row, w + 7] = nibbles.sequential_to_fast(
-                source[row, w + 3], source[row, w + 7]
-            )
-
-
-@compiled(_ROWS)
-def fast_to_awq(source: Any, target: Any) -> None:
-    for row in numba.prange(source.shape[0]):
-        for block in range(source.shape[1] // 8):
-            w = 8 * block
-            target[row, w + 0], target[row, w + 4] = nibbles.fast_to_awq(
-                source[row, w + 0], source[row, w + 1]
-            )
-            target[row, w + 1], target[row, w + 5] = nibbles.fast_to_awq(
-                source[row, w + 2], source[row, w + 3]
-            )
-            target[row, w + 2], target[row, w + 6] = nibbles.fast_to_awq(
-                source[row, w + 4], source[row, w + 5]
-            )
-            target[row, w + 3], target[row, w + 7] = nibbles.fast_to_awq(
-                source[row, w + 6], source[row, w + 7]
-            )
-
-
-@compiled(_ROWS)
-def fast_to_sequential(source: Any, target: Any) -> None:
-    for row in numba.prange(source.shape[0]):
-        for block in range(source.shape[1] // 8):
-            w = 8 * block
-            target[row, w + 0], target[row, w + 4] = nibbles.fast_to_sequential(
-                source[row, w + 0], source[row, w + 1]
-            )
-            target[row, w + 1], target[row, w + 5] = nibbles.fast_to_sequential(
-                source[row, w + 2], source[row, w + 3]
-            )
-            target[row, w + 2], target[row, w + 6] = nibbles.fast_to_sequential(
-                source[row, w + 4], source[row, w + 5]
-            )
-            target[row, w + 3], target[row, w + 7] = nibbles.fast_to_sequential(
-                source[row, w + 6], source[row, w + 7]
-            )
+awq_to_normal = _each_word(nibbles.awq_to_normal)
+normal_to_awq = _each_word(nibbles.normal_to_awq)
+swap_nibbles = _each_word(nibbles.swap_nibbles)
+awq_to_fast = _to_neighbours(nibbles.awq_to_fast)
+sequential_to_fast = _to_neighbours(nibbles.sequential_to_fast)
+fast_to_awq = _from_neighbours(nibbles.fast_to_awq)
+fast_to_sequential = _from_neighbours(nibbles.fast_to_sequential)
 
 
 @numba.njit(inline="always")

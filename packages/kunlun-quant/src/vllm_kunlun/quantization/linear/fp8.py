@@ -13,12 +13,11 @@ memory, and would give prompts other values than decode has.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
-from vllm.model_executor.layers.linear import UnquantizedLinearMethod
+from vllm.model_executor.layers.linear import LinearMethodBase, UnquantizedLinearMethod
 from vllm.model_executor.layers.quantization.compressed_tensors.schemes import (
     CompressedTensorsScheme,
 )
@@ -31,36 +30,20 @@ from vllm.model_executor.parameter import (
 from vllm.model_executor.utils import replace_parameter
 
 from vllm_kunlun.platforms import envs
-from vllm_kunlun.platforms.errors import CheckpointError, UnsupportedError
+from vllm_kunlun.platforms.errors import UnsupportedError
 from vllm_kunlun.quantization.checkpoint.loading import (
+    check_numbers,
     check_scale,
     checked_loader,
     derive,
     layer_name,
     mark_unloaded,
 )
-from vllm_kunlun.quantization.layouts.float_formats import (
-    E4M3_NAN,
-    PIECE,
-    decode_e4m3,
-    expand_blocks,
-    quantise_rows,
-)
+from vllm_kunlun.quantization.layouts.fp8 import E4M3_NAN, Fp8Layout, to_float, to_int8
 from vllm_kunlun.quantization.linear.int8 import bias_in_float32, per_channel
 from vllm_kunlun.quantization.torch_ops import int8
 
-__all__ = ["Fp8Layout", "KunlunFp8Scheme", "check_numbers", "to_float", "to_int8"]
-
-
-@dataclass(frozen=True)
-class Fp8Layout:
-    """How a checkpoint scales its fp8 weights."""
-
-    strategy: Literal["tensor", "channel", "block"]
-    scale_name: str = "weight_scale"
-    block: tuple[int, int] | None = None
-    static_input: bool = False
-    """The checkpoint also has scales of the activations, which int8 has no use for."""
+__all__ = ["KunlunFp8LinearMethod", "KunlunFp8Scheme"]
 
 
 class KunlunFp8Scheme(CompressedTensorsScheme):
@@ -157,6 +140,39 @@ class KunlunFp8Scheme(CompressedTensorsScheme):
         return int8.int8_linear(x, layer.weight, layer.int8_weight_max, None, bias)
 
 
+class KunlunFp8LinearMethod(LinearMethodBase):
+    """vLLM's interface of a linear layer on :class:`KunlunFp8Scheme`."""
+
+    def __init__(self, layout: Fp8Layout) -> None:
+        self.scheme = KunlunFp8Scheme(layout)
+
+    def create_weights(
+        self,
+        layer: torch.nn.Module,
+        input_size_per_partition: int,
+        output_partition_sizes: list[int],
+        input_size: int,
+        output_size: int,
+        params_dtype: torch.dtype,
+        **extra_weight_attrs: Any,
+    ) -> None:
+        self.scheme.create_weights(
+            layer,
+            output_partition_sizes,
+            input_size_per_partition,
+            params_dtype,
+            extra_weight_attrs["weight_loader"],
+            input_size=input_size,
+            output_size=output_size,
+        )
+
+    def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
+        self.scheme.process_weights_after_loading(layer)
+
+    def apply(self, layer: torch.nn.Module, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        return self.scheme.apply_weights(layer, x, bias)
+
+
 def _check_blocks(
     layer: torch.nn.Module,
     block: tuple[int, int],
@@ -178,47 +194,4 @@ def _check_blocks(
             f"{layer_name(layer)}: {uneven[0]} is not divisible by the checkpoint's blocks of "
             f"{tall} x {wide}. Use a smaller --tensor-parallel-size, if this rank holds a part of "
             "the layer; else the checkpoint's matrices cannot be fused."
-        )
-
-
-def to_int8(bits: Tensor, scale: Tensor, block: tuple[int, int] | None) -> Tensor:
-    """Turn fp8 bits into int8 where they lie.
-
-    Shapes: bits int8 ``[N, K]`` (read as float8_e4m3fn, written); scale float32 ``[N, 1]``, or one
-    per ``block``.
-    Returns: max, float32 ``[N, 1]``: the value is ``bits max / 127``.
-    """
-    return quantise_rows(lambda rows: _values(bits, scale, block, rows), bits)
-
-
-def to_float(
-    bits: Tensor, scale: Tensor, block: tuple[int, int] | None, dtype: torch.dtype
-) -> Tensor:
-    """The weight in ``dtype``; arguments as :func:`to_int8`."""
-    result = torch.empty_like(bits, dtype=dtype)
-    height = max(1, PIECE // bits.shape[1])
-    for start in range(0, bits.shape[0], height):
-        rows = slice(start, min(start + height, bits.shape[0]))
-        result[rows] = _values(bits, scale, block, rows)
-    return result
-
-
-def _values(bits: Tensor, scale: Tensor, block: tuple[int, int] | None, rows: slice) -> Tensor:
-    values = decode_e4m3(bits[rows])
-    if block is None:
-        return values.mul_(scale[rows])
-    return values.mul_(expand_blocks(scale, block, rows, bits.shape[1]))
-
-
-def check_numbers(layer: torch.nn.Module, name: str, values: Tensor) -> None:
-    """Every weight was loaded and is a number.
-
-    Raises:
-        CheckpointError: naming layer and tensor.
-    """
-    # A NaN is its tensor's smallest and largest; isfinite would need a copy of the weight.
-    if layer.from_checkpoint and not bool(torch.isfinite(torch.stack(values.aminmax())).all()):
-        raise CheckpointError(
-            f"{layer_name(layer)}: {name} is missing from the checkpoint, or holds NaN. Copy all "
-            "files of the checkpoint, or quantise it again."
         )

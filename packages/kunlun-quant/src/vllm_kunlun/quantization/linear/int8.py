@@ -15,18 +15,15 @@ from vllm.model_executor.layers.quantization.kernels.scaled_mm import (
 )
 
 from vllm_kunlun.quantization.checkpoint.loading import derive
+from vllm_kunlun.quantization.layouts.int8 import MAX_OF_SCALE
 from vllm_kunlun.quantization.torch_ops import int8
 
 __all__ = [
-    "MAX_OF_SCALE",
     "KunlunInt8ScaledMMLinearKernel",
     "bias_in_float32",
     "per_channel",
     "united_range",
 ]
-
-MAX_OF_SCALE = 127.0
-"""The vendor's int8 functions take the absolute maximum that a scale stands for."""
 
 
 class KunlunInt8ScaledMMLinearKernel(Int8ScaledMMLinearKernel):

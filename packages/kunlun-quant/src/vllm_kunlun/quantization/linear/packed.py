@@ -1,76 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dense layers with weights of 4 or 8 bits and float activations (W4A16, W8A16).
-
-The format packs along the input as GPTQ does, only ``[N, K]``; so the vendor's GPTQ function runs
-it.
-"""
+"""Dense layers with weights of 4 or 8 bits that the vendor's GPTQ function runs, of any format."""
 
 from __future__ import annotations
 
 import torch
-from vllm.model_executor.layers.quantization.kernels.mixed_precision import (
-    MPLinearKernel,
-    MPLinearLayerConfig,
-)
-from vllm.model_executor.parameter import permute_param_layout_
-from vllm.scalar_type import scalar_types
 
 from vllm_kunlun.platforms.errors import CheckpointError
+from vllm_kunlun.quantization.checkpoint.loading import layer_name
 from vllm_kunlun.quantization.layouts import gptq
 from vllm_kunlun.quantization.torch_ops.packed import gptq_linear
 
-__all__ = [
-    "KunlunMixedPrecisionLinearKernel",
-    "apply_weights",
-    "layer_name",
-    "set_weights",
-]
-
-_TYPES = (
-    scalar_types.uint4b8,
-    scalar_types.uint4,
-    scalar_types.uint8b128,
-    scalar_types.uint8,
-)
-
-
-class KunlunMixedPrecisionLinearKernel(MPLinearKernel):
-    """Symmetric (a constant zero) or with zero points, by group or by channel, act-order too."""
-
-    @classmethod
-    def get_min_capability(cls) -> int:
-        return -1
-
-    @classmethod
-    def can_implement(cls, c: MPLinearLayerConfig) -> tuple[bool, str | None]:
-        if c.weight_type not in _TYPES:
-            return False, f"weights of {c.weight_type}: the card takes 4 and 8-bit integers"
-        if c.partition_weight_shape[0] % (32 // c.weight_type.size_bits):
-            return False, f"{c.partition_weight_shape[0]} inputs do not fill words of 32 bits"
-        return True, None
-
-    def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
-        kind = self.config.weight_type
-        packed, scales, zero_point, g_idx = self._get_weight_params(layer)
-        qweight = permute_param_layout_(packed, input_dim=0, output_dim=1, packed_dim=0).data
-        scales = permute_param_layout_(scales, input_dim=0, output_dim=1).data.contiguous()
-        if zero_point is None:
-            zeros = torch.full_like(scales, kind.bias, dtype=torch.int32)
-        else:
-            words = permute_param_layout_(zero_point, input_dim=0, output_dim=1).data
-            zeros = gptq.unpack_zeros(words.contiguous(), kind.size_bits)
-        set_weights(
-            layer, qweight.contiguous(), zeros, scales, kind.size_bits,
-            None if g_idx is None else g_idx.data,
-        )  # fmt: skip
-        for name in (self.w_q_name, self.w_s_name, self.w_zp_name, self.w_gidx_name):
-            if name is not None and hasattr(layer, name):
-                delattr(layer, name)
-
-    def apply_weights(
-        self, layer: torch.nn.Module, x: torch.Tensor, bias: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        return apply_weights(layer, x, bias)
+__all__ = ["apply_weights", "set_weights"]
 
 
 def set_weights(
@@ -81,7 +21,13 @@ def set_weights(
     bits: int,
     g_idx: torch.Tensor | None,
 ) -> None:
-    """Give ``layer`` the converted weights; arguments as of ``layouts.gptq.convert``."""
+    """Give ``layer`` the weights ``(q - zeros) scales``, converted once.
+
+    Shapes: as of :func:`vllm_kunlun.quantization.layouts.gptq.convert`.
+
+    Raises:
+        CheckpointError: naming the layer; a scale is not finite, or g_idx names no group.
+    """
     layer.bits, layer.outputs = bits, scales.shape[1]
     try:
         weights = gptq.convert(qweight, zeros, scales, bits, g_idx)
@@ -96,7 +42,10 @@ def set_weights(
 def apply_weights(
     layer: torch.nn.Module, x: torch.Tensor, bias: torch.Tensor | None
 ) -> torch.Tensor:
-    """``x W + bias`` with what :func:`set_weights` left."""
+    """``x W + bias`` with what :func:`set_weights` left.
+
+    Shapes: x ``[.., K]``, bias ``[N]``; the result is ``[.., N]`` in the dtype of ``x``.
+    """
     out = gptq_linear(
         x.reshape(-1, x.shape[-1]),
         layer.qweight,
@@ -110,8 +59,3 @@ def apply_weights(
     if bias is not None:
         out = out + bias
     return out.view(*x.shape[:-1], -1)
-
-
-def layer_name(layer: torch.nn.Module) -> str:
-    """How an error names ``layer``."""
-    return str(getattr(layer, "prefix", type(layer).__name__))

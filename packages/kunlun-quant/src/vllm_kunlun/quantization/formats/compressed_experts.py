@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which method the experts of a layer get."""
+"""The method ``compressed-tensors``: which method the experts of a layer get."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from compressed_tensors.quantization import (
     QuantizationArgs,
@@ -16,9 +18,12 @@ from vllm.model_executor.layers.quantization.compressed_tensors.compressed_tenso
 
 from vllm_kunlun.platforms.errors import UnsupportedError
 from vllm_kunlun.quantization.experts.compressed_int8 import KunlunW8A8Int8MoEMethod
-from vllm_kunlun.quantization.experts.compressed_packed import packed_method
-from vllm_kunlun.quantization.experts.converted import KunlunFp8MoEMethod
+from vllm_kunlun.quantization.experts.compressed_packed import (
+    KunlunCompressedTensorsWNA16MoEMethod,
+)
+from vllm_kunlun.quantization.experts.fp8 import KunlunFp8MoEMethod
 from vllm_kunlun.quantization.formats.compressed_fp8 import fp8_layout
+from vllm_kunlun.quantization.layouts.gptq import BITS
 
 __all__ = ["expert_method"]
 
@@ -50,7 +55,7 @@ def expert_method(
     if (layout := fp8_layout(weights, activations)) is not None:
         return KunlunFp8MoEMethod(layout, layer.moe_config)
     if config._is_wNa16_group_channel(weights, activations):
-        return packed_method(config, layer, prefix, scheme)
+        return _packed_method(config, layer, prefix, scheme)
     raise UnsupportedError(
         f"{prefix}: experts quantised as weights {weights}, activations {activations} have "
         "no arithmetic on this device. Use int8 (W8A8) with one scale per output channel and "
@@ -66,4 +71,28 @@ def _is_int8(weights: QuantizationArgs, activations: QuantizationArgs) -> bool:
         and weights.strategy == QuantizationStrategy.CHANNEL
         and activations.strategy == QuantizationStrategy.TOKEN
         and bool(activations.dynamic)
+    )
+
+
+def _packed_method(
+    config: CompressedTensorsConfig, layer: FusedMoE, prefix: str, scheme: dict[str, Any]
+) -> KunlunCompressedTensorsWNA16MoEMethod:
+    """The method for packed weights, 4 or 8 bits, and float activations (W4A16, W8A16).
+
+    Raises:
+        UnsupportedError: another packing, other bits, or rows in the order of their activations.
+    """
+    weights = scheme["weights"]
+    packing = scheme.get("format") or config.quant_format
+    if packing != "pack-quantized" or weights.num_bits not in BITS:
+        raise UnsupportedError(
+            f"{prefix}: experts of {weights.num_bits} bits in format {packing!r}: 4 and 8 bits in "
+            "'pack-quantized' are implemented."
+        )
+    if weights.actorder in ("group", "dynamic"):
+        raise UnsupportedError(
+            f"{prefix}: experts with actorder={weights.actorder}: quantise with actorder=weight."
+        )
+    return KunlunCompressedTensorsWNA16MoEMethod(
+        layer.moe_config, weights.num_bits, weights.group_size or -1, weights.symmetric
     )

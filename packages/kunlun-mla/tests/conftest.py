@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Both backends, driven as vLLM's runner drives them, against loops in float64.
+"""A batch for either backend, driven as vLLM's runner drives it, and its answer in float64.
 
 A case is a list of requests ``(query tokens, tokens already in the cache)``. Pages are handed out
 in random order, and memory that no request owns is NaN.
@@ -7,8 +7,11 @@ in random order, and memory that no request owns is NaN.
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -17,14 +20,11 @@ from vllm.v1.attention.backend import CommonAttentionMetadata
 from vllm.v1.kv_cache_interface import MLAAttentionSpec
 from vllm.v1.worker.workspace import init_workspace_manager, reset_workspace_manager
 
-from vllm_kunlun.mla import flashmla, metadata
-from vllm_kunlun.mla.flashmla import FlashMLABackend
-from vllm_kunlun.mla.flashmla_sparse import FlashMLASparseBackend
-from vllm_kunlun.platforms.errors import UnsupportedError
+from vllm_kunlun.mla import flashmla
+from vllm_kunlun.ops import vendor_ops
 
-HEADS, LATENT, ROPE, NOPE, VALUE, BLOCK, TOPK = 3, 40, 16, 24, 32, 64, 20
+HEADS, LATENT, ROPE, NOPE, VALUE, BLOCK = 3, 40, 16, 24, 32, 64
 SCALE = 0.3
-TOLERANCES = {torch.float32: 2e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
 BATCHES = {
     "prefill": [(7, 0), (1, 0), (70, 0)],
     "decode": [(1, 0), (1, 63), (1, 64), (1, 200)],
@@ -40,6 +40,42 @@ def _workspace():
     init_workspace_manager(torch.device("cpu"))
     yield
     reset_workspace_manager()
+
+
+@pytest.fixture
+def make_batch() -> Callable[..., Batch]:
+    """A :class:`Batch` by name, or of given requests."""
+
+    def make(requests, dtype=torch.float32, speculative_tokens=0):
+        requests = BATCHES[requests] if isinstance(requests, str) else requests
+        return Batch(requests, dtype, speculative_tokens)
+
+    return make
+
+
+@pytest.fixture
+def implementation() -> Callable[..., Any]:
+    """One layer of a backend, its weights processed; sizes and options may be changed."""
+    return _implementation
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the vendor's functions, in the order in which the test comes to call them."""
+    names: list[str] = []
+
+    def recorded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **keywords: Any) -> Any:
+            names.append(name)
+            return function(*arguments, **keywords)
+
+        return call
+
+    for name in vendor_ops.__all__:
+        function = getattr(vendor_ops, name)
+        if inspect.isfunction(function):
+            monkeypatch.setattr(vendor_ops, name, recorded(name, function))
+    return names
 
 
 @dataclass
@@ -107,18 +143,22 @@ class Batch:
             parallel_config=SimpleNamespace(decode_context_parallel_size=1),
         )
 
-    def run(self, backend, indexer=None, scale: float = SCALE) -> torch.Tensor:
-        """Attention of the step, ``[T, H V]``."""
+    def builder(self, backend, max_num_seqs: int = 8):
+        """The backend's builder for this batch's configuration."""
         spec = MLAAttentionSpec(
             block_size=BLOCK, num_kv_heads=1, head_size=LATENT + ROPE, dtype=self.dtype
         )
+        configuration = self.configuration()
+        configuration.scheduler_config.max_num_seqs = max_num_seqs
+        return backend.get_builder_cls()(spec, ["layer"], configuration, torch.device("cpu"))
+
+    def run(self, backend, indexer=None, scale: float = SCALE) -> torch.Tensor:
+        """Attention of the step, ``[T, H V]``."""
         assert self.cache.shape == backend.get_kv_cache_shape(
             len(self.cache), BLOCK, 1, LATENT + ROPE
         )
-        builder = backend.get_builder_cls()(
-            spec, ["layer"], self.configuration(), torch.device("cpu")
-        )
-        layer = implementation(backend, self.weight, indexer, scale)
+        builder = self.builder(backend)
+        layer = _implementation(backend, self.weight, indexer, scale)
         output = self.query.new_full((len(self.new) + 2, HEADS * VALUE), torch.nan)
         latent, rope = self.new.split([LATENT, ROPE], -1)
         padded = [
@@ -127,6 +167,10 @@ class Batch:
         ]
         layer.forward(None, *padded, self.cache, builder.build(0, self.step()), output)
         return output[: len(self.new)]
+
+    def visible(self) -> list[int]:
+        """How many keys each query sees."""
+        return [old + query + 1 for new, old in self.requests for query in range(new)]
 
     def expected(self, chosen=None) -> torch.Tensor:
         """The same from the model's own form, heads multiplied up, in float64."""
@@ -149,7 +193,7 @@ class Batch:
         return torch.stack(outputs).flatten(1)
 
 
-def implementation(backend, weight, indexer=None, scale=SCALE, value=VALUE, **changes):
+def _implementation(backend, weight, indexer=None, scale=SCALE, value=VALUE, **changes):
     projection = torch.nn.Linear(LATENT, weight.shape[0], bias=False, dtype=weight.dtype)
     projection.weight.data = weight
     projection.quant_method = None
@@ -181,101 +225,3 @@ def implementation(backend, weight, indexer=None, scale=SCALE, value=VALUE, **ch
         made = backend.get_impl_cls()(**arguments)
     made.process_weights_after_loading(weight.dtype)
     return made
-
-
-@pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
-@pytest.mark.parametrize("name", BATCHES)
-def test_dense(name, dtype, monkeypatch):
-    """The context of at most 240 tokens is read one page of each request at a time."""
-    monkeypatch.setattr(metadata, "context_capacity_tokens", lambda config: 2 * BLOCK)
-    batch = Batch(BATCHES[name], dtype)
-    came = batch.run(FlashMLABackend)
-    torch.testing.assert_close(
-        came.double(), batch.expected(), atol=TOLERANCES[dtype], rtol=TOLERANCES[dtype]
-    )
-
-
-@pytest.mark.parametrize("name", ["two queries each", "three queries each"])
-def test_speculative_queries_are_rows_of_decode(name):
-    batch = Batch(BATCHES[name], torch.float32, speculative_tokens=2)
-    spec = MLAAttentionSpec(
-        block_size=BLOCK, num_kv_heads=1, head_size=LATENT + ROPE, dtype=torch.float32
-    )
-    builder = FlashMLABackend.get_builder_cls()(
-        spec, ["layer"], batch.configuration(), torch.device("cpu")
-    )
-    built = builder.build(0, batch.step())
-    assert built.prefill is None
-    assert built.decode.seq_lens.tolist() == [
-        old + query + 1 for new, old in batch.requests for query in range(new)
-    ]
-    torch.testing.assert_close(
-        batch.run(FlashMLABackend).double(), batch.expected(), atol=2e-5, rtol=2e-5
-    )
-
-
-def test_more_rows_than_decode_takes_are_a_prefill():
-    batch = Batch(BATCHES["two queries each"], torch.float32, speculative_tokens=1)
-    configuration = batch.configuration()
-    configuration.scheduler_config.max_num_seqs = 1000
-    spec = MLAAttentionSpec(
-        block_size=BLOCK, num_kv_heads=1, head_size=LATENT + ROPE, dtype=torch.float32
-    )
-    builder = FlashMLABackend.get_builder_cls()(spec, ["layer"], configuration, torch.device("cpu"))
-    assert builder.build(0, batch.step()).decode is None
-
-
-@pytest.mark.parametrize("speculative_tokens", [0, 1, 3])
-@pytest.mark.parametrize("name", BATCHES)
-def test_sparse(name, speculative_tokens):
-    batch = Batch(BATCHES[name], torch.float32, speculative_tokens)
-    chosen = torch.full((len(batch.new) + 5, TOPK), -1, dtype=torch.int32)
-    token = 0
-    for new, old in batch.requests:
-        for position in range(old, old + new):
-            picked = torch.randperm(position + 1, generator=batch.generator)[:TOPK]
-            chosen[token, : len(picked)] = picked.int()
-            token += 1
-    came = batch.run(FlashMLASparseBackend, SimpleNamespace(topk_indices_buffer=chosen))
-    torch.testing.assert_close(came.double(), batch.expected(chosen), atol=2e-5, rtol=2e-5)
-
-
-@pytest.mark.parametrize("backend", [FlashMLABackend, FlashMLASparseBackend])
-@pytest.mark.parametrize("name", ["decode", "mixed"])
-def test_int8_products(name, backend, monkeypatch):
-    """Off by what rounding of weights to 127 steps explains, and not the float result."""
-    monkeypatch.setenv("VLLM_KUNLUN_ENABLE_INT8_BMM", "1")
-    batch = Batch(BATCHES[name], torch.float32)
-    positions = torch.arange(max(batch.lengths), dtype=torch.int32)
-    everything = SimpleNamespace(topk_indices_buffer=positions.expand(len(batch.new), -1).clone())
-    for row, length in enumerate(_visible(batch)):
-        everything.topk_indices_buffer[row, length:] = -1
-    error = (batch.run(backend, everything).double() - batch.expected()).abs().max()
-    assert 1e-5 < error < 0.05
-
-
-def _visible(batch):
-    return [old + query + 1 for new, old in batch.requests for query in range(new)]
-
-
-def test_values_wider_than_keys_are_refused():
-    value = NOPE + ROPE + 1
-    weight = torch.zeros(HEADS * (NOPE + value), LATENT)
-    with pytest.raises(UnsupportedError, match=r"v_head_dim=41.*VLLM_MLA_DISABLE=1"):
-        implementation(FlashMLABackend, weight, value=value)
-
-
-@pytest.mark.parametrize("option", ["alibi_slopes", "sliding_window", "logits_soft_cap"])
-def test_what_no_function_has_is_refused(option):
-    weight = torch.zeros(HEADS * (NOPE + VALUE), LATENT)
-    with pytest.raises(UnsupportedError, match=option):
-        implementation(FlashMLABackend, weight, **{option: 3})
-
-
-def test_profiling_run_gives_zeros():
-    batch = Batch(BATCHES["prefill"], torch.float32)
-    layer = implementation(FlashMLABackend, batch.weight)
-    output = torch.full((len(batch.new), HEADS * VALUE), torch.nan)
-    latent, rope = batch.new.split([LATENT, ROPE], -1)
-    layer.forward(None, batch.query, latent, rope.unsqueeze(1), torch.empty(0), None, output)
-    assert not output.any()

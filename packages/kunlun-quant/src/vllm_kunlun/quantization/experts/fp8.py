@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Experts whose weights are converted to int8 when they are loaded: fp8 and mxfp4."""
+"""fp8 experts, converted when they are loaded."""
 
 from __future__ import annotations
 
@@ -12,33 +12,23 @@ from vllm.model_executor.layers.fused_moe import (
     FusedMoeWeightScaleSupported,
 )
 from vllm.model_executor.layers.fused_moe.fused_moe_method_base import FusedMoEMethodBase
-from vllm.model_executor.utils import replace_parameter, set_weight_attrs
+from vllm.model_executor.utils import replace_parameter
 
 from vllm_kunlun.platforms import envs
 from vllm_kunlun.platforms.errors import UnsupportedError
 from vllm_kunlun.quantization.checkpoint.loading import (
+    add_parameter,
+    check_numbers,
     check_scale,
     checked_loader,
     derive,
     layer_name,
     mark_unloaded,
-    missing,
 )
 from vllm_kunlun.quantization.experts.int8 import Int8Experts
-from vllm_kunlun.quantization.layouts.float_formats import (
-    E4M3_NAN,
-    MXFP4_GROUP,
-    decode_mxfp4,
-    quantise_rows,
-)
-from vllm_kunlun.quantization.linear.fp8 import (
-    Fp8Layout,
-    check_numbers,
-    to_float,
-    to_int8,
-)
+from vllm_kunlun.quantization.layouts.fp8 import E4M3_NAN, Fp8Layout, to_float, to_int8
 
-__all__ = ["KunlunFp8MoEMethod", "KunlunMxfp4MoEMethod"]
+__all__ = ["KunlunFp8MoEMethod"]
 
 _SCALES = {
     "tensor": FusedMoeWeightScaleSupported.TENSOR,
@@ -92,12 +82,12 @@ class KunlunFp8MoEMethod(Int8Experts, FusedMoEMethodBase):
                 tall, wide = layout.block
                 shape = (num_experts, -(-rows // tall), -(-width // wide))
             scale = torch.empty(shape, dtype=torch.float32)
-            _register(layer, f"{name}_weight", weight, extra_weight_attrs)
+            add_parameter(layer, f"{name}_weight", weight, extra_weight_attrs)
             of_scale = {**extra_weight_attrs, "quant_method": _SCALES[layout.strategy].value}
-            _register(layer, f"{name}_{layout.scale_name}", scale, of_scale)
+            add_parameter(layer, f"{name}_{layout.scale_name}", scale, of_scale)
             if layout.static_input:
                 ones = torch.ones(num_experts, dtype=torch.float32)
-                _register(layer, f"{name}_input_scale", ones, of_scale)
+                add_parameter(layer, f"{name}_input_scale", ones, of_scale)
         mark_unloaded(layer)
         for name in ("w13", "w2"):
             getattr(layer, f"{name}_weight").data.fill_(E4M3_NAN)
@@ -131,63 +121,3 @@ class KunlunFp8MoEMethod(Int8Experts, FusedMoEMethodBase):
             weight[expert] = to_float(*each, block, layer.orig_dtype)
         check_numbers(layer, f"{name}_weight", weight)
         replace_parameter(layer, f"{name}_weight", weight)
-
-
-class KunlunMxfp4MoEMethod(Int8Experts, FusedMoEMethodBase):
-    """gpt-oss's experts in mxfp4, converted to int8 with one scale per output channel."""
-
-    def create_weights(
-        self,
-        layer: torch.nn.Module,
-        num_experts: int,
-        hidden_size: int,
-        intermediate_size_per_partition: int,
-        params_dtype: torch.dtype,
-        **extra_weight_attrs: Any,
-    ) -> None:
-        # vLLM cuts experts between groups of 32, so a rank may get more than its share of rows.
-        inner = -(-intermediate_size_per_partition // MXFP4_GROUP) * MXFP4_GROUP
-        if hidden_size % MXFP4_GROUP:
-            raise UnsupportedError(
-                f"{layer_name(layer)}: a hidden size of {hidden_size} is no multiple of mxfp4's "
-                f"groups of {MXFP4_GROUP}. config.json does not belong to this checkpoint."
-            )
-        loader = checked_loader(layer, extra_weight_attrs["weight_loader"], None)
-        extra_weight_attrs["weight_loader"] = loader
-        for name, rows, width in (("w13", 2 * inner, hidden_size), ("w2", hidden_size, inner)):
-            for part, columns in (("weight", width // 2), ("weight_scale", width // MXFP4_GROUP)):
-                data = torch.zeros((num_experts, rows, columns), dtype=torch.uint8)
-                _register(layer, f"{name}_{part}", data, extra_weight_attrs)
-            bias = torch.zeros((num_experts, rows), dtype=params_dtype)
-            _register(layer, f"{name}_bias", bias, extra_weight_attrs)
-        mark_unloaded(layer)
-
-    def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
-        if getattr(layer, "derived", False):
-            return
-        for name in ("w13", "w2"):
-            packed = getattr(layer, f"{name}_weight").data
-            exponents = getattr(layer, f"{name}_weight_scale").data
-            if layer.from_checkpoint and not bool(exponents.any()):
-                raise missing(layer, f"{name}_weight_scale")
-            experts, rows, half = packed.shape
-            weight = packed.new_empty((experts, rows, 2 * half), dtype=torch.int8)
-            largest = torch.stack(
-                [
-                    quantise_rows(_reader(packed[expert], exponents[expert]), weight[expert])
-                    for expert in range(experts)
-                ]
-            )
-            replace_parameter(layer, f"{name}_weight", weight)
-            derive(layer, f"int8_{name}_max", largest)
-            delattr(layer, f"{name}_weight_scale")
-
-
-def _reader(packed: Tensor, exponents: Tensor) -> Any:
-    return lambda rows: decode_mxfp4(packed[rows], exponents[rows])
-
-
-def _register(layer: torch.nn.Module, name: str, data: Tensor, attributes: dict[str, Any]) -> None:
-    parameter = torch.nn.Parameter(data, requires_grad=False)
-    layer.register_parameter(name, parameter)
-    set_weight_attrs(parameter, attributes)

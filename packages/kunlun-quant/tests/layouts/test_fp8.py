@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from vllm_kunlun.quantization.layouts.float_formats import decode_e4m3, decode_mxfp4, expand_blocks
-from vllm_kunlun.quantization.linear.fp8 import to_float, to_int8
+from vllm_kunlun.quantization.layouts import int8
+from vllm_kunlun.quantization.layouts.fp8 import decode_e4m3, expand_blocks, to_float, to_int8
 
 
 def fp8(rows: int, width: int) -> Tensor:
@@ -26,25 +26,6 @@ def test_every_e4m3_number():
     came = decode_e4m3(bits.view(torch.int8))
     torch.testing.assert_close(came, bits.view(torch.float8_e4m3fn).float(), equal_nan=True,
                                rtol=0, atol=0)  # fmt: skip
-
-
-def test_mxfp4_by_hand():
-    low_then_high = torch.tensor([[0x21, 0xF7, *[0x00] * 14]], dtype=torch.uint8)
-    came = decode_mxfp4(low_then_high, torch.tensor([[128]], dtype=torch.uint8))
-    assert came.shape == (1, 32)
-    assert came[0, :5].tolist() == [1.0, 2.0, 12.0, -12.0, 0.0]  # 0.5, 1, 6, -6, times 2
-
-
-def test_mxfp4_equals_transformers():
-    """HF's own dequantiser of gpt-oss, which gives the matrix transposed and in bfloat16."""
-    from transformers.integrations.mxfp4 import convert_moe_packed_tensors
-
-    generator = torch.Generator().manual_seed(0)
-    blocks = torch.randint(0, 256, (3, 10, 4, 16), generator=generator, dtype=torch.uint8)
-    exponents = torch.randint(110, 140, (3, 10, 4), generator=generator, dtype=torch.uint8)
-    expected = convert_moe_packed_tensors(blocks, exponents)
-    came = decode_mxfp4(blocks.flatten(2), exponents)
-    assert torch.equal(came.transpose(1, 2), expected.float())
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (5, 7), (300, 260), (256, 128)])
@@ -70,13 +51,11 @@ def test_int8_is_within_half_a_step_of_the_value(shape, block):
 
 
 def test_conversion_in_pieces_is_the_same(monkeypatch):
-    from vllm_kunlun.quantization.layouts import float_formats
-
     whole = fp8(64, 48).view(torch.int8)
     pieces = whole.clone()
     scale = torch.ones(64, 1)
     largest = to_int8(whole, scale, None)
-    monkeypatch.setattr(float_formats.quantise_rows, "__defaults__", (100,))
+    monkeypatch.setattr(int8.quantise_rows, "__defaults__", (100,))
     assert torch.equal(to_int8(pieces, scale, None), largest)
     assert torch.equal(pieces, whole)
 
@@ -98,7 +77,7 @@ def test_conversion_needs_little_memory_beside_the_weight():
     """Measured in a process of its own: the peak over what a weight of 128 MiB takes."""
     program = """
         import resource, torch
-        from vllm_kunlun.quantization.linear import fp8
+        from vllm_kunlun.quantization.layouts import fp8
         bits = torch.full((2**13, 2**14), 56, dtype=torch.int8)
         scale = torch.ones(2**6, 2**7)
         fp8.to_int8(bits[:256], scale, (128, 128))

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Shapes of packed tensors against what the configuration says of them."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from vllm_kunlun.platforms.errors import CheckpointError
+from vllm_kunlun.quantization.checkpoint import packed
+
+# 128 inputs in groups of 32, 64 outputs.
+AWQ = {"m.qweight": (128, 8), "m.qzeros": (4, 8), "m.scales": (4, 64)}
+GPTQ = {"m.qweight": (16, 64), "m.qzeros": (4, 8), "m.scales": (4, 64), "m.g_idx": (128,)}
+PACKED = {
+    "m.weight_packed": (64, 16),
+    "m.weight_scale": (64, 4),
+    "m.weight_zero_point": (8, 4),
+}
+CHECKPOINTS = {"awq": AWQ, "gptq": GPTQ, "compressed-tensors": PACKED}
+
+
+def check(method, shapes, monkeypatch, group_size=32, desc_act=True):
+    found = {name: {"shape": list(shape)} for name, shape in shapes.items()}
+    monkeypatch.setattr(packed, "get_safetensors_params_metadata", lambda *a, **k: found)
+    if method == "awq":
+        packed.check_awq("folder", None, group_size)
+    elif method == "gptq":
+        config = SimpleNamespace(
+            dynamic={}, weight_bits=4, group_size=group_size, desc_act=desc_act
+        )
+        packed.check_gptq("folder", None, config)
+    else:
+        weights = SimpleNamespace(num_bits=4, group_size=group_size, symmetric=False)
+        packed.check_compressed_tensors("folder", None, {"Linear": {"weights": weights}})
+
+
+@pytest.mark.parametrize("method", CHECKPOINTS)
+def test_a_whole_checkpoint_passes(method, monkeypatch):
+    check(method, CHECKPOINTS[method], monkeypatch)
+
+
+MISSING = [(m, name) for m, shapes in CHECKPOINTS.items() for name in list(shapes)[1:]]
+
+
+@pytest.mark.parametrize(("method", "name"), MISSING)
+def test_a_missing_tensor_is_named(method, name, monkeypatch):
+    left = {key: shape for key, shape in CHECKPOINTS[method].items() if key != name}
+    with pytest.raises(CheckpointError, match=f"^{name} is missing"):
+        check(method, left, monkeypatch)
+
+
+@pytest.mark.parametrize(("method", "name"), MISSING)
+def test_another_shape_is_named_with_what_was_expected(method, name, monkeypatch):
+    expected = CHECKPOINTS[method][name]
+    shapes = {**CHECKPOINTS[method], name: (*expected[:-1], expected[-1] + 1)}
+    with pytest.raises(CheckpointError, match=rf"^{name} is of shape .*\[.*{expected[-1]}\] is"):
+        check(method, shapes, monkeypatch)
+
+
+@pytest.mark.parametrize("method", CHECKPOINTS)
+@pytest.mark.parametrize("group_size", [48, 0])
+def test_groups_that_do_not_divide_the_inputs_are_named(method, group_size, monkeypatch):
+    if method == "compressed-tensors" and group_size == 0:
+        group_size = 56  # there 0 is the word for one group of all inputs
+    with pytest.raises(CheckpointError, match=f"m: 128 inputs .* groups of {group_size}"):
+        check(method, CHECKPOINTS[method], monkeypatch, group_size=group_size)
+
+
+def test_the_order_of_activations_is_asked_for_only_where_it_is_used(monkeypatch):
+    left = {key: shape for key, shape in GPTQ.items() if key != "m.g_idx"}
+    check("gptq", left, monkeypatch, desc_act=False)
+    one_group = {**left, "m.qzeros": (1, 8), "m.scales": (1, 64)}
+    check("gptq", one_group, monkeypatch, group_size=-1)
+
+
+def test_two_kinds_of_packed_weights_are_not_judged(monkeypatch):
+    monkeypatch.setattr(
+        packed,
+        "get_safetensors_params_metadata",
+        lambda *a, **k: {"m.weight_packed": {"shape": [1]}},
+    )
+    kinds = [SimpleNamespace(num_bits=bits, group_size=32, symmetric=True) for bits in (4, 8)]
+    schemes = {str(kind.num_bits): {"weights": kind} for kind in kinds}
+    packed.check_compressed_tensors("folder", None, schemes)

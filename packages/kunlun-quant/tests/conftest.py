@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A layer as vLLM builds it on one rank, and configurations of compressed-tensors."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from vllm import distributed
+from vllm.config import VllmConfig, set_current_vllm_config
+from vllm.model_executor import parameter
+from vllm.model_executor.layers import linear
+from vllm.model_executor.layers.linear import QKVParallelLinear
+
+from vllm_kunlun.ops import vendor_ops
+from vllm_kunlun.quantization import registry
+from vllm_kunlun.quantization.formats.compressed_tensors import KunlunCompressedTensorsConfig
+
+HIDDEN, HEAD, HEADS, KV_HEADS = 32, 8, 4, 2
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the vendor's functions, in the order in which the test comes to call them."""
+    names: list[str] = []
+
+    def recorded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **keywords: Any) -> Any:
+            names.append(name)
+            return function(*arguments, **keywords)
+
+        return call
+
+    for name in vendor_ops.__all__:
+        function = getattr(vendor_ops, name)
+        if inspect.isfunction(function):
+            monkeypatch.setattr(vendor_ops, name, recorded(name, function))
+    return names
+
+
+@pytest.fixture
+def bare() -> Callable[..., Any]:
+    """An instance of a layer's class without its parts: what a method is chosen for."""
+
+    def make(kind: type[torch.nn.Module], **attributes: Any) -> torch.nn.Module:
+        made = kind.__new__(kind)
+        torch.nn.Module.__init__(made)
+        for name, value in attributes.items():
+            object.__setattr__(made, name, value)
+        return made
+
+    return make
+
+
+@pytest.fixture
+def one_rank(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """vLLM's parallel state and registries as a process of one rank has them."""
+    for module in (distributed, linear, parameter):
+        monkeypatch.setattr(module, "get_tensor_model_parallel_world_size", lambda: 1)
+        monkeypatch.setattr(module, "get_tensor_model_parallel_rank", lambda: 0)
+    registry.register()
+    with set_current_vllm_config(VllmConfig()):
+        yield
+
+
+@pytest.fixture
+def int8_configuration() -> Callable[..., Any]:
+    """compressed-tensors W8A8, by strategy of the weights' scales and kind of activations."""
+    return _configuration
+
+
+def _configuration(strategy: str, static: bool, symmetric: bool, **more: Any) -> Any:
+    activations = {"num_bits": 8, "type": "int", "symmetric": symmetric, "dynamic": not static,
+                   "strategy": "tensor" if static else "token"}  # fmt: skip
+    weights = {"num_bits": 8, "type": "int", "symmetric": True, "strategy": strategy}
+    group = {"targets": ["Linear"], "weights": weights, "input_activations": activations}
+    config = KunlunCompressedTensorsConfig.from_config(
+        {"format": "int-quantized", "config_groups": {"g": group}, "ignore": [], **more}
+    )
+    config.packed_modules_mapping = {"qkv_proj": ["q_proj", "k_proj", "v_proj"]}
+    return config
+
+
+@pytest.fixture
+def qkv(one_rank: None) -> Callable[[Any], QKVParallelLinear]:
+    """A fused projection: 32 rows of queries, 16 of keys, 16 of values, 32 inputs."""
+    return lambda config: QKVParallelLinear(
+        HIDDEN, HEAD, HEADS, KV_HEADS, quant_config=config, prefix="m.qkv_proj",
+        params_dtype=torch.float32,
+    )  # fmt: skip
