@@ -80,7 +80,8 @@ def short(differences: list[Difference]) -> list[tuple[str, str]]:
 def test_an_overridden_method_is_listed_with_its_signature_and_hash(used) -> None:
     entries = used(OURS, {"runner.py": BASE})
     assert set(entries) == {"vllm.runner:Runner", "vllm.runner:Runner.load"}
-    assert entries["vllm.runner:Runner"].kind == "base"
+    base = entries["vllm.runner:Runner"]
+    assert base.kind == "base" and base.signature is None and base.sha256 is None
     method = entries["vllm.runner:Runner.load"]
     assert method.kind == "override" and method.signature == "(self, model, dummy=False)"
     assert method.sha256 is not None and len(method.sha256) == 64
@@ -177,6 +178,10 @@ def test_an_init_that_our_class_leaves_to_its_base_counts(compared: Compare) -> 
     new = old.replace("self.x = 1", "self.x = 2")
     assert short(compared(OURS, {"runner.py": old}, {"runner.py": new})) == [
         ("body", "Runner.__init__")
+    ]
+    new = old.replace("__init__(self)", "__init__(self, y)")
+    assert short(compared(OURS, {"runner.py": old}, {"runner.py": new})) == [
+        ("signature", "Runner.__init__")
     ]
 
 
@@ -394,8 +399,10 @@ def test_a_folder_may_be_vllm_or_hold_it_and_says_its_version(tmp_path: Path) ->
         with vllm_sources.sources(str(folder)) as found:
             assert found == tmp_path
     assert vllm_sources.version(tmp_path) == "1.2"
-    with pytest.raises(SurfaceError, match="neither a version, nor vLLM's folder"):
-        vllm_sources.holder(tmp_path / "elsewhere")
+    plant(tmp_path, {"another/__init__.py": ""})
+    for name in ("elsewhere", "another"):
+        with pytest.raises(SurfaceError, match="neither a version, nor vLLM's folder"):
+            vllm_sources.holder(tmp_path / name)
 
 
 def test_a_version_is_read_from_the_first_wheel_that_there_is(
