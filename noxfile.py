@@ -57,6 +57,12 @@ def sync(session: nox.Session) -> None:
 
 
 @nox.session
+def new_family(session: nox.Session) -> None:
+    """Write a family wheel: `nox -s new_family -- NAME` (docs/adding-a-model-family.md)."""
+    session.run("python", "support/new_family.py", *session.posargs)
+
+
+@nox.session
 def types(session: nox.Session) -> None:
     """Types: mypy, strict for what does not subclass vLLM."""
     session.run("mypy")

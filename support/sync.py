@@ -25,15 +25,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="compare, write nothing")
     options = parser.parse_args()
-    stale = [
-        (file, text)
+    if options.check and (files := ", ".join(stale())):
+        sys.exit(f"{files} differ from the wheels' own pyproject.toml: run `nox -s sync`")
+    if not options.check:
+        write()
+
+
+def stale() -> dict[str, str]:
+    """The files that are not what would be written, with what would be."""
+    return {
+        file: text
         for file, text in texts(ROOT, read_all(ROOT)).items()
         if (ROOT / file).read_text() != text
-    ]
-    if options.check and stale:
-        names = ", ".join(file for file, _ in stale)
-        sys.exit(f"{names} differ from the wheels' own pyproject.toml: run `nox -s sync`")
-    for file, text in () if options.check else stale:
+    }
+
+
+def write() -> None:
+    """Bring every file up to date."""
+    for file, text in stale().items():
         (ROOT / file).write_text(text)
         print(f"wrote {file}")
 
@@ -96,7 +105,8 @@ def table(wheels: list[Wheel]) -> str:
 
 def hints(wheels: list[Wheel]) -> str:
     """How an architecture's name begins -> the wheel to install for it."""
-    rows = (f'    "{w.architectures}": "{w.name}",\n' for w in wheels if w.is_family)
+    longest_first = sorted(wheels, key=lambda w: (-len(w.architectures), w.architectures))
+    rows = (f'    "{w.architectures}": "{w.name}",\n' for w in longest_first if w.is_family)
     return "WHEELS = {\n" + "".join(rows) + "}\n"
 
 

@@ -8,11 +8,11 @@ __all__ = ["WHEELS"]
 # wheels: written by `nox -s sync` from the family wheels' own pyproject.toml
 WHEELS = {
     "Deepseek": "kunlun-models-deepseek",
+    "SeedOss": "kunlun-models-seed-oss",
     "GptOss": "kunlun-models-gpt-oss",
     "Intern": "kunlun-models-intern",
     "MiMo": "kunlun-models-mimo",
     "Qwen": "kunlun-models-qwen",
-    "SeedOss": "kunlun-models-seed-oss",
 }
 # wheels: end
 """How an architecture's name begins -> the wheel of its family, installed or not."""
