@@ -16,7 +16,7 @@ from pathlib import Path
 from string import Template
 
 import sync
-from wheels import FAMILIES, ROOT, read_all
+from members import FAMILIES, ROOT, read_all
 
 TEMPLATES = Path(__file__).parent / "family_template"
 CLASS_ENDS = re.compile(r"For[A-Z]\w*$|(Chat)?Model$")

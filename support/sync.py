@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from wheels import ROOT, Wheel, read_all
+from members import ROOT, Wheel, read_all
 
 HINTS = "packages/kunlun-platform/src/vllm_kunlun/platforms/family_wheels.py"
 EXAMPLE = "examples/my-kunlun-op/src"
