@@ -47,6 +47,7 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("python", "support/sync.py", "--check")
+    session.run("python", "support/refused.py", "--check")
     session.run("python", "support/render.py", "--check")
 
 
