@@ -71,7 +71,7 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def layers(session: nox.Session) -> None:
-    """Layers: platform < ops < MLA, quantisation < models, command; vendor imports in one place."""
+    """Layers: platform < ops < MLA, quantisation < models, command, emulator; vendor imports."""
     session.run("lint-imports")
 
 

@@ -29,8 +29,10 @@ class Wheel(NamedTuple):
     """The one package that it holds, such as ``vllm_kunlun.quantization``."""
     card: bool
     """Whether a machine with a card installs it."""
-    architectures: str
+    architectures: list[str]
     """How the names of its architectures begin; empty for a wheel that is no family."""
+    entry_points: dict[str, list[str]]
+    """Group -> names in it, sorted."""
 
     @property
     def is_family(self) -> bool:
@@ -75,5 +77,8 @@ def _read(file: Path, root: Path) -> Wheel:
         description=project["description"],
         owns=own["owns"],
         card=own.get("card", True),
-        architectures=own.get("architectures", ""),
+        architectures=own.get("architectures", []),
+        entry_points={
+            group: sorted(names) for group, names in project.get("entry-points", {}).items()
+        },
     )

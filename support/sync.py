@@ -10,6 +10,7 @@ A block lies between a line that holds ``NAME: written by`` and one that holds `
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 from collections.abc import Iterable
@@ -17,8 +18,14 @@ from pathlib import Path
 
 from members import ROOT, Wheel, read_all
 
-HINTS = "packages/kunlun-platform/src/vllm_kunlun/platforms/family_wheels.py"
-EXAMPLE = "examples/my-kunlun-op/src"
+CATALOGUE = "packages/kunlun-platform/src/vllm_kunlun/platforms/wheels.json"
+"""What the platform reads to name the wheel to install where none answers."""
+ASKED_BY_ALL = {
+    *("vllm_kunlun.module_redirects", "vllm_kunlun.patches"),
+    "vllm_kunlun.model_families",
+}
+"""Groups in which every provider is called, and none is asked for by its name."""
+BESIDE_THE_WHEELS = ["examples/my-kunlun-op/src", "support"]
 
 
 def main() -> None:
@@ -36,7 +43,7 @@ def stale() -> dict[str, str]:
     return {
         file: text
         for file, text in texts(ROOT, read_all(ROOT)).items()
-        if (ROOT / file).read_text() != text
+        if not (ROOT / file).exists() or (ROOT / file).read_text() != text
     }
 
 
@@ -49,17 +56,18 @@ def write() -> None:
 
 def texts(root: Path, wheels: list[Wheel]) -> dict[str, str]:
     """File -> its text with every block as the wheels want it."""
-    written = {}
+    written = {CATALOGUE: catalogue(wheels)}
     for file, blocks in {
         "pyproject.toml": {
             "extras": extras(wheels),
             "wheels": array("wheels", (wheel.name for wheel in wheels)),
             "sources": "".join(f"{wheel.name} = {{ workspace = true }}\n" for wheel in wheels),
-            "mypy_path": array("mypy_path", [*(f"{w.folder}/src" for w in wheels), EXAMPLE]),
+            "mypy_path": array(
+                "mypy_path", [*(f"{wheel.folder}/src" for wheel in wheels), *BESIDE_THE_WHEELS]
+            ),
             "root_packages": array("root_packages", (wheel.owns for wheel in wheels)),
         },
         "README.md": {"packages": table(wheels)},
-        HINTS: {"wheels": hints(wheels)},
     }.items():
         text = (root / file).read_text()
         for name, inside in blocks.items():
@@ -103,11 +111,25 @@ def table(wheels: list[Wheel]) -> str:
     return "\n| Distribution | Owns | What it is |\n|---|---|---|\n" + "".join(rows) + "\n"
 
 
-def hints(wheels: list[Wheel]) -> str:
-    """How an architecture's name begins -> the wheel to install for it."""
-    longest_first = sorted(wheels, key=lambda w: (-len(w.architectures), w.architectures))
-    rows = (f'    "{w.architectures}": "{w.name}",\n' for w in longest_first if w.is_family)
-    return "WHEELS = {\n" + "".join(rows) + "}\n"
+def catalogue(wheels: list[Wheel]) -> str:
+    """JSON: wheel -> what it alone provides by name, and how its architectures' names begin."""
+    provided = {
+        wheel.name: {
+            **{
+                group: names
+                for group, names in wheel.entry_points.items()
+                if group.startswith("vllm_kunlun.") and group not in ASKED_BY_ALL
+            },
+            **({"architectures": wheel.architectures} if wheel.is_family else {}),
+        }
+        for wheel in wheels
+    }
+    # An architecture takes the first that fits: longer beginnings come before shorter ones.
+    longest_first = sorted(
+        wheels, key=lambda wheel: (-max(map(len, wheel.architectures), default=0), wheel.name)
+    )
+    kept = {w.name: provided[w.name] for w in longest_first if provided[w.name]}
+    return json.dumps(kept, indent=2) + "\n"
 
 
 if __name__ == "__main__":

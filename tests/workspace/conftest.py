@@ -19,7 +19,7 @@ COPIED = (
     "support/*.py",
     "support/family_template/*",
     "packages/**/pyproject.toml",
-    "packages/kunlun-platform/src/vllm_kunlun/platforms/family_wheels.py",
+    "packages/kunlun-platform/src/vllm_kunlun/platforms/wheels.json",
 )
 
 

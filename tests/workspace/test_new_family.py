@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ def test_outside_of_its_folder_only_blocks_change(tree, run):
     changed = {file for file, text in files(tree).items() if before.get(file) != text}
     outside = {file.as_posix() for file in changed if folder not in file.parents}
     platforms = "packages/kunlun-platform/src/vllm_kunlun/platforms"
-    assert outside == {"pyproject.toml", "README.md", f"{platforms}/family_wheels.py"}
+    assert outside == {"pyproject.toml", "README.md", f"{platforms}/wheels.json"}
     assert run("sync", "--check").returncode == 0
 
     assert {file.relative_to(folder).as_posix() for file in changed if folder in file.parents} == {
@@ -46,6 +47,8 @@ def test_outside_of_its_folder_only_blocks_change(tree, run):
     assert extras["two-words"] == [requirement, *extras["mimo"][1:]]
     assert "vllm_kunlun.models.two_words" in root["tool"]["importlinter"]["root_packages"]
     assert f"{folder}/src" in root["tool"]["mypy"]["mypy_path"]
+    catalogue = json.loads((tree / platforms / "wheels.json").read_text())
+    assert catalogue["kunlun-models-two-words"] == {"architectures": ["TwoWords"]}
 
 
 def test_its_pyproject_is_that_of_the_other_families(tree, run):

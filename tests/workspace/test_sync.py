@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
@@ -52,6 +53,18 @@ def test_a_wheel_that_goes_is_named_nowhere(tree, run):
         assert "kunlun-models-mimo" not in (tree / file).read_text()
 
 
+def test_the_catalogue_names_who_provides_what(tree, run):
+    edit(tree / MIMO / "pyproject.toml", '["MiMo"]', '["MiMo", "QwenOfMiMo"]')
+    run("sync")
+    platforms = tree / "packages/kunlun-platform/src/vllm_kunlun/platforms"
+    catalogue = json.loads((platforms / "wheels.json").read_text())
+    assert catalogue["kunlun-mla"]["vllm_kunlun.attention_backends"] == ["mla", "mla_sparse"]
+    assert "worker" in catalogue["kunlun-emulator"]["vllm_kunlun.emulator"]
+    assert not any("vllm_kunlun.patches" in provides for provides in catalogue.values())
+    order = [name for name, provides in catalogue.items() if "architectures" in provides]
+    assert order.index("kunlun-models-mimo") < order.index("kunlun-models-qwen")
+
+
 def test_only_what_runs_without_a_card_is_left_out_of_xpu(tree, run):
     edit(tree / EMULATOR / "pyproject.toml", "card = false", "card = true")
     run("sync")
@@ -66,7 +79,7 @@ def test_only_what_runs_without_a_card_is_left_out_of_xpu(tree, run):
     ("old", "new", "said"),
     [
         ('owns = "vllm_kunlun.models.mimo"', 'owns = "mimo"', "owns must name its package"),
-        ('architectures = "MiMo"', "", "architectures says how"),
+        ('architectures = ["MiMo"]', "", "architectures says how"),
     ],
 )
 def test_a_wheel_that_says_too_little_is_refused(tree, run, old, new, said):

@@ -64,31 +64,6 @@ def test_missing_wheel(run, run_json, only, monkeypatch):
     assert "pip install kunlun-custom-ops" in run("doctor").stdout
 
 
-@pytest.fixture
-def no_emulator(monkeypatch):
-    real = metadata.version
-
-    def version_of(name):
-        if name == "kunlun-emulator":
-            raise metadata.PackageNotFoundError(name)
-        return real(name)
-
-    monkeypatch.setattr(metadata, "version", version_of)
-
-
-def test_without_a_card_the_emulator_is_asked_for(run_json, only, no_emulator):
-    only("emulator")
-    code, value = run_json("doctor")
-    assert code == 1
-    assert failed(value)["wheel kunlun-emulator"]["fix"] == "pip install kunlun-emulator"
-
-
-def test_a_card_needs_no_emulator(run_json, only, no_emulator, monkeypatch):
-    only("emulator")
-    monkeypatch.setattr(checks.device, "detect", lambda: checks.device.Device("xpu", "planted"))
-    assert run_json("doctor") == (0, {"ok": True, "checks": []})
-
-
 def test_wheels_that_do_not_fit_each_other(run_json, only, monkeypatch):
     only("wheels")
     real = metadata.version

@@ -130,14 +130,6 @@ def test_a_missing_wheel_is_named(run, monkeypatch):
     assert "pip install kunlun-custom-ops" in result.stderr
 
 
-def test_without_a_card_the_emulator_is_asked_for(run, monkeypatch):
-    monkeypatch.setattr(wheel.emulator, "GROUP", "nobody.provides.it")
-    for command in ("list", "check", "bench"):
-        result = run("ops", command)
-        assert result.exit_code == 2
-        assert "pip install kunlun-emulator" in result.stderr
-
-
 def test_check_runs_the_cases_of_the_library_that_is_there(run_json, tmp_path):
     """The emulator, in a process of its own."""
     file = tmp_path / "report.html"

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
-from vllm_kunlun.platforms import envs, family_wheels
+from vllm_kunlun.platforms import envs
 from vllm_kunlun.platforms.entry_points import call_providers
 from vllm_kunlun.platforms.errors import KunlunError, UnsupportedError
 
@@ -26,6 +26,17 @@ __all__ = [
 ]
 
 GROUP = "vllm_kunlun.model_families"
+
+_WHEELS = {
+    "Deepseek": "kunlun-models-deepseek",
+    "GptOss": "kunlun-models-gpt-oss",
+    "Intern": "kunlun-models-intern",
+    "MiMo": "kunlun-models-mimo",
+    "Qwen": "kunlun-models-qwen",
+    "SeedOss": "kunlun-models-seed-oss",
+}
+"""How an architecture's name begins -> the wheel of its family, installed or not."""
+
 
 _RECOMMENDED: dict[str, tuple[str | int, str]] = {
     "dtype": (
@@ -165,8 +176,7 @@ def family_for(architecture: str) -> ModelFamily | None:
 
 def wheel_for(architecture: str) -> str | None:
     """The distribution of this project whose family ``architecture`` belongs to by its name."""
-    names = family_wheels.WHEELS.items()
-    return next((wheel for begin, wheel in names if architecture.startswith(begin)), None)
+    return next((w for prefix, w in _WHEELS.items() if architecture.startswith(prefix)), None)
 
 
 def served_by(architecture: str) -> str:
