@@ -16,19 +16,10 @@ from pathlib import Path
 import nox
 
 ROOT = Path(__file__).parent
-MEMBERS = (
-    "packages/kunlun-platform",
-    "packages/kunlun-ops",
-    "packages/kunlun-emulator",
-    "packages/kunlun-mla",
-    "packages/kunlun-models/deepseek",
-    "packages/kunlun-quant",
-    "packages/kunlun-models/qwen",
-    "packages/kunlun-models/gpt-oss",
-    "packages/kunlun-models/seed-oss",
-    "packages/kunlun-models/intern",
-    "packages/kunlun-models/mimo",
-    "packages/kunlun-cli",
+MEMBERS = sorted(
+    str(file.parent.relative_to(ROOT))
+    for wheels in ("packages", "packages/kunlun-models")
+    for file in ROOT.glob(f"{wheels}/*/pyproject.toml")
 )
 
 nox.needs_version = ">=2025.5"
@@ -52,10 +43,24 @@ def pytest(session: nox.Session, *args: str, threads: int = 2) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style: ruff check and ruff format (`uv run ruff check --fix` mends most); support tables."""
+    """Style: ruff check and ruff format (`uv run ruff check --fix` mends most); written pages."""
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+    session.run("python", "support/sync.py", "--check")
+    session.run("python", "support/refused.py", "--check")
     session.run("python", "support/render.py", "--check")
+
+
+@nox.session
+def sync(session: nox.Session) -> None:
+    """Write what is said of each wheel outside of its folder, from its own pyproject.toml."""
+    session.run("python", "support/sync.py")
+
+
+@nox.session
+def new_family(session: nox.Session) -> None:
+    """Write a family wheel: `nox -s new_family -- NAME` (docs/adding-a-model-family.md)."""
+    session.run("python", "support/new_family.py", *session.posargs)
 
 
 @nox.session
@@ -66,7 +71,7 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def layers(session: nox.Session) -> None:
-    """Layers: platform < ops < MLA, quantisation < models, command; vendor imports in one place."""
+    """Layers: platform < ops < MLA, quantisation < models, command, emulator; vendor imports."""
     session.run("lint-imports")
 
 

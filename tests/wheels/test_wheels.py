@@ -10,28 +10,19 @@ import zipfile
 from email.parser import Parser
 from pathlib import Path
 
+import members
 import pytest
 import torch
 import transformers
+from packaging.requirements import Requirement
 from support import internlm, mimo
 
 ROOT = Path(__file__).parents[2]
 
-OWNS = {
-    "kunlun_platform": "vllm_kunlun/platforms/",
-    "kunlun_custom_ops": "vllm_kunlun/ops/",
-    "kunlun_mla": "vllm_kunlun/mla/",
-    "kunlun_models_deepseek": "vllm_kunlun/models/deepseek/",
-    "kunlun_quant": "vllm_kunlun/quantization/",
-    "kunlun_models_qwen": "vllm_kunlun/models/qwen/",
-    "kunlun_models_gpt_oss": "vllm_kunlun/models/gpt_oss/",
-    "kunlun_models_seed_oss": "vllm_kunlun/models/seed_oss/",
-    "kunlun_models_intern": "vllm_kunlun/models/intern/",
-    "kunlun_models_mimo": "vllm_kunlun/models/mimo/",
-    "kunlun_cli": "vllm_kunlun/cli/",
-    "vllm_kunlun": None,
-}
-"""Wheel -> the only folder it may hold; None for the meta-package, which holds none."""
+WHEELS = {wheel.name: wheel for wheel in members.read_all()}
+"""Distribution -> what its own pyproject.toml says of it."""
+EMULATOR = "kunlun-emulator"
+META = "vllm-kunlun"
 
 ENGINE = """
 import sys
@@ -63,7 +54,7 @@ def dist(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def wheels(dist) -> dict[str, Path]:
-    return {path.name.partition("-")[0]: path for path in dist.glob("*.whl")}
+    return {metadata(path)["Name"]: path for path in dist.glob("*.whl")}
 
 
 def metadata(wheel: Path):
@@ -72,25 +63,68 @@ def metadata(wheel: Path):
         return Parser().parsestr(archive.read(name).decode())
 
 
-def test_each_wheel_holds_its_own_folder_and_the_licence(wheels):
-    assert set(wheels) == set(OWNS)
-    for name, wheel in wheels.items():
-        with zipfile.ZipFile(wheel) as archive:
-            files = archive.namelist()
-        code = [f for f in files if ".dist-info/" not in f]
-        if OWNS[name] is None:
-            assert code == []
-        else:
-            assert code
-            assert all(f.startswith(OWNS[name]) for f in code), code
-        assert any(f.endswith("licenses/LICENSE") for f in files)
-        assert metadata(wheel)["License-Expression"] == "Apache-2.0"
+def holds(wheel: Path) -> tuple[list[str], list[str]]:
+    """Files of a built wheel: those that it installs for import, and those about itself."""
+    with zipfile.ZipFile(wheel) as archive:
+        files = archive.namelist()
+    about = [file for file in files if ".dist-info/" in file]
+    return [file for file in files if file not in about], about
 
 
-def test_no_plugin_wheel_asks_for_vllm_or_torch(wheels):
-    for name in set(wheels) - {"vllm_kunlun"}:
-        required = metadata(wheels[name]).get_all("Requires-Dist") or []
-        assert not [r for r in required if r.startswith(("vllm", "torch"))], required
+def test_each_wheel_holds_only_the_package_that_it_owns(wheels):
+    assert set(wheels) == {*WHEELS, META}
+    for name, wheel in WHEELS.items():
+        code, _ = holds(wheels[name])
+        package = wheel.owns.replace(".", "/")
+        assert f"{package}/__init__.py" in code
+        assert f"{package}/py.typed" in code
+        assert [file for file in code if not file.startswith(f"{package}/")] == []
+    assert holds(wheels[META])[0] == []
+
+
+def test_a_family_owns_what_its_folder_is_called():
+    for wheel in WHEELS.values():
+        family = wheel.folder.removeprefix(f"{members.FAMILIES}/")
+        assert (family != wheel.folder) == wheel.owns.startswith("vllm_kunlun.models.")
+        if family != wheel.folder:
+            assert wheel.owns == f"vllm_kunlun.models.{family.replace('-', '_')}"
+
+
+def test_no_file_is_in_two_wheels_and_no_package_in_another_ones(wheels):
+    owners = [(file, name) for name, path in wheels.items() for file in holds(path)[0]]
+    assert len({file for file, _ in owners}) == len(owners)
+    packages = [wheel.owns for wheel in WHEELS.values()]
+    assert [(a, b) for a in packages for b in packages if a.startswith(f"{b}.")] == []
+    assert len(set(packages)) == len(packages)
+
+
+def test_each_wheel_carries_its_licence(wheels):
+    for path in wheels.values():
+        assert any(file.endswith("licenses/LICENSE") for file in holds(path)[1])
+        assert metadata(path)["License-Expression"] == "Apache-2.0"
+
+
+def required(wheel: Path) -> set[str]:
+    """Distributions that a built wheel asks for without an extra."""
+    asked = [Requirement(text) for text in metadata(wheel).get_all("Requires-Dist") or []]
+    return {r.name for r in asked if r.marker is None or r.marker.evaluate({"extra": ""})}
+
+
+def test_no_plugin_wheel_asks_for_vllm_or_torch_or_the_emulator(wheels):
+    for name in WHEELS:
+        assert required(wheels[name]) & {"vllm", "torch", META, EMULATOR} == set(), name
+
+
+def brings(wheels: dict[str, Path], *names: str) -> set[str]:
+    """``names`` and the wheels of this project that they need, by what is in the built wheels."""
+    found: set[str] = set()
+    left = list(names)
+    while left:
+        name = left.pop()
+        if name in WHEELS and name not in found:
+            found.add(name)
+            left += required(wheels[name])
+    return found
 
 
 def resolve(dist: Path, tmp_path: Path, extra: str) -> set[str]:
@@ -102,27 +136,36 @@ def resolve(dist: Path, tmp_path: Path, extra: str) -> set[str]:
     return {line.partition("==")[0] for line in done.stdout.splitlines() if "==" in line}
 
 
-EVERY = set(OWNS) - {"vllm_kunlun"}
-NEEDED = {"kunlun_platform", "kunlun_custom_ops", "kunlun_cli"}
+ON_A_CARD = {name for name, wheel in WHEELS.items() if wheel.card}
 EXTRAS = {
-    "all": EVERY,
-    "xpu": EVERY,
-    "deepseek": NEEDED | {"kunlun_quant", "kunlun_mla", "kunlun_models_deepseek"},
-    "qwen": NEEDED | {"kunlun_quant", "kunlun_models_qwen"},
-    "gpt-oss": NEEDED | {"kunlun_quant", "kunlun_models_gpt_oss"},
-    "seed-oss": NEEDED | {"kunlun_quant", "kunlun_models_seed_oss"},
-    "intern": NEEDED | {"kunlun_quant", "kunlun_models_intern"},
-    "mimo": NEEDED | {"kunlun_quant", "kunlun_models_mimo"},
+    "all": {*WHEELS},
+    "xpu": ON_A_CARD,
+    **{
+        wheel.extra: {wheel.name, *(("kunlun-quant", "kunlun-cli") if wheel.is_family else ())}
+        for wheel in WHEELS.values()
+        if wheel.extra
+    },
 }
+"""Extra -> the wheels that it is made of; what those need comes with them."""
 
 
 @pytest.mark.parametrize("extra", EXTRAS)
-def test_extras_resolve(dist, tmp_path, extra):
+def test_extras_resolve(dist, wheels, tmp_path, extra):
     """Each extra brings its wheels and no other family's; only [all] brings vLLM."""
-    names = {name.replace("-", "_") for name in resolve(dist, tmp_path, extra)}
-    assert names & EVERY == EXTRAS[extra]
-    assert "vllm_kunlun" in names
+    names = resolve(dist, tmp_path, extra)
+    assert names & {*WHEELS} == brings(wheels, *EXTRAS[extra])
+    assert META in names
     assert ("vllm" in names, "torch" in names) == (extra == "all", extra == "all")
+
+
+@pytest.mark.parametrize(
+    ("extra", "has"),
+    [("all", True), ("deepseek,emulator", True), ("xpu", False), ("deepseek", False)],
+)
+def test_a_card_installs_no_emulator(dist, tmp_path, extra, has):
+    names = resolve(dist, tmp_path, extra)
+    assert {"kunlun-platform", "kunlun-custom-ops", "kunlun-models-deepseek"} <= names
+    assert (EMULATOR in names) == has
 
 
 _TINY = {
@@ -131,39 +174,21 @@ _TINY = {
     "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
 }  # fmt: skip
 FAMILIES = {
-    "qwen": (
-        {"kunlun-platform", "kunlun-custom-ops", "kunlun-models-qwen"},
-        lambda: transformers.Qwen2Config(**_TINY, num_key_value_heads=2),
-    ),
-    "deepseek": (
-        {"kunlun-platform", "kunlun-custom-ops", "kunlun-mla", "kunlun-models-deepseek"},
-        lambda: transformers.DeepseekV2Config(
+    "qwen": lambda: transformers.Qwen2Config(**_TINY, num_key_value_heads=2),
+    "deepseek": lambda: transformers.DeepseekV2Config(
             **_TINY, num_key_value_heads=6, kv_lora_rank=48, q_lora_rank=56, qk_nope_head_dim=24,
             qk_rope_head_dim=16, v_head_dim=32, moe_intermediate_size=40, n_routed_experts=8,
             num_experts_per_tok=2, first_k_dense_replace=1, n_group=1, topk_group=1,
         ),
-    ),
-    "gpt-oss": (
-        {"kunlun-platform", "kunlun-custom-ops", "kunlun-quant", "kunlun-models-gpt-oss"},
-        lambda: transformers.GptOssConfig(
+    "gpt-oss": lambda: transformers.GptOssConfig(
             **{**_TINY, "num_attention_heads": 4}, num_key_value_heads=2, head_dim=32,
             num_local_experts=4, num_experts_per_tok=2, sliding_window=11,
         ),
-    ),
-    "seed-oss": (
-        {"kunlun-platform", "kunlun-custom-ops", "kunlun-models-seed-oss"},
-        lambda: transformers.SeedOssConfig(**_TINY, num_key_value_heads=2, head_dim=32),
-    ),
-    "intern": (
-        {"kunlun-platform", "kunlun-custom-ops", "kunlun-models-intern"},
-        lambda: transformers.LlamaConfig(**_TINY, num_key_value_heads=2),
-    ),
-    "mimo": (
-        {"kunlun-platform", "kunlun-custom-ops", "kunlun-models-mimo"},
-        lambda: transformers.Qwen2Config(**_TINY, num_key_value_heads=2),
-    ),
+    "seed-oss": lambda: transformers.SeedOssConfig(**_TINY, num_key_value_heads=2, head_dim=32),
+    "intern": lambda: transformers.LlamaConfig(**_TINY, num_key_value_heads=2),
+    "mimo": lambda: transformers.Qwen2Config(**_TINY, num_key_value_heads=2),
 }  # fmt: skip
-"""Family -> the wheels that it brings, and a tiny model of it, or one that is renamed to it."""
+"""Family -> a tiny model of it, or one that is renamed to it."""
 
 RENAMED = {
     "intern": lambda folder: internlm.write(folder, folder.parent / "internlm2"),
@@ -178,7 +203,7 @@ def family(request) -> str:
 
 @pytest.fixture(scope="session")
 def clean_python(dist, family, tmp_path_factory) -> Path:
-    """Python of a new environment with the family wheel, what it needs, and vLLM; not the tree.
+    """Python of a new environment: family wheel, what it needs, emulator and vLLM; not the tree.
 
     The install runs in the tree's root so that uv applies the pins and exclusions written there.
     """
@@ -186,56 +211,75 @@ def clean_python(dist, family, tmp_path_factory) -> Path:
     uv("venv", "--python", sys.executable, folder)
     python = folder / "bin" / "python"
     uv("pip", "install", "--python", python, "--find-links", dist, "--no-sources",
-       f"kunlun-models-{family}", "vllm==0.15.1")  # fmt: skip
+       f"kunlun-models-{family}", EMULATOR, "vllm==0.15.1")  # fmt: skip
     return python
 
 
-def runs_like_transformers(
-    python: Path, family: str, configuration: transformers.PretrainedConfig, folder: Path
-) -> str:
+def run_engine(
+    python: Path, checkpoint: Path, folder: Path, device: str = "emulated"
+) -> subprocess.CompletedProcess[str]:
+    script = folder / "run.py"
+    script.write_text(ENGINE)
+    return subprocess.run(
+        [python, script, checkpoint], cwd=folder, capture_output=True, text=True,
+        env={"PATH": "/usr/bin:/bin", "HOME": str(folder), "HF_HUB_OFFLINE": "1",
+             "OMP_NUM_THREADS": "2", "VLLM_KUNLUN_DEVICE": device},
+        timeout=600, check=False,
+    )  # fmt: skip
+
+
+def runs_like_transformers(python: Path, family: str, folder: Path) -> str:
     """A tiny random model of ``family`` answers as HF's; returns what the engine printed."""
     torch.manual_seed(0)
-    model = transformers.AutoModelForCausalLM.from_config(configuration).eval()
+    model = transformers.AutoModelForCausalLM.from_config(FAMILIES[family]()).eval()
     checkpoint = folder / "model"
     model.save_pretrained(checkpoint)
     made = model.generate(torch.tensor([[5, 6, 7]]), max_new_tokens=8, do_sample=False)
     checkpoint = RENAMED.get(family, lambda same: same)(checkpoint)
 
-    script = folder / "run.py"
-    script.write_text(ENGINE)
-    done = subprocess.run(
-        [python, script, checkpoint], cwd=folder, capture_output=True, text=True,
-        env={"PATH": "/usr/bin:/bin", "HOME": str(folder), "HF_HUB_OFFLINE": "1",
-             "OMP_NUM_THREADS": "2", "VLLM_KUNLUN_DEVICE": "emulated"},
-        timeout=600, check=False,
-    )  # fmt: skip
+    done = run_engine(python, checkpoint, folder)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"RESULT KunlunPlatform {made[0, 3:].tolist()}" in done.stdout
     return done.stdout + done.stderr
 
 
-def test_one_family_alone_runs_the_engine(clean_python, family, tmp_path):
-    brought, configuration = FAMILIES[family]
+def test_one_family_alone_runs_the_engine(clean_python, wheels, family, tmp_path):
     listed = json.loads(uv("pip", "list", "--python", clean_python, "--format", "json").stdout)
     ours = {d["name"]: d for d in listed if d["name"].startswith(("kunlun", "vllm-kunlun"))}
-    assert set(ours) == brought
+    assert set(ours) == brings(wheels, f"kunlun-models-{family}", EMULATOR)
     assert not any("editable_project_location" in d for d in ours.values())
 
-    said = runs_like_transformers(clean_python, family, configuration(), tmp_path)
+    said = runs_like_transformers(clean_python, family, tmp_path)
     assert f"of the family {family} (kunlun-models-{family})" in said
+
+
+def test_without_the_emulator_the_one_error_names_it(clean_python, dist, family, tmp_path):
+    if family != "qwen":
+        pytest.skip("once is enough")
+    uv("pip", "uninstall", "--python", clean_python, EMULATOR)
+    try:
+        transformers.AutoModelForCausalLM.from_config(FAMILIES[family]()).save_pretrained(tmp_path)
+        done = run_engine(clean_python, tmp_path, tmp_path)
+    finally:
+        uv("pip", "install", "--python", clean_python, "--find-links", dist, "--no-sources",
+           EMULATOR)  # fmt: skip
+    assert done.returncode != 0
+    assert "RESULT" not in done.stdout
+    errors = [line for line in done.stderr.splitlines() if "Error: " in line]
+    assert len(errors) == 1, done.stderr
+    assert "MissingWheelError" in errors[0] and f"pip install {EMULATOR}" in errors[0]
 
 
 def test_two_families_and_one_again(clean_python, dist, family, tmp_path):
     if family != "seed-oss":
         pytest.skip("once is enough")
-    brought, configuration = FAMILIES["qwen"]
-    added = sorted(brought - FAMILIES[family][0])
-    uv("pip", "install", "--python", clean_python, "--find-links", dist, "--no-sources", *added)
+    added = "kunlun-models-qwen"
+    uv("pip", "install", "--python", clean_python, "--find-links", dist, "--no-sources", added)
     (tmp_path / "qwen").mkdir()
-    said = runs_like_transformers(clean_python, "qwen", configuration(), tmp_path / "qwen")
+    said = runs_like_transformers(clean_python, "qwen", tmp_path / "qwen")
     assert "of the family qwen" in said
-    uv("pip", "uninstall", "--python", clean_python, *added)
-    said = runs_like_transformers(clean_python, family, FAMILIES[family][1](), tmp_path)
+    uv("pip", "uninstall", "--python", clean_python, added)
+    said = runs_like_transformers(clean_python, family, tmp_path)
     assert f"of the family {family}" in said
 
 

@@ -37,6 +37,9 @@ WHEELS = {
 }
 """Wheels that serving a model takes, besides a family's."""
 
+EMULATOR = "kunlun-emulator"
+"""The wheel that serving a model takes on a machine without a card."""
+
 FAMILY_PREFIX = "kunlun-models-"
 
 VENDOR_WHEELS = ("kunlun_ops", "xspeedgate_ops", "cocopod")
@@ -114,7 +117,20 @@ def _wheels() -> Iterator[Check]:
             "no family wheel is installed: models run with vLLM's defaults, without a preset",
             "pip install kunlun-models-qwen, for one",
         )
-    yield from _fit([*WHEELS, *families])
+    yield from _fit([*WHEELS, EMULATOR, *families])
+
+
+def _emulator() -> Iterator[Check]:
+    name, found = f"wheel {EMULATOR}", _version(EMULATOR)
+    if found is not None:
+        yield Check(name, "ok", found)
+    elif device.detect().kind == "emulated":
+        yield Check(
+            name,
+            "fail",
+            "not installed, and no card is used: nothing takes its place",
+            f"pip install {EMULATOR}",
+        )
 
 
 def _fit(wheels: list[str]) -> Iterator[Check]:
@@ -125,7 +141,9 @@ def _fit(wheels: list[str]) -> Iterator[Check]:
         for text in metadata.requires(name) or ():
             requirement = Requirement(text)
             found = _version(requirement.name)
-            ours = requirement.name in WHEELS or requirement.name.startswith(FAMILY_PREFIX)
+            ours = requirement.name in (*WHEELS, EMULATOR) or requirement.name.startswith(
+                FAMILY_PREFIX
+            )
             if ours and found is not None and found not in requirement.specifier:
                 yield Check(
                     f"wheel {requirement.name}",
@@ -343,6 +361,7 @@ CHECKS: dict[str, Callable[[], Iterator[Check]]] = {
     "libraries": _libraries,
     "vllm": _vllm,
     "device": _device,
+    "emulator": _emulator,
     "environment": _environment,
     "platform": _platform,
     "vendor wheels": _vendor_wheels,

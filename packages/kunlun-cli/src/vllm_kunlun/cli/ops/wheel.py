@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from vllm_kunlun.platforms import device, emulator
 from vllm_kunlun.platforms.errors import MissingWheelError
 
 __all__ = ["Names", "require_ops"]
@@ -22,7 +23,7 @@ Names = Annotated[
 
 
 def require_ops() -> None:
-    """Look for the ops wheel and torch before either is imported.
+    """Look for the ops wheel, torch and, without a card, the emulator, before one is imported.
 
     Raises:
         MissingWheelError: one of them is not installed.
@@ -33,3 +34,5 @@ def require_ops() -> None:
     ):
         if find_spec(module) is None:
             raise MissingWheelError(f"`vllm-kunlun ops` needs {module}, which is missing: {fix}")
+    if not device.vendor_wheels_answer():
+        emulator.name_of("kunlun_ops")

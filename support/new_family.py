@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write the wheel of a new model family, whose models run with vLLM's own classes.
+
+python support/new_family.py mistral
+python support/new_family.py command-r --architecture CohereForCausalLM --title 'Command R'
+"""
+
+from __future__ import annotations
+
+import argparse
+import keyword
+import re
+import shutil
+import sys
+from pathlib import Path
+from string import Template
+
+import sync
+from members import FAMILIES, ROOT, read_all
+
+TEMPLATES = Path(__file__).parent / "family_template"
+CLASS_ENDS = re.compile(r"For[A-Z]\w*$|(Chat)?Model$")
+"""What an architecture's name says of the task, and not of the family."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("name", help="such as mistral or gpt-oss: lower case, hyphens")
+    parser.add_argument("--architecture", help="as config.json names it (NameForCausalLM)")
+    parser.add_argument("--title", help="how people write the family's name")
+    options = parser.parse_args()
+    check_name(options.name)
+    folder = ROOT / FAMILIES / options.name
+    write(folder, values(options.name, options.architecture, options.title))
+    sync.write()
+    print(
+        f"wrote {folder.relative_to(ROOT)}. Next: `uv sync`, then correct its family.py "
+        "(architectures, preset, status); docs/adding-a-model-family.md goes on from there"
+    )
+
+
+def check_name(name: str) -> None:
+    """Exit with a sentence unless a family can be called ``name``."""
+    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name) or keyword.iskeyword(name):
+        sys.exit(f"{name!r} must be lower-case words joined by hyphens, and no word of Python's")
+    taken = {"all", "xpu", *(wheel.extra for wheel in read_all())}
+    if name in taken or (ROOT / FAMILIES / name).exists():
+        sys.exit(f"{name!r} exists: it is an extra of vllm-kunlun or a folder of {FAMILIES}")
+
+
+def values(name: str, architecture: str | None, title: str | None) -> dict[str, str]:
+    """What the templates' placeholders stand for."""
+    camel = "".join(word.capitalize() for word in name.split("-"))
+    architecture = architecture or f"{camel}ForCausalLM"
+    if not re.fullmatch(r"[A-Z]\w*", architecture):
+        sys.exit(
+            f"--architecture {architecture!r} must be a class's name, such as LlamaForCausalLM"
+        )
+    if title and re.search(r'["\\\n]', title):
+        sys.exit(f"--title {title!r} must be one line without quotation marks and backslashes")
+    return {
+        "name": name,
+        "module": name.replace("-", "_"),
+        "architecture": architecture,
+        "begin": CLASS_ENDS.sub("", architecture) or architecture,
+        "title": title or camel,
+    }
+
+
+def write(folder: Path, placeholders: dict[str, str]) -> None:
+    """Every file of the wheel."""
+    package = folder / "src" / "vllm_kunlun" / "models" / placeholders["module"]
+    for template, file in {
+        "pyproject.toml": folder / "pyproject.toml",
+        "README.md": folder / "README.md",
+        "CHANGELOG.md": folder / "CHANGELOG.md",
+        "family.feature.md": folder / "changelog.d" / "+family.feature.md",
+        "package.py": package / "__init__.py",
+        "family.py": package / "family.py",
+        "test_family.py": folder / "tests" / "test_family.py",
+    }.items():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        text = Template((TEMPLATES / f"{template}.template").read_text())
+        file.write_text(text.substitute(placeholders))
+    (package / "py.typed").touch()
+    (folder / "changelog.d" / ".gitignore").write_text("!.gitignore\n")
+    shutil.copy(ROOT / "LICENSE", folder)
+
+
+if __name__ == "__main__":
+    main()
