@@ -86,8 +86,9 @@ def test_a_stale_redirect_is_named(tmp_path):
 
 def test_a_missing_wheel_is_named():
     program = """
+        from vllm_kunlun.platforms import wheels
         from vllm_kunlun.platforms.checks import attention_backends
-        attention_backends.entry_points = lambda **_: []  # as where the wheel is not installed
+        wheels.entry_points = lambda **_: []  # as where the wheel is not installed
         attention_backends.find("mla")
     """
     message = last_line(run(program))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from vllm.platforms.interface import DeviceCapability, Platform, PlatformEnum
 
-from vllm_kunlun.platforms import device, memory
+from vllm_kunlun.platforms import device, memory, wheels
 from vllm_kunlun.platforms.checks import attention_backends, configuration, requests
 from vllm_kunlun.platforms.errors import UnsupportedError
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["KunlunPlatform"]
 
 _ON_CARD = device.detect().kind == "xpu"
+
+CLASSES = "vllm_kunlun.platform_classes"
+"""Entry-point group of the classes that other wheels give to vLLM by way of the platform."""
 
 SUPPORTED_DTYPES = [torch.float16, torch.bfloat16, torch.float32]
 """In vLLM's order of preference for ``dtype="auto"``: fp16 runs at twice the speed of bf16."""
@@ -142,7 +145,15 @@ class KunlunPlatform(Platform):
 
     @classmethod
     def get_punica_wrapper(cls) -> str:
-        return "vllm_kunlun.ops.layers.lora.KunlunPunicaWrapper"
+        """The class path of what multiplies tokens with adapters.
+
+        Raises:
+            MissingWheelError: no installed wheel provides it, or several do.
+        """
+        entry = wheels.provider(
+            CLASSES, "punica_wrapper", need="--enable-lora needs layers of this platform"
+        )
+        return entry.value.replace(":", ".")
 
     @classmethod
     def get_device_communicator_cls(cls) -> str:

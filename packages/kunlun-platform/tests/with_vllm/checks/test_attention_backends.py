@@ -12,6 +12,7 @@ from vllm.v1.attention.backend import AttentionType
 from vllm.v1.attention.backends.registry import AttentionBackendEnum
 from vllm.v1.attention.selector import AttentionSelectorConfig
 
+from vllm_kunlun.platforms import wheels
 from vllm_kunlun.platforms.checks import attention_backends
 from vllm_kunlun.platforms.errors import MissingWheelError, UnsupportedError
 from vllm_kunlun.platforms.kunlun import KunlunPlatform
@@ -84,7 +85,7 @@ def provide(monkeypatch: pytest.MonkeyPatch, *values: str, kind: str = "dense") 
     def entry_points(*, group: str, name: str) -> list[EntryPoint]:
         return [entry for entry in entries if (entry.group, entry.name) == (group, name)]
 
-    monkeypatch.setattr(attention_backends, "entry_points", entry_points)
+    monkeypatch.setattr(wheels, "entry_points", entry_points)
 
 
 @pytest.mark.parametrize(

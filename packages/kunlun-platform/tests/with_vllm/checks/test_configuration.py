@@ -16,10 +16,12 @@ from vllm.model_executor.layers import quantization
 from vllm.utils.import_utils import resolve_obj_by_qualname
 from vllm.v1.worker import gpu_worker
 
-from vllm_kunlun.platforms import envs
-from vllm_kunlun.platforms.checks import attention_backends, configuration
+from vllm_kunlun.platforms import envs, wheels
+from vllm_kunlun.platforms.checks import configuration
 from vllm_kunlun.platforms.errors import UnsupportedError
 from vllm_kunlun.platforms.ledger import patch_ledger
+
+INDEXER_OP = "vllm::sparse_attn_indexer_vllm_kunlun"
 
 _DENSE = {
     "architectures": ["Qwen2ForCausalLM"],
@@ -295,7 +297,7 @@ def test_the_manuals_names_of_pieces_are_read(build: Any) -> None:
     config = build(compilation_config={"splitting_ops": names})
     assert config.compilation_config.splitting_ops == [
         "vllm::unified_attention",
-        configuration.INDEXER_OP,
+        INDEXER_OP,
     ]
 
 
@@ -307,7 +309,7 @@ def test_the_manuals_names_of_pieces_are_read(build: Any) -> None:
 def test_latent_attention_without_its_wheel_names_it(
     build: Any, model: dict[str, Any], kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attention_backends, "entry_points", lambda **_: [])
+    monkeypatch.setattr(wheels, "entry_points", lambda **_: [])
     with pytest.raises(Exception, match=f"'{kind}'.*pip install kunlun-mla"):
         build(model)
 
@@ -331,7 +333,7 @@ def test_a_card_splits_its_graphs_at_vllms_attention_and_at_the_indexer(build: A
     config = build()
     config.compilation_config.splitting_ops = None  # as the user left it
     names = on_card(config).compilation_config.splitting_ops
-    assert {*CompilationConfig._attention_ops, configuration.INDEXER_OP} <= set(names)
+    assert {*CompilationConfig._attention_ops, INDEXER_OP} <= set(names)
 
 
 @pytest.mark.parametrize(

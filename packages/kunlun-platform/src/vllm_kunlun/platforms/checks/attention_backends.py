@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING
 
-from vllm_kunlun.platforms.errors import MissingWheelError, UnsupportedError
+from vllm_kunlun.platforms import wheels
+from vllm_kunlun.platforms.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from vllm.v1.attention.backends.registry import AttentionBackendEnum
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
 __all__ = ["GROUP", "find", "select"]
 
 GROUP = "vllm_kunlun.attention_backends"
-
-_WHEELS = {"dense": "kunlun-custom-ops", "mla": "kunlun-mla", "mla_sparse": "kunlun-mla"}
 
 _SUPPORTED_KV_CACHE_DTYPES = (None, "auto", "float16", "bfloat16")
 
@@ -27,19 +26,7 @@ def find(kind: str) -> EntryPoint:
     Raises:
         MissingWheelError: no installed wheel provides it, or several do.
     """
-    found = list(entry_points(group=GROUP, name=kind))
-    if len(found) == 1:
-        return found[0]
-    wheel = _WHEELS[kind]
-    if not found:
-        raise MissingWheelError(
-            f"this model needs the {kind!r} attention backend, and no installed wheel provides it. "
-            f"Install it: pip install {wheel}"
-        )
-    raise MissingWheelError(
-        f"{len(found)} wheels provide the {kind!r} attention backend "
-        f"({', '.join(entry.value for entry in found)}): uninstall all but {wheel}."
-    )
+    return wheels.provider(GROUP, kind, need=f"this model needs the {kind!r} attention backend")
 
 
 def select(selected: AttentionBackendEnum | None, wanted: AttentionSelectorConfig) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from vllm.logger import init_logger
 
-from vllm_kunlun.platforms import emulator, envs, families
+from vllm_kunlun.platforms import emulator, envs, families, wheels
 from vllm_kunlun.platforms.checks import attention_backends, checkpoint
 from vllm_kunlun.platforms.errors import UnsupportedError
 from vllm_kunlun.platforms.ledger import patch_ledger
@@ -36,8 +36,8 @@ MAX_DECODE_BATCH = 1023
 WORKER_ON_CARD = "vllm_kunlun.platforms.card.worker.KunlunCardWorker"
 COMPILER = "vllm_kunlun.platforms.compiler.KunlunCompiler"
 
-INDEXER_OP = "vllm::sparse_attn_indexer_vllm_kunlun"
-"""The sparse indexer (kunlun-mla), which no graph may hold: it reads host metadata of the step."""
+SPLITTING_OPS = "vllm_kunlun.splitting_ops"
+"""Entry-point group of ops ``vllm::<name>`` that no graph may hold: they read host metadata."""
 
 _NO_FP8 = {
     "fp8",
@@ -131,7 +131,7 @@ def _check_linear_attention(architecture: str) -> None:
     family = families.family_for(architecture)
     if family is not None and family.classes[architecture] is not None:
         return
-    wheel = None if family else families.wheel_for(architecture)
+    wheel = None if family else wheels.for_architecture(architecture)
     raise UnsupportedError(
         f"{architecture} has layers of a state space or of linear attention that vLLM computes by "
         "triton kernels, and the vendor's libraries have functions for the gated delta rule of "
@@ -289,7 +289,7 @@ def _update_compilation(compilation: CompilationConfig, *, on_card: bool) -> Non
         compilation.splitting_ops = [
             *compilation._attention_ops,
             "vllm::unified_kv_cache_update",
-            INDEXER_OP,
+            *(f"vllm::{name}" for name in wheels.names(SPLITTING_OPS)),
         ]
     if not on_card or mode is None or compilation.mode == CompilationMode.NONE:
         compilation.cudagraph_mode = CUDAGraphMode.NONE
