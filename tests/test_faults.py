@@ -132,7 +132,7 @@ def test_a_truncated_checkpoint_is_refused(checkpoint, tmp_path):
     ("options", "words"),
     [
         ({"kv_cache_dtype": "fp8"}, ("fp8", "auto")),
-        ({"block_size": 8}, ("8", "16, 32, 64, 128")),
+        ({"block_size": 8}, ("8", "16, 32, 64 or 128")),
         ({"enable_sleep_mode": True}, ("leep",)),
         ({"quantization": "fp8"}, ("fp8", "W8A8")),
     ],

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from vllm.platforms.interface import DeviceCapability, Platform, PlatformEnum
 
-from vllm_kunlun.platforms import device, memory, wheels
-from vllm_kunlun.platforms.checks import attention_backends, configuration, requests
-from vllm_kunlun.platforms.errors import UnsupportedError
+from vllm_kunlun.platforms import configuration, device, memory, wheels
+from vllm_kunlun.platforms.checks import attention_backends, limits, quantisation, requests
+from vllm_kunlun.platforms.checks.dtype import check as check_dtype
+from vllm_kunlun.platforms.settings import compilation
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -23,9 +24,6 @@ _ON_CARD = device.detect().kind == "xpu"
 
 CLASSES = "vllm_kunlun.platform_classes"
 """Entry-point group of the classes that other wheels give to vLLM by way of the platform."""
-
-SUPPORTED_DTYPES = [torch.float16, torch.bfloat16, torch.float32]
-"""In vLLM's order of preference for ``dtype="auto"``: fp16 runs at twice the speed of bf16."""
 
 
 class KunlunPlatform(Platform):
@@ -52,7 +50,7 @@ class KunlunPlatform(Platform):
 
     @property
     def supported_dtypes(self) -> list[torch.dtype]:
-        return list(SUPPORTED_DTYPES)
+        return list(limits.SUPPORTED_DTYPES)
 
     @classmethod
     def import_kernels(cls) -> None:
@@ -95,11 +93,7 @@ class KunlunPlatform(Platform):
         Raises:
             UnsupportedError: for any dtype but float16, bfloat16 and float32.
         """
-        if dtype not in SUPPORTED_DTYPES:
-            raise UnsupportedError(
-                f"dtype={dtype} does not run on the Kunlun P800, which computes in float16, "
-                "bfloat16 or float32. Start with --dtype float16."
-            )
+        check_dtype(dtype)
 
     @classmethod
     def is_pin_memory_available(cls) -> bool:
@@ -122,11 +116,20 @@ class KunlunPlatform(Platform):
 
     @classmethod
     def verify_quantization(cls, quant: str) -> None:
-        configuration.check_quantization(quant)
+        """Refuse a quantisation whose arithmetic the card lacks.
+
+        Raises:
+            UnsupportedError: naming the formats that run.
+        """
+        quantisation.check(quant)
 
     @classmethod
     def validate_request(cls, prompt: Any, params: Any, processed_inputs: Any) -> None:
-        """Refuse a request that would stall the server (seen by clients as HTTP 400)."""
+        """Refuse a request that would stall the server (seen by clients as HTTP 400).
+
+        Raises:
+            UnsupportedError: it asks for more samples than the server allows.
+        """
         requests.validate(params)
 
     # -- what runs where --------------------------------------------------------------------
@@ -137,11 +140,17 @@ class KunlunPlatform(Platform):
         selected_backend: AttentionBackendEnum | None,
         attn_selector_config: AttentionSelectorConfig,
     ) -> str:
+        """The class path of the attention backend for one layer.
+
+        Raises:
+            MissingWheelError: the wheel that holds the backend is not installed.
+            UnsupportedError: the backend cannot do what the layer asks; the message says what can.
+        """
         return attention_backends.select(selected_backend, attn_selector_config)
 
     @classmethod
     def get_compile_backend(cls) -> str:
-        return configuration.COMPILER
+        return compilation.COMPILER
 
     @classmethod
     def get_punica_wrapper(cls) -> str:
@@ -178,5 +187,5 @@ class KunlunPlatform(Platform):
         return True
 
     def is_sleep_mode_available(self) -> bool:
-        """No: the sleep allocator is CUDA's virtual memory API, which the vendor has not."""
+        """No: the sleep allocator is CUDA's virtual memory API, which the vendor lacks."""
         return False

@@ -55,10 +55,10 @@ def test_naming_our_own_slot_is_the_same() -> None:
 @pytest.mark.parametrize(
     ("changes", "sentences"),
     [
-        ({"kv_cache_dtype": "fp8"}, ["kv_cache_dtype='fp8'", "--kv-cache-dtype auto"]),
+        ({"kv_cache_dtype": "fp8"}, ["--kv-cache-dtype fp8", "--kv-cache-dtype auto"]),
         ({"dtype": torch.float64}, ["torch.float64", "--dtype float16"]),
         ({"head_size": 72}, ["head_size=72", "64, 80, 96"]),
-        ({"block_size": 24}, ["block_size=24", "--block-size 16, 32, 64 or 128"]),
+        ({"block_size": 24}, ["--block-size 24", "--block-size 16, 32, 64 or 128"]),
         ({"attn_type": AttentionType.ENCODER_DECODER}, ["encoder_decoder", "cross attention"]),
         ({"use_mm_prefix": True}, ["both directions", "--limit-mm-per-prompt"]),
     ],
