@@ -63,6 +63,9 @@ class ServingPreset(BaseModel):
 
         Args:
             entries: name of an argument or variable -> value and reason; they win.
+
+        Raises:
+            pydantic.ValidationError: an unknown variable, or a value that it cannot have.
         """
         chosen = {**_RECOMMENDED, **(_EXPERTS if experts else {}), **(entries or {})}
         return cls(
@@ -157,12 +160,20 @@ def load_families() -> LoadedFamilies:
 
 
 def family_for(architecture: str) -> ModelFamily | None:
-    """The installed family that serves ``architecture``, if any."""
+    """The installed family that serves ``architecture``, if any.
+
+    Raises:
+        KunlunError: as :func:`load_families`.
+    """
     return next((f for f in load_families().families.values() if architecture in f.classes), None)
 
 
 def served_by(architecture: str) -> str:
-    """One sentence: the family and class that run ``architecture``, or that no family does."""
+    """One sentence: the family and class that run ``architecture``, or that no family does.
+
+    Raises:
+        KunlunError: as :func:`load_families`.
+    """
     family = family_for(architecture)
     if family is not None:
         ours = family.classes[architecture] or "vLLM's class"

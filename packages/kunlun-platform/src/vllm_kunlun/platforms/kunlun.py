@@ -50,6 +50,7 @@ class KunlunPlatform(Platform):
 
     @property
     def supported_dtypes(self) -> list[torch.dtype]:
+        """In vLLM's order of preference; a list of the caller's own."""
         return list(limits.SUPPORTED_DTYPES)
 
     @classmethod
@@ -69,7 +70,11 @@ class KunlunPlatform(Platform):
 
     @classmethod
     def get_device_total_memory(cls, device_id: int = 0) -> int:
-        """Memory of the device in bytes, which is not the host's."""
+        """Memory of the device in bytes, which is not the host's.
+
+        Raises:
+            UnsupportedError: ``VLLM_KUNLUN_EMULATED_MEMORY_GIB`` is not a number of GiB.
+        """
         return memory.total_bytes(device_id, on_card=_ON_CARD)
 
     @classmethod
@@ -83,6 +88,7 @@ class KunlunPlatform(Platform):
 
     @classmethod
     def set_device(cls, device: torch.device) -> None:
+        """Make a card the current device; host memory is no device to choose."""
         if _ON_CARD:
             torch.cuda.set_device(device)
 
@@ -97,6 +103,7 @@ class KunlunPlatform(Platform):
 
     @classmethod
     def is_pin_memory_available(cls) -> bool:
+        """Whether host memory can be pinned for copies to the device."""
         return _ON_CARD
 
     @classmethod
@@ -150,6 +157,7 @@ class KunlunPlatform(Platform):
 
     @classmethod
     def get_compile_backend(cls) -> str:
+        """The class path of the compiler under vLLM's own name for it."""
         return compilation.COMPILER
 
     @classmethod
@@ -184,6 +192,7 @@ class KunlunPlatform(Platform):
 
     @classmethod
     def support_hybrid_kv_cache(cls) -> bool:
+        """Attention and recurrent layers may share one pool of blocks."""
         return True
 
     def is_sleep_mode_available(self) -> bool:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,7 +16,7 @@ from vllm_kunlun.platforms.errors import KunlunError, PatchError, RedirectError
 __all__ = ["Addition", "Entry", "LedgerEntry", "Patch", "Redirect", "out_of_range"]
 
 
-class LedgerEntry:
+class LedgerEntry(ABC):
     """What every entry says, and how a ledger speaks of it."""
 
     error: ClassVar[type[KunlunError]]
@@ -30,14 +31,14 @@ class LedgerEntry:
     remove_when: str
 
     @property
+    @abstractmethod
     def key(self) -> str:
         """Under which a ledger holds the entry."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def label(self) -> str:
         """The entry's name at the beginning of a message."""
-        raise NotImplementedError
 
     @property
     def module(self) -> str:
@@ -45,13 +46,13 @@ class LedgerEntry:
         return self.target.partition(":")[0]
 
     @property
+    @abstractmethod
     def claims(self) -> tuple[tuple[str, str], ...]:
         """What no other entry of its ledger may claim, each with its kind."""
-        raise NotImplementedError
 
+    @abstractmethod
     def clash(self, other: Any) -> str:
         """The message where ``other`` claims the same."""
-        raise NotImplementedError
 
     def range_problem(self) -> str | None:
         """Why the installed vLLM is not the one that the entry was written for; None if it is."""

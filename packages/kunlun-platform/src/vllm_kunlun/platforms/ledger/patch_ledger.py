@@ -109,7 +109,7 @@ class _PatchingLoader(Loader):
         return self.loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
-        # The module shall look as if it had been loaded without us (inspect, importlib.resources).
+        # The module must look as if it had been loaded without us (inspect, importlib.resources).
         if module.__spec__ is not None:
             module.__spec__.loader = self.loader
         module.__loader__ = self.loader
