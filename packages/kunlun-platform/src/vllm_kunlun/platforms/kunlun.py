@@ -9,8 +9,8 @@ import torch
 from vllm.platforms.interface import DeviceCapability, Platform, PlatformEnum
 
 from vllm_kunlun.platforms import configuration, device, memory, wheels
-from vllm_kunlun.platforms.checks import attention_backends, limits, quantisation, requests
-from vllm_kunlun.platforms.checks.dtype import check as check_dtype
+from vllm_kunlun.platforms.checks import attention_backends, quantisation, requests
+from vllm_kunlun.platforms.checks import dtype as dtypes
 from vllm_kunlun.platforms.settings import compilation
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class KunlunPlatform(Platform):
     @property
     def supported_dtypes(self) -> list[torch.dtype]:
         """In vLLM's order of preference; a list of the caller's own."""
-        return list(limits.SUPPORTED_DTYPES)
+        return list(dtypes.SUPPORTED_DTYPES)
 
     @classmethod
     def import_kernels(cls) -> None:
@@ -99,7 +99,7 @@ class KunlunPlatform(Platform):
         Raises:
             UnsupportedError: for any dtype but float16, bfloat16 and float32.
         """
-        check_dtype(dtype)
+        dtypes.check(dtype)
 
     @classmethod
     def is_pin_memory_available(cls) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from vllm_kunlun.platforms.checks import limits
+from vllm_kunlun.platforms.card import limits
 from vllm_kunlun.platforms.settings import cache
 
 

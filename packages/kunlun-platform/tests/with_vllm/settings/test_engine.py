@@ -9,7 +9,7 @@ import pytest
 from vllm.utils.import_utils import resolve_obj_by_qualname
 from vllm.v1.worker import gpu_worker
 
-from vllm_kunlun.platforms.checks import limits
+from vllm_kunlun.platforms.card import limits
 from vllm_kunlun.platforms.settings import engine
 
 

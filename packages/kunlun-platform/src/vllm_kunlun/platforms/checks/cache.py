@@ -6,13 +6,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from vllm_kunlun.platforms.checks.limits import BLOCK_SIZES, KV_CACHE_DTYPES, MLA_BLOCK_SIZE
+from vllm_kunlun.platforms.card.limits import MLA_BLOCK_SIZE, SUPPORTED_BLOCK_SIZES
 from vllm_kunlun.platforms.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
 
-__all__ = ["check", "check_block_size", "check_dtype", "is_hybrid"]
+__all__ = ["SUPPORTED_DTYPES", "check", "check_block_size", "check_dtype", "is_hybrid"]
+
+SUPPORTED_DTYPES = ("auto", "float16", "bfloat16")
+"""vLLM's names of the model's own dtype, in which attention functions read the cache."""
 
 
 def check(config: VllmConfig) -> None:
@@ -28,7 +31,7 @@ def check(config: VllmConfig) -> None:
     check_dtype(cache.cache_dtype)
     if cache.block_size is not None and not is_hybrid(config):
         latent = model is not None and model.use_mla
-        pages = (MLA_BLOCK_SIZE,) if latent else BLOCK_SIZES
+        pages = (MLA_BLOCK_SIZE,) if latent else SUPPORTED_BLOCK_SIZES
         check_block_size(cache.block_size, pages, fits=cache.block_size in pages)
 
 
@@ -41,7 +44,7 @@ def check_dtype(dtype: str | None) -> None:
     Raises:
         UnsupportedError: for fp8 in all its forms.
     """
-    if dtype is not None and dtype not in KV_CACHE_DTYPES:
+    if dtype is not None and dtype not in SUPPORTED_DTYPES:
         raise UnsupportedError(
             f"--kv-cache-dtype {dtype}: the P800 lacks fp8, and attention functions read the cache "
             "in the model's dtype. Use --kv-cache-dtype auto."

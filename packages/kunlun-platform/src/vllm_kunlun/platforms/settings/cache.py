@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vllm_kunlun.platforms.card.limits import MLA_BLOCK_SIZE
 from vllm_kunlun.platforms.checks.cache import is_hybrid
-from vllm_kunlun.platforms.checks.limits import MLA_BLOCK_SIZE
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from vllm.logger import init_logger
 
 from vllm_kunlun.platforms import emulator, envs
-from vllm_kunlun.platforms.checks.limits import MAX_DECODE_BATCH
+from vllm_kunlun.platforms.card.limits import MAX_DECODE_BATCH
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
