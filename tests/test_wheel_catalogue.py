@@ -26,7 +26,7 @@ def test_it_says_what_each_wheels_entry_points_say() -> None:
         if (groups := project.get("entry-points"))
     }
     said = {
-        name: {group: names for group, names in provides.items() if group != wheels.ARCHITECTURES}
+        name: {g: sorted(names) for g, names in provides.items() if g != wheels.ARCHITECTURES}
         for name, provides in wheels.catalogue().items()
     }
     assert {n: p for n, p in said.items() if p} == {n: p for n, p in declared.items() if p}

@@ -35,6 +35,7 @@ def test_defaults_of_an_emulated_device(build: Any) -> None:
     passes = compilation.pass_config
     assert not passes.fuse_norm_quant and not passes.fuse_act_quant and not passes.enable_sp
     assert os.environ["VLLM_WORKER_MULTIPROC_METHOD"] == "spawn"
+    assert os.environ["VLLM_DISABLE_SHARED_EXPERTS_STREAM"] == "1"
 
 
 def test_what_the_user_set_stays(build: Any, monkeypatch: pytest.MonkeyPatch) -> None:

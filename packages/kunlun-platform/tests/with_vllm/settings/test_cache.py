@@ -28,3 +28,16 @@ def test_a_hybrid_models_blocks_are_whole_pages(build: Any, asked: Any, given: i
     assert chosen.mamba_page_size_padded == given * token_bytes
     state_bytes = 2 * (4 * 32 * 32 + 3 * (2 * 64 + 128))
     assert state_bytes <= chosen.mamba_page_size_padded
+
+
+@pytest.mark.parametrize(("mode", "follows"), [("align", True), ("none", False)])
+def test_states_are_kept_at_the_ends_of_blocks_where_they_are_aligned(
+    build: Any, mode: str, follows: bool
+) -> None:
+    config = build(build.hybrid)
+    config.cache_config.mamba_cache_mode = mode
+    config.cache_config.mamba_block_size = 1
+    cache.update(config)
+    assert config.cache_config.mamba_block_size == (
+        config.cache_config.block_size if follows else 1
+    )

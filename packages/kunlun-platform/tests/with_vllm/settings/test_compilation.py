@@ -106,3 +106,28 @@ def test_compilation_is_off_where_an_entry_for_it_is_left_out(monkeypatch, on_ca
     assert config.mode == CompilationMode.NONE
     assert config.cudagraph_mode == CUDAGraphMode.NONE
     assert config.cudagraph_capture_sizes == []
+
+
+def test_without_captured_graphs_nothing_is_left_to_capture_or_to_compile_for() -> None:
+    config = CompilationConfig(use_inductor_graph_partition=False)
+    config.use_inductor_graph_partition = True
+    config.max_cudagraph_capture_size = 512
+    config.compile_sizes = None
+    compilation.update(config, on_card=False)
+    assert config.use_inductor_graph_partition is False
+    assert config.max_cudagraph_capture_size == 0
+    assert config.compile_sizes == []
+    config.compile_sizes = [8]
+    compilation.update(config, on_card=False)
+    assert config.compile_sizes == [8]
+
+
+@pytest.mark.parametrize(
+    ("mode", "split"),
+    [(CompilationMode.VLLM_COMPILE, True), (CompilationMode.DYNAMO_TRACE_ONCE, False)],
+    ids=["vllm", "torch"],
+)
+def test_only_vllms_own_compilation_is_split(mode: CompilationMode, split: bool) -> None:
+    config = CompilationConfig(mode=mode)
+    compilation.update(config, on_card=True)
+    assert (config.splitting_ops is not None) == split
