@@ -28,7 +28,9 @@ def test_more_requests_than_the_decode_function_takes(build: Any, asked: int, gi
 def test_a_card_is_driven_by_vllms_worker(build: Any) -> None:
     config = build()
     config.parallel_config.worker_cls = "auto"
+    config.parallel_config.disable_custom_all_reduce = False
     engine.update(config, on_card=True)
+    assert config.parallel_config.disable_custom_all_reduce
     name = config.parallel_config.worker_cls
     assert issubclass(resolve_obj_by_qualname(name), gpu_worker.Worker)
 
