@@ -6,6 +6,7 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 
 import pytest
+import torch
 from vllm import platforms
 from vllm.model_executor import custom_op
 from vllm.platforms.interface import UnspecifiedPlatform
@@ -51,3 +52,13 @@ def test_backends_are_found_by_entry_point(kind, backend):
     assert backend.supports_block_size(64)
     assert not backend.supports_block_size(16)
     assert all(backend.supports_head_size(size) for size in (64, 576))
+
+
+def test_the_ops_that_split_a_graph_have_the_names_that_are_given() -> None:
+    """The platform splits at ``vllm::<name>`` and loads nothing."""
+    group = entry_points(group="vllm_kunlun.splitting_ops")
+    own = [entry for entry in group if entry.value.startswith("vllm_kunlun.mla.")]
+    assert own
+    for entry in own:
+        op = getattr(torch.ops.vllm, entry.name).default
+        assert entry.load().implementation is op.implementation

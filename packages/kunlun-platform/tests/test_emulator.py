@@ -7,7 +7,7 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from vllm_kunlun.platforms import emulator, plugin
+from vllm_kunlun.platforms import emulator, plugin, wheels
 from vllm_kunlun.platforms.checks import refusal
 from vllm_kunlun.platforms.device import Device
 from vllm_kunlun.platforms.errors import MissingWheelError
@@ -19,7 +19,7 @@ def provide(monkeypatch: pytest.MonkeyPatch):
 
     def provide(*values: str) -> None:
         entries = [EntryPoint("worker", value, emulator.GROUP) for value in values]
-        monkeypatch.setattr(emulator, "entry_points", lambda **_: entries)
+        monkeypatch.setattr(wheels, "entry_points", lambda **_: entries)
 
     return provide
 

@@ -105,3 +105,19 @@ def test_every_models_preset_holds_what_a_card_starts_with() -> None:
         "KUNLUN_USE_MOE_FFN_BLOCK",
         "XPU_USE_MOE_SORTED_THRES",
     }
+
+
+def test_a_familys_drafts_are_served_by_it(ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    oak = ModelFamily(
+        name="oak",
+        distribution="kunlun-models-oak",
+        architectures={"OakForCausalLM": None},
+        drafts={"OakMTPModel": "oak.mtp:OakMTP"},
+        preset=ServingPreset(),
+        status="planted",
+    )
+    monkeypatch.setattr(
+        families, "load_families", lambda: families.LoadedFamilies({"oak": oak}, {})
+    )
+    assert families.family_for("OakMTPModel") is oak
+    assert families.served_by("OakMTPModel").endswith("oak.mtp:OakMTP.")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from vllm_kunlun.platforms import device, envs, plugin, version
+from vllm_kunlun.platforms import device, envs, plugin, triton_messages, version
 from vllm_kunlun.platforms.errors import IncompatibleVllmError
 from vllm_kunlun.platforms.ledger import import_hook, patch_ledger
 
@@ -71,6 +71,25 @@ def test_without_a_card_nothing_is_set(kind: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(device, "detect", lambda: device.Device(kind, "a stub"))  # type: ignore[arg-type]
     assert (plugin.register() is None) == (kind == "none")
     assert values() == {}
+
+
+@pytest.mark.usefixtures("card")
+def test_the_versions_are_checked_before_anything_is_installed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done: list[str] = []
+    steps = ((version, "check_vllm"), (import_hook, "install"), (patch_ledger, "install"),
+             (triton_messages, "hide"))  # fmt: skip
+    for module, name in steps:
+        said = f"{module.__name__.rpartition('.')[2]}.{name}"
+        monkeypatch.setattr(module, name, lambda said=said: done.append(said))
+    plugin.register()
+    assert done == [
+        "version.check_vllm",
+        "import_hook.install",
+        "patch_ledger.install",
+        "triton_messages.hide",
+    ]
 
 
 @pytest.mark.usefixtures("card")

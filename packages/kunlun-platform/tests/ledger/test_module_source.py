@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from vllm_kunlun.platforms.ledger import import_hook
+from vllm_kunlun.platforms.ledger.entries import Redirect
 from vllm_kunlun.platforms.ledger.module_source import locate
 
 
@@ -30,3 +32,13 @@ def test_imports_nothing_and_walks_namespace_packages(ground) -> None:
     (ground.root / "ground_a" / "__init__.py").write_text("raise RuntimeError('imported')")
     assert locate("ground_a.inner.deep.leaf") == ground.root / "ground_a/inner/deep/leaf.py"
     assert "ground_a" not in sys.modules
+
+
+def test_what_our_own_finders_answer_is_not_the_source(ground) -> None:
+    """A module without a parent is asked of the finders, of which a ledger's is the first."""
+    sha256 = ground.module("victim_top", "WHO = 'vllm'")
+    ground.module("ours_top", "WHO = 'ours'")
+    redirect = Redirect("victim_top", "ours_top", "w", "u", ">=0.15", sha256, "r")
+    import_hook.install([redirect])
+    assert locate("victim_top") == ground.root / "victim_top.py"
+    import_hook.install([redirect])

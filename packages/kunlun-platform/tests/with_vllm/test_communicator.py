@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+
+from vllm_kunlun.platforms import communicator
 
 RANKS = 2
 
@@ -112,3 +115,14 @@ def test_collectives_equal_torch(rank: int, outcomes: list[dict[str, Any]]) -> N
     equal = outcomes[rank]["equal"]
     assert len(equal) == 18
     assert [name for name, holds in equal.items() if not holds] == []
+
+
+def test_a_rank_of_the_group_is_named_by_its_rank_in_the_world(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sent: list[int] = []
+    monkeypatch.setattr(communicator.dist, "broadcast", lambda _, src, group: sent.append(src))
+    group = object.__new__(communicator.KunlunCommunicator)
+    group.ranks, group.device_group = [4, 7], None
+    group.broadcast(torch.ones(1), src=1)
+    assert sent == [7]

@@ -11,7 +11,8 @@ from vllm.engine.arg_utils import EngineArgs
 from vllm.model_executor.models import registry
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
-from vllm_kunlun.platforms.families import load_families, served_by, wheel_for
+from vllm_kunlun.platforms import wheels
+from vllm_kunlun.platforms.families import load_families, served_by
 
 FAMILIES, FAILURES = load_families()
 each = pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
@@ -45,7 +46,7 @@ def test_architectures_are_known_to_vllm(family):
 @each
 def test_the_wheel_is_known_by_the_architectures_names(family):
     """So that without the wheel a user is told which one to install."""
-    assert {wheel_for(name) for name in family.architectures} == {family.distribution}
+    assert {wheels.for_architecture(name) for name in family.architectures} == {family.distribution}
 
 
 @each

@@ -4,20 +4,17 @@
 from __future__ import annotations
 
 import importlib
-import os
-import types
-from typing import Any
 
 import pytest
 import torch
-from vllm import PoolingParams, SamplingParams
+from vllm import SamplingParams
 from vllm.platforms.interface import Platform, PlatformEnum
+from vllm.utils.import_utils import resolve_obj_by_qualname
 
-from vllm_kunlun.platforms import kunlun, memory
-from vllm_kunlun.platforms.errors import UnsupportedError
+from vllm_kunlun.platforms import kunlun, memory, wheels
+from vllm_kunlun.platforms.compiler import KunlunCompiler
+from vllm_kunlun.platforms.errors import MissingWheelError, UnsupportedError
 from vllm_kunlun.platforms.kunlun import KunlunPlatform
-
-GIB = 2**30
 
 
 @pytest.fixture
@@ -85,100 +82,36 @@ def test_dtypes_that_are_refused(dtype: torch.dtype) -> None:
         KunlunPlatform.check_if_supports_dtype(dtype)
 
 
-# --------------------------------------------------------------------------------- memory
+# ------------------------------------------------------------------------ asked elsewhere
 
 
-@pytest.mark.parametrize("gib", ["0.5", "3", "200"])
-def test_memory_that_the_user_set(gib: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VLLM_KUNLUN_EMULATED_MEMORY_GIB", gib)
-    assert KunlunPlatform.get_device_total_memory() == int(float(gib) * GIB)
+def test_an_absurd_number_of_samples_is_refused() -> None:
+    KunlunPlatform.validate_request("a prompt", SamplingParams(n=2, temperature=1.0), {})
+    with pytest.raises(UnsupportedError, match="n=129"):
+        KunlunPlatform.validate_request("a prompt", SamplingParams(n=129, temperature=1.0), {})
 
 
-@pytest.mark.parametrize("gib", ["0", "-1", "lots", "inf"])
-def test_memory_that_makes_no_sense(gib: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VLLM_KUNLUN_EMULATED_MEMORY_GIB", gib)
-    with pytest.raises(UnsupportedError, match="VLLM_KUNLUN_EMULATED_MEMORY_GIB"):
-        KunlunPlatform.get_device_total_memory()
+def test_a_quantisation_without_arithmetic_is_refused() -> None:
+    with pytest.raises(UnsupportedError, match="quantization='fp_quant'"):
+        KunlunPlatform.verify_quantization("fp_quant")
 
 
-def test_memory_by_default_is_a_share_of_the_host_and_never_above_a_card(
-    monkeypatch: pytest.MonkeyPatch,
+def test_the_compiler_is_ours() -> None:
+    assert resolve_obj_by_qualname(KunlunPlatform.get_compile_backend()) is KunlunCompiler
+
+
+def test_adapters_without_their_wheel_name_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wheels, "entry_points", lambda **_: [])
+    with pytest.raises(MissingWheelError, match=r"--enable-lora.*pip install kunlun-custom-ops"):
+        KunlunPlatform.get_punica_wrapper()
+
+
+@pytest.mark.parametrize("on_card", [True, False])
+def test_memory_is_the_cards_or_the_emulators(
+    on_card: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("VLLM_KUNLUN_EMULATED_MEMORY_GIB", raising=False)
-    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    assert 0 < KunlunPlatform.get_device_total_memory() <= min(physical // 2, 96 * GIB)
-    monkeypatch.setattr(memory, "host_limit_bytes", lambda: 1024 * GIB)
-    assert KunlunPlatform.get_device_total_memory() == 96 * GIB
-    monkeypatch.setattr(memory, "host_limit_bytes", lambda: 10 * GIB)
-    assert KunlunPlatform.get_device_total_memory() == 5 * GIB
-
-
-def test_a_control_groups_limit_counts(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    unlimited, limited = tmp_path / "v2", tmp_path / "v1"
-    unlimited.write_text("max\n")
-    limited.write_text("1048576\n")
-    monkeypatch.setattr(memory, "_CGROUP_LIMITS", (str(unlimited), str(tmp_path / "absent")))
-    free = memory.host_limit_bytes()
-    assert free == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    monkeypatch.setattr(memory, "_CGROUP_LIMITS", (str(unlimited), str(limited)))
-    assert memory.host_limit_bytes() == 1048576
-
-
-class _CardTorch:
-    """``torch.cuda`` of a card, which asking for properties would initialise."""
-
-    def __init__(self, *, initialised: bool) -> None:
-        self.initialised = initialised
-
-    def is_initialized(self) -> bool:
-        return self.initialised
-
-    def get_device_properties(self, device_id: int) -> Any:
-        assert self.initialised, "the device would be initialised"
-        return types.SimpleNamespace(total_memory=(64 + device_id) * GIB)
-
-
-def test_memory_of_a_card_is_asked_for_only_where_the_card_is_in_use(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(kunlun, "_ON_CARD", True)
-    monkeypatch.setattr(torch, "cuda", _CardTorch(initialised=False))
-    assert KunlunPlatform.get_device_total_memory() == 96 * GIB
-    monkeypatch.setattr(torch, "cuda", _CardTorch(initialised=True))
-    assert KunlunPlatform.get_device_total_memory(2) == 66 * GIB
-
-
-def test_memory_in_use_moves_with_allocations() -> None:
-    size = 256 * 2**20
-    before = KunlunPlatform.get_current_memory_usage()
-    held = torch.ones(size // 4)
-    during = KunlunPlatform.get_current_memory_usage()
-    assert 0.8 * size < during - before < 1.5 * size
-    del held
-    assert KunlunPlatform.get_current_memory_usage() < during - 0.8 * size
-
-
-# -------------------------------------------------------------------------------- requests
-
-
-def validate(params: Any) -> None:
-    KunlunPlatform.validate_request("a prompt", params, {})
-
-
-@pytest.mark.parametrize("n", [1, 2, 128])
-def test_an_ordinary_request_passes(n: int) -> None:
-    validate(SamplingParams(n=n, temperature=1.0))
-    validate(PoolingParams())
-
-
-@pytest.mark.parametrize("n", [129, 100_000])
-def test_an_absurd_number_of_samples_is_refused(n: int) -> None:
-    with pytest.raises(ValueError, match=rf"n={n}.*at most 128.*VLLM_KUNLUN_MAX_N"):
-        validate(SamplingParams(n=n, temperature=1.0))
-
-
-def test_the_number_of_samples_is_the_servers_choice(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VLLM_KUNLUN_MAX_N", "4")
-    validate(SamplingParams(n=4, temperature=1.0))
-    with pytest.raises(UnsupportedError, match="at most 4"):
-        validate(SamplingParams(n=5, temperature=1.0))
+    monkeypatch.setattr(kunlun, "_ON_CARD", on_card)
+    monkeypatch.setattr(memory, "total_bytes", lambda index, *, on_card: (index, on_card))
+    monkeypatch.setattr(memory, "used_bytes", lambda device, *, on_card: (device, on_card))
+    assert KunlunPlatform.get_device_total_memory(3) == (3, on_card)
+    assert KunlunPlatform.get_current_memory_usage("a device") == ("a device", on_card)

@@ -9,8 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from vllm_kunlun.platforms import memory, weight_memory
-from vllm_kunlun.platforms.card.worker import KunlunCardWorker
+from vllm_kunlun.platforms import weight_memory
 
 GIB = 2**30
 
@@ -56,31 +55,3 @@ def test_weights_that_are_there_twice_are_warned_of(dtype, advice, said):
 def test_what_libraries_take_beside_weights_is_no_second_copy(weights, held, said):
     weight_memory.report(weights, held, torch.bfloat16)
     assert [level for level, _ in said()] == ["INFO"]
-
-
-def test_what_torch_only_keeps_for_later_is_not_held(monkeypatch):
-    in_use = iter([1 * GIB, 9 * GIB])
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (96 * GIB - next(in_use), 96 * GIB))
-    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 3 * GIB)
-    kept = iter([3 * GIB, 2 * GIB])
-    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: next(kept))
-    assert memory.held_bytes("cuda:0") == 1 * GIB
-    assert memory.held_bytes("cuda:0") == 8 * GIB
-
-
-def test_a_cards_worker_reports_after_it_has_profiled(monkeypatch, said):
-    base = KunlunCardWorker.__mro__[1]
-    held = iter([1 * GIB, 8 * GIB])
-    monkeypatch.setattr(memory, "held_bytes", lambda _: next(held))
-    monkeypatch.setattr(base, "load_model", lambda _: None)
-    monkeypatch.setattr(base, "determine_available_memory", lambda _: 5)
-    worker = object.__new__(KunlunCardWorker)
-    worker.device = "cuda:0"
-    model = torch.nn.Linear(GIB // 2, 2, bias=False, device="meta", dtype=torch.bfloat16)
-    worker.model_runner = SimpleNamespace(get_model=lambda: model)
-    worker.model_config = SimpleNamespace(dtype=torch.bfloat16)
-    worker.load_model()
-    assert worker.determine_available_memory() == 5
-    [(level, text)] = said()
-    assert level == "WARNING"
-    assert "take 7.00 GiB" in text

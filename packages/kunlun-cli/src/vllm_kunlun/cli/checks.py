@@ -51,6 +51,8 @@ GROUPS = (
     "vllm_kunlun.module_redirects",
     "vllm_kunlun.patches",
     "vllm_kunlun.model_families",
+    "vllm_kunlun.platform_classes",
+    "vllm_kunlun.splitting_ops",
 )
 
 

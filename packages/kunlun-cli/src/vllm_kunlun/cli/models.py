@@ -9,7 +9,8 @@ import typer
 
 from vllm_kunlun.cli.console import JsonFlag, err, out, print_json, quiet_vllm, table
 from vllm_kunlun.cli.serve import architecture_of
-from vllm_kunlun.platforms.families import family_for, load_families, wheel_for
+from vllm_kunlun.platforms import wheels
+from vllm_kunlun.platforms.families import family_for, load_families
 
 __all__ = ["models"]
 
@@ -70,7 +71,7 @@ def _one(model: str, json: bool) -> None:
         todo = f"vllm-kunlun serve {model}"
     elif known:
         verdict = "vLLM's class runs it on this platform's layers; no installed family has a preset"
-        wheel = wheel_for(architecture)
+        wheel = wheels.for_architecture(architecture)
         todo = (
             f"pip install {wheel}"
             if wheel

@@ -20,7 +20,7 @@ from vllm.v1.attention.backends.mla.indexer import (
 )
 
 from vllm_kunlun.ops.attention.metadata import Decode, KunlunAttentionMetadataBuilder, Prefill
-from vllm_kunlun.platforms.checks.configuration import MLA_BLOCK_SIZE
+from vllm_kunlun.platforms.card.limits import MLA_BLOCK_SIZE
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig

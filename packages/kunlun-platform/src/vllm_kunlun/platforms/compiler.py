@@ -32,8 +32,8 @@ class KunlunCompiler(EagerAdaptor):  # type: ignore[misc]
 def call_directly(graph: fx.GraphModule) -> int:
     """Let each call of an op that has one ``implementation`` for all devices call that function.
 
-    Our ops carry it as an attribute (:func:`vllm_kunlun.ops.custom_op` sets it); of vLLM's it is
-    known for attention. Right in inference alone: no autograd, no functionalisation.
+    An op of this project carries it as an attribute; of vLLM's ops it is known for attention. Right
+    in inference alone: no autograd, no functionalisation.
 
     Returns:
         How many calls were changed.

@@ -83,7 +83,12 @@ def detect(requested: str | None = None, dev_root: Path = Path("/dev")) -> Devic
 
 
 def vendor_wheels_answer() -> bool:
-    """Whether calls of the vendor's functions go to its wheels; else they go to the emulator."""
+    """Whether calls of the vendor's functions go to its wheels; else they go to the emulator.
+
+    Raises:
+        DeviceUnavailableError: as :func:`detect`.
+        UnsupportedError: as :func:`detect`; ``VLLM_KUNLUN_VENDOR`` has a value that it cannot have.
+    """
     return envs.VLLM_KUNLUN_VENDOR == "wheels" or detect().kind == "xpu"
 
 

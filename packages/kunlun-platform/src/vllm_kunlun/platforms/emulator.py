@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
-
-from vllm_kunlun.platforms.errors import MissingWheelError
+from vllm_kunlun.platforms import wheels
 
 __all__ = ["GROUP", "is_installed", "name_of"]
 
@@ -15,7 +13,7 @@ GROUP = "vllm_kunlun.emulator"
 
 def is_installed() -> bool:
     """Whether a wheel provides the emulator."""
-    return bool(entry_points(group=GROUP))
+    return bool(wheels.names(GROUP))
 
 
 def name_of(part: str) -> str:
@@ -24,16 +22,11 @@ def name_of(part: str) -> str:
     Raises:
         MissingWheelError: no installed wheel provides it, or several do.
     """
-    found = list(entry_points(group=GROUP, name=part))
-    if len(found) == 1:
-        return found[0].value.replace(":", ".")
-    if not found:
-        raise MissingWheelError(
-            "without a card its emulator must answer, and no installed wheel provides it. Install "
-            "it: pip install kunlun-emulator (or, on a machine with a card, the vendor's driver "
-            "and wheels; `vllm-kunlun doctor` says what is missing)."
-        )
-    raise MissingWheelError(
-        f"{len(found)} wheels provide the emulator's {part!r} "
-        f"({', '.join(entry.value for entry in found)}): uninstall all but kunlun-emulator."
+    entry = wheels.provider(
+        GROUP,
+        part,
+        need="without a card its emulator must answer",
+        instead=" (or, on a machine with a card, the vendor's driver and wheels; `vllm-kunlun "
+        "doctor` says what is missing).",
     )
+    return entry.value.replace(":", ".")

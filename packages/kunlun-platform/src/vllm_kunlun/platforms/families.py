@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
-from vllm_kunlun.platforms import envs
+from vllm_kunlun.platforms import envs, wheels
 from vllm_kunlun.platforms.entry_points import call_providers
 from vllm_kunlun.platforms.errors import KunlunError, UnsupportedError
 
@@ -20,23 +20,10 @@ __all__ = [
     "ServingPreset",
     "family_for",
     "load_families",
-    "register_models",
     "served_by",
-    "wheel_for",
 ]
 
 GROUP = "vllm_kunlun.model_families"
-
-_WHEELS = {
-    "Deepseek": "kunlun-models-deepseek",
-    "GptOss": "kunlun-models-gpt-oss",
-    "Intern": "kunlun-models-intern",
-    "MiMo": "kunlun-models-mimo",
-    "Qwen": "kunlun-models-qwen",
-    "SeedOss": "kunlun-models-seed-oss",
-}
-"""How an architecture's name begins -> the wheel of its family, installed or not."""
-
 
 _RECOMMENDED: dict[str, tuple[str | int, str]] = {
     "dtype": (
@@ -51,7 +38,7 @@ _EXPERTS = {
     "KUNLUN_USE_MOE_FFN_BLOCK": ("1", "recommended by the vendor for mixtures of experts"),
     "XPU_USE_MOE_SORTED_THRES": (
         "120",
-        "from so many tokens experts run sorted, as the vendor advises",
+        "from this number of tokens on experts run sorted, as the vendor advises",
     ),
 }
 
@@ -76,6 +63,9 @@ class ServingPreset(BaseModel):
 
         Args:
             entries: name of an argument or variable -> value and reason; they win.
+
+        Raises:
+            pydantic.ValidationError: an unknown variable, or a value that it cannot have.
         """
         chosen = {**_RECOMMENDED, **(_EXPERTS if experts else {}), **(entries or {})}
         return cls(
@@ -170,17 +160,20 @@ def load_families() -> LoadedFamilies:
 
 
 def family_for(architecture: str) -> ModelFamily | None:
-    """The installed family that serves ``architecture``, if any."""
+    """The installed family that serves ``architecture``, if any.
+
+    Raises:
+        KunlunError: as :func:`load_families`.
+    """
     return next((f for f in load_families().families.values() if architecture in f.classes), None)
 
 
-def wheel_for(architecture: str) -> str | None:
-    """The distribution of this project whose family ``architecture`` belongs to by its name."""
-    return next((w for prefix, w in _WHEELS.items() if architecture.startswith(prefix)), None)
-
-
 def served_by(architecture: str) -> str:
-    """One sentence: the family and class that run ``architecture``, or that no family does."""
+    """One sentence: the family and class that run ``architecture``, or that no family does.
+
+    Raises:
+        KunlunError: as :func:`load_families`.
+    """
     family = family_for(architecture)
     if family is not None:
         ours = family.classes[architecture] or "vLLM's class"
@@ -189,26 +182,5 @@ def served_by(architecture: str) -> str:
         f"no installed family wheel serves {architecture}: it runs with vLLM's own class on this "
         "platform's layers, without a preset."
     )
-    wheel = wheel_for(architecture)
+    wheel = wheels.for_architecture(architecture)
     return f"{text} Its family's wheel: pip install {wheel}" if wheel else text
-
-
-def register_models(*families: ModelFamily) -> None:
-    """Put the classes that differ from vLLM's, by name only, into vLLM's registry. Re-entrant.
-
-    For a wheel's entry point of ``vllm.general_plugins``. An architecture whose class is None runs
-    with vLLM's own class and our layers. Does nothing when another platform is in charge.
-    """
-    from vllm import ModelRegistry
-    from vllm.platforms import current_platform
-
-    from vllm_kunlun.platforms.kunlun import KunlunPlatform
-
-    if not isinstance(current_platform, KunlunPlatform):
-        return
-    for family in families:
-        for architecture, path in family.classes.items():
-            if path is not None:
-                # Taken out first: replacing an entry is what vLLM warns of.
-                ModelRegistry.models.pop(architecture, None)
-                ModelRegistry.register_model(architecture, path)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from vllm.platforms.interface import DeviceCapability, Platform, PlatformEnum
 
-from vllm_kunlun.platforms import device, memory
-from vllm_kunlun.platforms.checks import attention_backends, configuration, requests
-from vllm_kunlun.platforms.errors import UnsupportedError
+from vllm_kunlun.platforms import configuration, device, memory, wheels
+from vllm_kunlun.platforms.checks import attention_backends, quantisation, requests
+from vllm_kunlun.platforms.checks import dtype as dtypes
+from vllm_kunlun.platforms.settings import compilation
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -21,8 +22,8 @@ __all__ = ["KunlunPlatform"]
 
 _ON_CARD = device.detect().kind == "xpu"
 
-SUPPORTED_DTYPES = [torch.float16, torch.bfloat16, torch.float32]
-"""In vLLM's order of preference for ``dtype="auto"``: fp16 runs at twice the speed of bf16."""
+CLASSES = "vllm_kunlun.platform_classes"
+"""Entry-point group of the classes that other wheels give to vLLM by way of the platform."""
 
 
 class KunlunPlatform(Platform):
@@ -49,7 +50,8 @@ class KunlunPlatform(Platform):
 
     @property
     def supported_dtypes(self) -> list[torch.dtype]:
-        return list(SUPPORTED_DTYPES)
+        """In vLLM's order of preference; a list of the caller's own."""
+        return list(dtypes.SUPPORTED_DTYPES)
 
     @classmethod
     def import_kernels(cls) -> None:
@@ -68,7 +70,11 @@ class KunlunPlatform(Platform):
 
     @classmethod
     def get_device_total_memory(cls, device_id: int = 0) -> int:
-        """Memory of the device in bytes, which is not the host's."""
+        """Memory of the device in bytes, which is not the host's.
+
+        Raises:
+            UnsupportedError: ``VLLM_KUNLUN_EMULATED_MEMORY_GIB`` is not a number of GiB.
+        """
         return memory.total_bytes(device_id, on_card=_ON_CARD)
 
     @classmethod
@@ -82,6 +88,7 @@ class KunlunPlatform(Platform):
 
     @classmethod
     def set_device(cls, device: torch.device) -> None:
+        """Make a card the current device; host memory is no device to choose."""
         if _ON_CARD:
             torch.cuda.set_device(device)
 
@@ -92,14 +99,11 @@ class KunlunPlatform(Platform):
         Raises:
             UnsupportedError: for any dtype but float16, bfloat16 and float32.
         """
-        if dtype not in SUPPORTED_DTYPES:
-            raise UnsupportedError(
-                f"dtype={dtype} does not run on the Kunlun P800, which computes in float16, "
-                "bfloat16 or float32. Start with --dtype float16."
-            )
+        dtypes.check(dtype)
 
     @classmethod
     def is_pin_memory_available(cls) -> bool:
+        """Whether host memory can be pinned for copies to the device."""
         return _ON_CARD
 
     @classmethod
@@ -119,11 +123,20 @@ class KunlunPlatform(Platform):
 
     @classmethod
     def verify_quantization(cls, quant: str) -> None:
-        configuration.check_quantization(quant)
+        """Refuse a quantisation whose arithmetic the card lacks.
+
+        Raises:
+            UnsupportedError: naming the formats that run.
+        """
+        quantisation.check(quant)
 
     @classmethod
     def validate_request(cls, prompt: Any, params: Any, processed_inputs: Any) -> None:
-        """Refuse a request that would stall the server (seen by clients as HTTP 400)."""
+        """Refuse a request that would stall the server (seen by clients as HTTP 400).
+
+        Raises:
+            UnsupportedError: it asks for more samples than the server allows.
+        """
         requests.validate(params)
 
     # -- what runs where --------------------------------------------------------------------
@@ -134,15 +147,30 @@ class KunlunPlatform(Platform):
         selected_backend: AttentionBackendEnum | None,
         attn_selector_config: AttentionSelectorConfig,
     ) -> str:
+        """The class path of the attention backend for one layer.
+
+        Raises:
+            MissingWheelError: the wheel that holds the backend is not installed.
+            UnsupportedError: the backend cannot do what the layer asks; the message says what can.
+        """
         return attention_backends.select(selected_backend, attn_selector_config)
 
     @classmethod
     def get_compile_backend(cls) -> str:
-        return configuration.COMPILER
+        """The class path of the compiler under vLLM's own name for it."""
+        return compilation.COMPILER
 
     @classmethod
     def get_punica_wrapper(cls) -> str:
-        return "vllm_kunlun.ops.layers.lora.KunlunPunicaWrapper"
+        """The class path of what multiplies tokens with adapters.
+
+        Raises:
+            MissingWheelError: no installed wheel provides it, or several do.
+        """
+        entry = wheels.provider(
+            CLASSES, "punica_wrapper", need="--enable-lora needs layers of this platform"
+        )
+        return entry.value.replace(":", ".")
 
     @classmethod
     def get_device_communicator_cls(cls) -> str:
@@ -164,8 +192,9 @@ class KunlunPlatform(Platform):
 
     @classmethod
     def support_hybrid_kv_cache(cls) -> bool:
+        """Attention and recurrent layers may share one pool of blocks."""
         return True
 
     def is_sleep_mode_available(self) -> bool:
-        """No: the sleep allocator is CUDA's virtual memory API, which the vendor has not."""
+        """No: the sleep allocator is CUDA's virtual memory API, which the vendor lacks."""
         return False

@@ -37,6 +37,9 @@ def total_bytes(device_id: int, *, on_card: bool) -> int:
 
     An emulated device has ``VLLM_KUNLUN_EMULATED_MEMORY_GIB`` if set, else half of what the
     process may use, and never more than a card.
+
+    Raises:
+        UnsupportedError: that variable is not a number of GiB.
     """
     if on_card:
         if not torch.cuda.is_initialized():

@@ -12,6 +12,7 @@ from vllm.v1.attention.backend import AttentionType
 from vllm.v1.attention.backends.registry import AttentionBackendEnum
 from vllm.v1.attention.selector import AttentionSelectorConfig
 
+from vllm_kunlun.platforms import wheels
 from vllm_kunlun.platforms.checks import attention_backends
 from vllm_kunlun.platforms.errors import MissingWheelError, UnsupportedError
 from vllm_kunlun.platforms.kunlun import KunlunPlatform
@@ -54,10 +55,10 @@ def test_naming_our_own_slot_is_the_same() -> None:
 @pytest.mark.parametrize(
     ("changes", "sentences"),
     [
-        ({"kv_cache_dtype": "fp8"}, ["kv_cache_dtype='fp8'", "--kv-cache-dtype auto"]),
+        ({"kv_cache_dtype": "fp8"}, ["--kv-cache-dtype fp8", "--kv-cache-dtype auto"]),
         ({"dtype": torch.float64}, ["torch.float64", "--dtype float16"]),
         ({"head_size": 72}, ["head_size=72", "64, 80, 96"]),
-        ({"block_size": 24}, ["block_size=24", "--block-size 16, 32, 64 or 128"]),
+        ({"block_size": 24}, ["--block-size 24", "--block-size 16, 32, 64 or 128"]),
         ({"attn_type": AttentionType.ENCODER_DECODER}, ["encoder_decoder", "cross attention"]),
         ({"use_mm_prefix": True}, ["both directions", "--limit-mm-per-prompt"]),
     ],
@@ -84,7 +85,7 @@ def provide(monkeypatch: pytest.MonkeyPatch, *values: str, kind: str = "dense") 
     def entry_points(*, group: str, name: str) -> list[EntryPoint]:
         return [entry for entry in entries if (entry.group, entry.name) == (group, name)]
 
-    monkeypatch.setattr(attention_backends, "entry_points", entry_points)
+    monkeypatch.setattr(wheels, "entry_points", entry_points)
 
 
 @pytest.mark.parametrize(

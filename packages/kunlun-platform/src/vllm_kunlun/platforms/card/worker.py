@@ -14,10 +14,12 @@ class KunlunCardWorker(Worker):
     """vLLM's GPU worker on a card."""
 
     def load_model(self) -> None:
+        """Load the model, after noting what the device holds without it."""
         self._held_before_model_bytes = memory.held_bytes(self.device)
         super().load_model()
 
     def determine_available_memory(self) -> int:
+        """Bytes left for the cache; also says what the weights take."""
         # After the first forward pass, since a library may convert weights when it meets them.
         available = super().determine_available_memory()
         weight_memory.report(

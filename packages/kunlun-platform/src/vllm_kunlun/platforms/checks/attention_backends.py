@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING
 
-from vllm_kunlun.platforms.errors import MissingWheelError, UnsupportedError
+from vllm_kunlun.platforms import wheels
+from vllm_kunlun.platforms.checks import cache, dtype
+from vllm_kunlun.platforms.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from vllm.v1.attention.backends.registry import AttentionBackendEnum
@@ -16,10 +18,6 @@ __all__ = ["GROUP", "find", "select"]
 
 GROUP = "vllm_kunlun.attention_backends"
 
-_WHEELS = {"dense": "kunlun-custom-ops", "mla": "kunlun-mla", "mla_sparse": "kunlun-mla"}
-
-_SUPPORTED_KV_CACHE_DTYPES = (None, "auto", "float16", "bfloat16")
-
 
 def find(kind: str) -> EntryPoint:
     """The entry point that provides backend ``kind`` (``dense``, ``mla`` or ``mla_sparse``).
@@ -27,19 +25,7 @@ def find(kind: str) -> EntryPoint:
     Raises:
         MissingWheelError: no installed wheel provides it, or several do.
     """
-    found = list(entry_points(group=GROUP, name=kind))
-    if len(found) == 1:
-        return found[0]
-    wheel = _WHEELS[kind]
-    if not found:
-        raise MissingWheelError(
-            f"this model needs the {kind!r} attention backend, and no installed wheel provides it. "
-            f"Install it: pip install {wheel}"
-        )
-    raise MissingWheelError(
-        f"{len(found)} wheels provide the {kind!r} attention backend "
-        f"({', '.join(entry.value for entry in found)}): uninstall all but {wheel}."
-    )
+    return wheels.provider(GROUP, kind, need=f"this model needs the {kind!r} attention backend")
 
 
 def select(selected: AttentionBackendEnum | None, wanted: AttentionSelectorConfig) -> str:
@@ -56,31 +42,22 @@ def select(selected: AttentionBackendEnum | None, wanted: AttentionSelectorConfi
             f"attention backend {selected.name} does not run on a Kunlun device. Leave "
             "--attention-backend unset: the platform's own backend is chosen for the model."
         )
-    if wanted.kv_cache_dtype not in _SUPPORTED_KV_CACHE_DTYPES:
-        raise UnsupportedError(
-            f"kv_cache_dtype={wanted.kv_cache_dtype!r}: the card has no fp8 and its attention "
-            "functions read the cache in the model's dtype. Use --kv-cache-dtype auto."
-        )
+    cache.check_dtype(wanted.kv_cache_dtype)
     kind = "dense" if not wanted.use_mla else "mla_sparse" if wanted.use_sparse else "mla"
     entry = find(kind)
     backend = entry.load()
-    if not backend.supports_dtype(wanted.dtype):
-        raise UnsupportedError(
-            f"dtype={wanted.dtype}: the {kind} attention backend computes in float16, bfloat16 or "
-            "float32. Start with --dtype float16."
-        )
+    dtype.check(wanted.dtype, backend.supported_dtypes)
     if not backend.supports_head_size(wanted.head_size):
         sizes = ", ".join(str(size) for size in backend.get_supported_head_sizes())
         raise UnsupportedError(
             f"head_size={wanted.head_size}: the vendor's attention functions take {sizes}. "
             "No option changes a model's head size; run this model on another platform."
         )
-    if wanted.block_size is not None and not backend.supports_block_size(wanted.block_size):
-        *others, last = map(str, backend.get_supported_kernel_block_sizes())
-        sizes = f"{', '.join(others)} or {last}" if others else last
-        raise UnsupportedError(
-            f"block_size={wanted.block_size} is not served by the {kind} attention backend. "
-            f"Use --block-size {sizes}."
+    if wanted.block_size is not None:
+        cache.check_block_size(
+            wanted.block_size,
+            backend.get_supported_kernel_block_sizes(),
+            fits=backend.supports_block_size(wanted.block_size),
         )
     if not backend.supports_attn_type(wanted.attn_type):
         raise UnsupportedError(

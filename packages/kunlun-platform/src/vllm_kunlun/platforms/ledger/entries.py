@@ -1,23 +1,150 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the patch ledger holds: entries (a definition replaced, or something added where nothing
-was), and beside each applied one what undoes it."""
+"""What a ledger holds: redirects (a module replaced), patches (a definition replaced) and additions
+(something added where nothing was)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from packaging.specifiers import SpecifierSet
 
 from vllm_kunlun.platforms import version
-from vllm_kunlun.platforms.errors import PatchError
+from vllm_kunlun.platforms.errors import KunlunError, PatchError, RedirectError
 
-__all__ = ["Added", "Addition", "Entry", "Patch", "Replaced", "by_name", "out_of_range"]
+__all__ = ["Addition", "Entry", "LedgerEntry", "Patch", "Redirect", "out_of_range"]
+
+
+class LedgerEntry(ABC):
+    """What every entry says, and how a ledger speaks of it."""
+
+    error: ClassVar[type[KunlunError]]
+    """Raised where an entry of this kind is wrong."""
+    update: ClassVar[str]
+    """What to do where the entry does not fit what is installed."""
+
+    target: str
+    why: str
+    upstream: str
+    vllm_range: str
+    remove_when: str
+
+    @property
+    @abstractmethod
+    def key(self) -> str:
+        """Under which a ledger holds the entry."""
+
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """The entry's name at the beginning of a message."""
+
+    @property
+    def module(self) -> str:
+        """The module at whose import the entry acts."""
+        return self.target.partition(":")[0]
+
+    @property
+    @abstractmethod
+    def claims(self) -> tuple[tuple[str, str], ...]:
+        """What no other entry of its ledger may claim, each with its kind."""
+
+    @abstractmethod
+    def clash(self, other: Any) -> str:
+        """The message where ``other`` claims the same."""
+
+    def range_problem(self) -> str | None:
+        """Why the installed vLLM is not the one that the entry was written for; None if it is."""
+        installed = version.installed_vllm()
+        if version.matches(installed, SpecifierSet(self.vllm_range)):
+            return None
+        return (
+            f"{self.label} was written for vLLM {self.vllm_range}, and {installed or 'none'} is "
+            f"installed. {self.update}"
+        )
 
 
 @dataclass(frozen=True)
-class Patch:
+class Redirect(LedgerEntry):
+    """One module of vLLM replaced by one of ours."""
+
+    error: ClassVar[type[KunlunError]] = RedirectError
+    update: ClassVar[str] = "Install the vllm-kunlun wheels that belong to this vLLM."
+
+    target: str
+    replacement: str
+    why: str
+    upstream: str
+    vllm_range: str
+    sha256: str
+    """Of the target's source file."""
+    remove_when: str
+
+    def __post_init__(self) -> None:
+        SpecifierSet(self.vllm_range)
+
+    @property
+    def key(self) -> str:
+        return self.target
+
+    @property
+    def label(self) -> str:
+        return f"the redirect of {self.target}"
+
+    @property
+    def claims(self) -> tuple[tuple[str, str], ...]:
+        return (("target", self.target),)
+
+    def clash(self, other: Any) -> str:
+        return (
+            f"{self.target} is redirected twice, to {other.replacement} and to {self.replacement}"
+        )
+
+
+class _OfPatchLedger(LedgerEntry):
+    """What patches and additions have in common."""
+
+    error: ClassVar[type[KunlunError]] = PatchError
+    update: ClassVar[str] = (
+        "Install the vllm-kunlun wheels that belong to this vLLM and this torch."
+    )
+
+    name: str
+    torch_range: str
+    only_compilation: bool
+
+    @property
+    def key(self) -> str:
+        return self.name
+
+    @property
+    def label(self) -> str:
+        return f"patch {self.name!r}"
+
+    @property
+    def claims(self) -> tuple[tuple[str, str], ...]:
+        return (("name", self.name),)
+
+    def clash(self, other: Any) -> str:
+        return (
+            f"patches {other.key!r} (of {other.target}) and {self.key!r} (of {self.target}) claim "
+            "one name or one target"
+        )
+
+    def _check(self, *paths: str) -> None:
+        SpecifierSet(self.vllm_range)
+        SpecifierSet(self.torch_range)
+        for path in paths:
+            module, _, attribute = path.partition(":")
+            if not module or not attribute:
+                raise PatchError(
+                    f"{self.label}: {path!r} must read module:attribute. Correct the entry."
+                )
+
+
+@dataclass(frozen=True)
+class Patch(_OfPatchLedger):
     """One definition of torch or vLLM replaced by one of ours."""
 
     name: str
@@ -37,18 +164,19 @@ class Patch:
     """Nothing but ``torch.compile`` needs it: where it does not fit, compilation is turned off."""
 
     def __post_init__(self) -> None:
-        _check(self, self.target, self.replacement)
+        self._check(self.target, self.replacement)
 
     @property
-    def module(self) -> str:
-        return self.target.partition(":")[0]
+    def claims(self) -> tuple[tuple[str, str], ...]:
+        return (*super().claims, ("target", self.target))
 
 
 @dataclass(frozen=True)
-class Addition:
+class Addition(_OfPatchLedger):
     """Keys put into a table where they are missing. No source is replaced: there is no hash.
 
-    A missing name of a module is a missing key of ``module:__dict__``.
+    Any number of additions may share a table. A missing name of a module is a missing key of
+    ``module:__dict__``.
     """
 
     name: str
@@ -67,69 +195,10 @@ class Addition:
     """As in :class:`Patch`."""
 
     def __post_init__(self) -> None:
-        _check(self, self.target, self.entries)
-
-    @property
-    def module(self) -> str:
-        return self.target.partition(":")[0]
+        self._check(self.target, self.entries)
 
 
 Entry = Patch | Addition
-
-
-@dataclass(frozen=True)
-class Replaced:
-    """An applied :class:`Patch`."""
-
-    holder: Any
-    attribute: str
-    raw: Any
-    """As the holder's namespace has it: a classmethod stays one when it is put back."""
-    original: Any
-    replacement: Any
-
-    def undo(self) -> None:
-        if vars(self.holder).get(self.attribute) is self.replacement:
-            setattr(self.holder, self.attribute, self.raw)
-
-
-@dataclass(frozen=True)
-class Added:
-    """An applied :class:`Addition`."""
-
-    table: dict[Any, Any] | set[Any]
-    entries: dict[Any, Any]
-    """What was put in: only what was not there."""
-
-    def undo(self) -> None:
-        for key, value in self.entries.items():
-            if isinstance(self.table, set):
-                self.table.discard(key)
-            elif self.table.get(key) is value:
-                del self.table[key]
-
-
-def by_name(entries: Sequence[Entry]) -> dict[str, Entry]:
-    """The entries by name.
-
-    Raises:
-        PatchError: two share a name, or two patches a target. Additions to one table may be many.
-    """
-    names: dict[str, Entry] = {}
-    targets: dict[str, Entry] = {}
-    for entry in entries:
-        other = names.get(entry.name)
-        if other is None and isinstance(entry, Patch):
-            other = targets.get(entry.target)
-        if other is not None:
-            raise PatchError(
-                f"patches {other.name!r} (of {other.target}) and {entry.name!r} (of "
-                f"{entry.target}) claim one name or one target. Uninstall one of the two wheels."
-            )
-        names[entry.name] = entry
-        if isinstance(entry, Patch):
-            targets[entry.target] = entry
-    return names
 
 
 def out_of_range(entry: Entry) -> str | None:
@@ -138,14 +207,3 @@ def out_of_range(entry: Entry) -> str | None:
     if not entry.torch_range or version.matches(installed, SpecifierSet(entry.torch_range)):
         return None
     return f"is for torch {entry.torch_range}, and {installed or 'none'} is installed"
-
-
-def _check(entry: Entry, *paths: str) -> None:
-    SpecifierSet(entry.vllm_range)
-    SpecifierSet(entry.torch_range)
-    for path in paths:
-        module, _, attribute = path.partition(":")
-        if not module or not attribute:
-            raise PatchError(
-                f"patch {entry.name!r}: {path!r} must read module:attribute. Correct the entry."
-            )

@@ -5,8 +5,7 @@ A finder at the head of ``sys.meta_path`` answers for the redirected names and f
 Each redirect names the source that it replaces by hash, so that a vLLM that changed the module is
 an error at start and not a surprise later.
 
-The only state is the finder in ``sys.meta_path`` and ``sys.modules`` itself, so that reloading this
-module neither loses a redirect nor doubles it.
+The only state is the finder in ``sys.meta_path`` and ``sys.modules`` itself.
 """
 
 from __future__ import annotations
@@ -16,17 +15,16 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.abc import Loader, MetaPathFinder
+from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Literal, cast
-
-from packaging.specifiers import SpecifierSet
+from typing import Literal
 
 from vllm_kunlun.platforms import version
-from vllm_kunlun.platforms.entry_points import call_providers
 from vllm_kunlun.platforms.errors import RedirectError
-from vllm_kunlun.platforms.ledger.module_source import KunlunFinder, file_sha256, locate
+from vllm_kunlun.platforms.ledger import finder, providers
+from vllm_kunlun.platforms.ledger.entries import Redirect
+from vllm_kunlun.platforms.ledger.module_source import file_sha256, locate
 
 __all__ = [
     "GROUP",
@@ -46,25 +44,6 @@ _ORIGINAL = "__vllm_original"
 """Appended to a target's name, it names vLLM's own module behind the redirect. A name of its own
 in ``sys.modules`` is what dataclasses, pydantic and pickle need to work inside that module."""
 
-_UPDATE = "Install the vllm-kunlun wheels that belong to this vLLM."
-
-
-@dataclass(frozen=True)
-class Redirect:
-    """One ledger entry: what is replaced by what, why, and until when."""
-
-    target: str
-    replacement: str
-    why: str
-    upstream: str
-    vllm_range: str
-    sha256: str
-    """Of the target's source file."""
-    remove_when: str
-
-    def __post_init__(self) -> None:
-        SpecifierSet(self.vllm_range)
-
 
 @dataclass(frozen=True)
 class RedirectStatus:
@@ -75,16 +54,13 @@ class RedirectStatus:
     detail: str
 
 
-class RedirectFinder(KunlunFinder, MetaPathFinder):
+class RedirectFinder(finder.LedgerFinder[Redirect]):
     """Answers for redirected names, and for the originals behind them."""
-
-    def __init__(self, redirects: dict[str, Redirect]) -> None:
-        self.redirects = redirects
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        redirect = self.redirects.get(fullname)
+        redirect = self.entries.get(fullname)
         if redirect is not None:
             return ModuleSpec(fullname, _ReplacementLoader(redirect), origin=redirect.replacement)
         if fullname.endswith(_ORIGINAL):
@@ -123,23 +99,7 @@ def collect() -> dict[str, Redirect]:
     Raises:
         RedirectError: a provider cannot be loaded or called, or two entries name one target.
     """
-    results, failures = call_providers(GROUP)
-    for name, failure in failures.items():
-        raise RedirectError(
-            f"the redirects {name!r} cannot be read ({type(failure).__name__}: {failure}). "
-            "Reinstall the wheel that provides them; `vllm-kunlun doctor` lists the wheels."
-        ) from failure
-    entries: list[Redirect] = []
-    for name, result in results.items():
-        try:
-            # Built anew: entries made before a reload of this module are of the old class.
-            entries += [Redirect(**vars(entry)) for entry in cast("Sequence[object]", result)]
-        except TypeError as error:
-            raise RedirectError(
-                f"the redirects {name!r} must be a sequence of Redirect, and are {result!r}. "
-                "Reinstall the wheel that provides them."
-            ) from error
-    return _by_target(entries)
+    return providers.collect(GROUP, "redirects", Redirect)
 
 
 def install(redirects: Sequence[Redirect] | None = None) -> None:
@@ -152,21 +112,18 @@ def install(redirects: Sequence[Redirect] | None = None) -> None:
         RedirectError: an entry is stale, or its target was imported before the hook was there.
             Nothing is installed then.
     """
-    wanted = collect() if redirects is None else _by_target(redirects)
+    wanted = collect() if redirects is None else providers.by_key(redirects)
     problems = [problem for each in wanted.values() if (problem := _problem(each))]
     if problems:
         raise RedirectError("\n".join(problems))
-    finder = _put_first()
-    finder.redirects = {**finder.redirects, **wanted}
+    finder.put_first(RedirectFinder).add(wanted)
 
 
 def remove() -> None:
     """Stop redirecting; the next import of a target gives vLLM's own module again."""
-    finder = _in_place()
-    if finder is None:
+    if (ledger := finder.take_out(RedirectFinder)) is None:
         return
-    sys.meta_path.remove(finder)
-    for redirect in finder.redirects.values():
+    for redirect in ledger.entries.values():
         if not _is_active(redirect):
             continue
         module = sys.modules.pop(redirect.target)
@@ -188,8 +145,8 @@ def report(redirects: Sequence[Redirect] | None = None) -> list[RedirectStatus]:
 
 def replacement_of(target: str) -> str | None:
     """The module to which ``target`` is redirected in this process, if it is."""
-    finder = _in_place()
-    redirect = None if finder is None else finder.redirects.get(target)
+    ledger = finder.in_place(RedirectFinder)
+    redirect = None if ledger is None else ledger.entries.get(target)
     return None if redirect is None else redirect.replacement
 
 
@@ -206,43 +163,9 @@ def import_original(target: str) -> ModuleType:
     if own is not None and own.__name__ == target:
         return own
     if locate(target) is None:
-        raise RedirectError(f"{target} has no source in the installed packages. {_UPDATE}")
-    _put_first()
+        raise RedirectError(f"{target} has no source in the installed packages. {Redirect.update}")
+    finder.put_first(RedirectFinder)
     return importlib.import_module(target + _ORIGINAL)
-
-
-def _in_place() -> RedirectFinder | None:
-    """The finder now in ``sys.meta_path``, also if an earlier load of this module made it."""
-    for finder in sys.meta_path:
-        kind = type(finder)
-        if (kind.__module__, kind.__qualname__) == (__name__, RedirectFinder.__qualname__):
-            return finder  # type: ignore[return-value]
-    return None
-
-
-def _put_first() -> RedirectFinder:
-    found = _in_place()
-    if isinstance(found, RedirectFinder):
-        finder = found
-    else:
-        finder = RedirectFinder({} if found is None else dict(found.redirects))
-    if sys.meta_path[0] is not finder:
-        if found is not None:
-            sys.meta_path.remove(found)
-        sys.meta_path.insert(0, finder)
-    return finder
-
-
-def _by_target(redirects: Sequence[Redirect]) -> dict[str, Redirect]:
-    found: dict[str, Redirect] = {}
-    for redirect in redirects:
-        other = found.setdefault(redirect.target, redirect)
-        if other is not redirect:
-            raise RedirectError(
-                f"{redirect.target} is redirected twice, to {other.replacement} and to "
-                f"{redirect.replacement}. Uninstall one of the two wheels."
-            )
-    return found
 
 
 def _is_active(redirect: Redirect) -> bool:
@@ -263,15 +186,14 @@ def _status(redirect: Redirect) -> RedirectStatus:
 def _problem(redirect: Redirect) -> str | None:
     """Why the redirect cannot take effect, with what to do about it; None if it can."""
     target = redirect.target
-    installed = version.installed_vllm()
-    if not version.matches(installed, SpecifierSet(redirect.vllm_range)):
-        return (
-            f"the redirect of {target} was written for vLLM {redirect.vllm_range}, and "
-            f"{installed or 'none'} is installed. {_UPDATE}"
-        )
+    if problem := redirect.range_problem():
+        return problem
     file = locate(target)
     if file is None:
-        return f"{target} does not exist in vLLM {installed}: it cannot be redirected. {_UPDATE}"
+        return (
+            f"{target} does not exist in vLLM {version.installed_vllm()}: it cannot be redirected. "
+            f"{redirect.update}"
+        )
     if file.name == "__init__.py":
         return (
             f"{target} is a package, and redirecting it would hide its modules. "
@@ -282,7 +204,7 @@ def _problem(redirect: Redirect) -> str | None:
         return (
             f"the source of {target} is not the one that its replacement was written against "
             f"(sha256 {found}, expected {redirect.sha256}): {file} was edited or comes from "
-            f"another release. {_UPDATE}"
+            f"another release. {redirect.update}"
         )
     if target in sys.modules and not _is_active(redirect):
         return (

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from vllm_kunlun.models.deepseek.family import FAMILIES
-from vllm_kunlun.platforms.families import register_models
+from vllm_kunlun.platforms.model_registry import register_models
 
 __all__ = ["register"]
 

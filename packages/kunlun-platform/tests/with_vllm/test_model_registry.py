@@ -9,8 +9,9 @@ import pytest
 from vllm import ModelRegistry, platforms
 from vllm.platforms.interface import UnspecifiedPlatform
 
-from vllm_kunlun.platforms.families import ModelFamily, ServingPreset, register_models
+from vllm_kunlun.platforms.families import ModelFamily, ServingPreset
 from vllm_kunlun.platforms.kunlun import KunlunPlatform
+from vllm_kunlun.platforms.model_registry import register_models
 
 MODULE = "vllm_kunlun.models.planted"
 FAMILY = ModelFamily(

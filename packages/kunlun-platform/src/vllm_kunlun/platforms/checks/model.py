@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Models that the device cannot run, or not without a wheel that is not installed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vllm_kunlun.platforms import families, wheels
+from vllm_kunlun.platforms.checks import attention_backends, checkpoint
+from vllm_kunlun.platforms.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from vllm.config import VllmConfig
+
+__all__ = ["check"]
+
+
+def check(config: VllmConfig) -> None:
+    """Refuse a model by its layers, its wheel or its files, before minutes of loading.
+
+    Raises:
+        MissingWheelError: it has latent attention, and no installed wheel computes that.
+        UnsupportedError: sleep mode; layers without a function of the vendor's; a damaged file.
+    """
+    model = config.model_config
+    if model is None:
+        return
+    if model.enable_sleep_mode:
+        raise UnsupportedError(
+            "--enable-sleep-mode needs CUDA's virtual memory API, which this device lacks. "
+            "Leave it out; to free the device, stop the server."
+        )
+    if model.is_hybrid or model.is_attention_free:
+        _check_linear_attention(model.architecture)
+    if model.use_mla:
+        sparse = hasattr(model.hf_text_config, "index_topk")
+        attention_backends.find("mla_sparse" if sparse else "mla")
+    if (folder := Path(model.model)).is_dir():
+        checkpoint.check_files(folder)
+
+
+def _check_linear_attention(architecture: str) -> None:
+    family = families.family_for(architecture)
+    if family is not None and family.classes[architecture] is not None:
+        return
+    wheel = None if family else wheels.for_architecture(architecture)
+    raise UnsupportedError(
+        f"{architecture} has layers of a state space or of linear attention that vLLM computes by "
+        "triton kernels, and the vendor's libraries have functions for the gated delta rule of "
+        "Qwen3-Next only. "
+        + (
+            f"Install its family's wheel: pip install {wheel}"
+            if wheel
+            else "No option turns the layers off: run the model on another platform, or write a "
+            "family wheel with a model class of its own."
+        )
+    )

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A card's worker measures what the weights take of the device."""
+
+from __future__ import annotations
+
+import logging
+from types import SimpleNamespace
+
+import torch
+
+from vllm_kunlun.platforms import memory
+from vllm_kunlun.platforms.card.worker import KunlunCardWorker
+
+GIB = 2**30
+
+
+def test_a_cards_worker_reports_after_it_has_profiled(monkeypatch, caplog):
+    caplog.set_level(logging.INFO, logger="vllm.kunlun.memory")
+    base = KunlunCardWorker.__mro__[1]
+    held = iter([1 * GIB, 8 * GIB])
+    monkeypatch.setattr(memory, "held_bytes", lambda _: next(held))
+    monkeypatch.setattr(base, "load_model", lambda _: None)
+    monkeypatch.setattr(base, "determine_available_memory", lambda _: 5)
+    worker = object.__new__(KunlunCardWorker)
+    worker.device = "cuda:0"
+    model = torch.nn.Linear(GIB // 2, 2, bias=False, device="meta", dtype=torch.bfloat16)
+    worker.model_runner = SimpleNamespace(get_model=lambda: model)
+    worker.model_config = SimpleNamespace(dtype=torch.bfloat16)
+    worker.load_model()
+    assert worker.determine_available_memory() == 5
+    [record] = caplog.records
+    assert record.levelname == "WARNING"
+    assert "take 7.00 GiB" in record.getMessage()

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Models that are refused before anything of them is loaded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from vllm_kunlun.platforms import families, wheels
+
+
+def test_sleep_mode(build: Any) -> None:
+    assert "Sleep mode is not supported" in build.refusal(enable_sleep_mode=True)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "more"),
+    [
+        ("MambaForCausalLM", {"model_type": "mamba", "state_size": 8, "expand": 2}),
+        ("BambaForCausalLM", {"model_type": "bamba", "attn_layer_indices": [1]}),
+    ],
+)
+def test_layers_of_a_state_space(build: Any, architecture: str, more: dict[str, Any]) -> None:
+    message = build.refusal({**build.dense, "architectures": [architecture], **more})
+    assert f"{architecture} has layers of a state space" in message
+    assert "run the model on another platform" in message
+
+
+def test_linear_attention_without_its_familys_wheel(
+    build: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(families, "GROUP", "planted.nobody")
+    assert "pip install kunlun-models-qwen" in build.refusal(build.hybrid)
+
+
+@pytest.mark.parametrize(
+    ("more", "kind"),
+    [({}, "mla"), ({"index_topk": 64}, "mla_sparse")],
+    ids=["mla", "mla_sparse"],
+)
+def test_latent_attention_without_its_wheel_names_it(
+    build: Any, more: dict[str, Any], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wheels, "entry_points", lambda **_: [])
+    with pytest.raises(Exception, match=f"'{kind}'.*pip install kunlun-mla"):
+        build({**build.latent, **more})
+
+
+def test_a_damaged_file(build: Any) -> None:
+    file = build.folder / "model.safetensors"
+    save_file({"weight": torch.ones(64)}, file)
+    assert build().model_config.model == str(build.folder)
+    file.write_bytes(file.read_bytes()[:-1])
+    assert "model.safetensors" in build.refusal()

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ways of spreading the work that are refused."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from vllm_kunlun.platforms.checks import parallel
+from vllm_kunlun.platforms.errors import UnsupportedError
+
+
+@pytest.mark.parametrize(
+    ("options", "sentences"),
+    [
+        (
+            {"tensor_parallel_size": 2, "decode_context_parallel_size": 2},
+            ["context parallelism", "--tensor-parallel-size"],
+        ),
+        ({"enable_dbo": True}, ["--enable-dbo", "Leave it out"]),
+    ],
+    ids=["context", "dbo"],
+)
+def test_refused(build: Any, options: dict[str, Any], sentences: list[str]) -> None:
+    message = build.refusal(**options)
+    for sentence in sentences:
+        assert sentence in message
+
+
+@pytest.mark.parametrize("phase", ["decode", "prefill"])
+def test_context_parallelism_of_either_phase(phase: str) -> None:
+    sizes = {f"{each}_context_parallel_size": 1 for each in ("decode", "prefill")}
+    spread = SimpleNamespace(**sizes, enable_dbo=False)
+    parallel.check(SimpleNamespace(parallel_config=spread))  # type: ignore[arg-type]
+    setattr(spread, f"{phase}_context_parallel_size", 2)
+    with pytest.raises(UnsupportedError, match="context parallelism"):
+        parallel.check(SimpleNamespace(parallel_config=spread))  # type: ignore[arg-type]

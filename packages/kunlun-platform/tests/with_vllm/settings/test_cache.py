@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Block sizes that the platform chooses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from vllm_kunlun.platforms.card import limits
+from vllm_kunlun.platforms.settings import cache
+
+
+def test_a_dense_cache_gets_blocks_of_64(build: Any) -> None:
+    assert build().cache_config.block_size == cache.DEFAULT_BLOCK_SIZE == 64
+
+
+def test_a_latent_cache_gets_pages_of_64(build: Any) -> None:
+    assert build(build.latent).cache_config.block_size == limits.MLA_BLOCK_SIZE == 64
+
+
+@pytest.mark.parametrize(("asked", "given"), [(None, 128), (64, 128), (192, 192), (200, 256)])
+def test_a_hybrid_models_blocks_are_whole_pages(build: Any, asked: Any, given: int) -> None:
+    """As long as a recurrent state is large, and a multiple of a page of attention."""
+    chosen = build(build.hybrid, block_size=asked).cache_config
+    assert chosen.block_size == given
+    token_bytes = 2 * 32 * 2  # a key and a value of one head in float16
+    assert chosen.mamba_page_size_padded == given * token_bytes
+    state_bytes = 2 * (4 * 32 * 32 + 3 * (2 * 64 + 128))
+    assert state_bytes <= chosen.mamba_page_size_padded
+
+
+@pytest.mark.parametrize(("mode", "follows"), [("align", True), ("none", False)])
+def test_states_are_kept_at_the_ends_of_blocks_where_they_are_aligned(
+    build: Any, mode: str, follows: bool
+) -> None:
+    config = build(build.hybrid)
+    config.cache_config.mamba_cache_mode = mode
+    config.cache_config.mamba_block_size = 1
+    cache.update(config)
+    assert config.cache_config.mamba_block_size == (
+        config.cache_config.block_size if follows else 1
+    )
