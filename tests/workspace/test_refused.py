@@ -35,5 +35,5 @@ def test_messages_are_shown_with_their_names():
 def test_the_page_holds_what_users_meet_most():
     page = refused.page(refused.ROOT, refused.read_all())
     assert page.count("\n## ") >= 5
-    for said in ("pip install kunlun-emulator", "the card has no fp8", "--block-size"):
+    for said in ("pip install {wheel}", "the card has no fp8", "--block-size"):
         assert said in page
