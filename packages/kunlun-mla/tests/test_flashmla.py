@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vllm_kunlun.mla import metadata
+from vllm_kunlun.mla import flashmla, metadata
 from vllm_kunlun.mla.flashmla import FlashMLABackend
 from vllm_kunlun.platforms.errors import UnsupportedError
 
@@ -57,3 +57,20 @@ def test_which_of_the_vendors_functions_runs(name, expected, make_batch, called,
     monkeypatch.setattr(metadata, "context_capacity_tokens", lambda config: 1024)
     make_batch(name).run(FlashMLABackend)
     assert [name for name in called if name.endswith("attention")] == expected
+
+
+def test_values_are_padded_with_zeros_to_the_width_of_keys(make_batch, implementation):
+    batch = make_batch("prefill")
+    layer = implementation(FlashMLABackend, batch.weight)
+    latent, rope = batch.new.split([40, 16], -1)
+    key, value = layer._expanded(latent.contiguous(), rope)
+    assert key.shape == value.shape
+    assert not value[..., 32:].any()
+    assert torch.equal(key[..., 24:], rope.unsqueeze(1).expand(-1, 3, -1))
+
+
+def test_the_log_sum_exp_of_no_keys_is_finite_for_the_merge():
+    lse = flashmla._of_tokens(torch.tensor([[1.0, -torch.inf, 3.0], [4.0, 5.0, 6.0]]))
+    expected = torch.tensor([[1.0, 4.0], [flashmla.EMPTY_LSE, 5.0], [3.0, 6.0]])
+    assert torch.equal(lse, expected)
+    assert lse.isfinite().all()

@@ -12,7 +12,7 @@ from vllm.v1.attention.backend import CommonAttentionMetadata
 from vllm.v1.kv_cache_interface import MLAAttentionSpec
 from vllm.v1.worker.workspace import init_workspace_manager, reset_workspace_manager
 
-from vllm_kunlun.mla import indexer_metadata
+from vllm_kunlun.mla import indexer, indexer_metadata
 from vllm_kunlun.mla.indexer import sparse_attn_indexer_vllm_kunlun
 from vllm_kunlun.mla.indexer_metadata import KunlunIndexerBackend
 from vllm_kunlun.ops import check_op
@@ -175,3 +175,10 @@ def test_profiling_run_touches_nothing():
             torch.zeros(2, HEADS, WIDTH), torch.zeros(2, WIDTH), torch.zeros(2, HEADS), best, 8, "x"
         )
     assert (best == -7).all()
+
+
+def test_head_weights_carry_the_scales_of_the_queries():
+    q = torch.tensor([[[127.0, -63.0], [2.54, 1.0]]])
+    values, weights = indexer._quantised(q, torch.tensor([[2.0, 10.0]]))
+    assert values.tolist() == [[[127, -63], [127, 50]]]
+    torch.testing.assert_close(weights, torch.tensor([[2.0, 0.2]]))

@@ -58,7 +58,7 @@ def in_int8(x: Tensor) -> Tensor:
 
 
 def _run(method: Any, of: torch.nn.Module, w13: Tensor, w2: Tensor, rounds: bool) -> None:
-    """Hold ``method`` against the loop; ``w13`` and ``w2`` are the values that it shall have."""
+    """Hold ``method`` against the loop; ``w13`` and ``w2`` are the values that it should have."""
     generator = torch.Generator().manual_seed(5)
     x = torch.randn(TOKENS, HIDDEN, generator=generator)
     ids = torch.rand(TOKENS, EXPERTS, generator=generator).argsort(-1)[:, :CHOICES].int()

@@ -90,6 +90,19 @@ def test_fp8_experts_that_were_not_loaded_are_named(part, fp8_layer, layer, copy
         method.process_weights_after_loading(of)
 
 
+def test_a_ranks_part_must_be_whole_blocks_both_ways(layer, copy):
+    """24 inner units in blocks 8 tall and 16 wide: on one rank w2's last block may be short."""
+    layout = Fp8Layout("block", "weight_scale_inv", (8, 16))
+    for ranks in (1, 2):
+        method = KunlunFp8MoEMethod(layout, SimpleNamespace(tp_size=ranks))
+        arguments = (layer("silu"), 2, 64, 24, torch.float32)
+        if ranks == 1:
+            method.create_weights(*arguments, weight_loader=copy)
+            continue
+        with pytest.raises(UnsupportedError, match=r"m.experts: .*width, 24, is not"):
+            method.create_weights(*arguments, weight_loader=copy)
+
+
 def test_blocks_that_do_not_divide_the_inner_width_are_refused(layer, copy):
     layout = Fp8Layout("block", "weight_scale_inv", BLOCK)
     for ranks, inner in ((1, 40), (2, 20)):

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from vllm_kunlun.platforms.errors import CheckpointError
+from vllm_kunlun.platforms.errors import CheckpointError, UnsupportedError
 from vllm_kunlun.quantization.experts.mxfp4 import KunlunMxfp4MoEMethod
 
 pytestmark = pytest.mark.usefixtures("configured")
@@ -68,3 +68,9 @@ def test_mxfp4_without_scales_is_named(mxfp4_layer):
     method, of = mxfp4_layer()
     with pytest.raises(CheckpointError, match=r"m.experts: w13_weight_scale is missing"):
         method.process_weights_after_loading(of)
+
+
+def test_a_hidden_size_that_is_not_a_multiple_of_32_is_refused(layer, copy):
+    method = KunlunMxfp4MoEMethod(SimpleNamespace(tp_size=1))
+    with pytest.raises(UnsupportedError, match=r"m.experts: a hidden size of 48"):
+        method.create_weights(layer("swigluoai"), 2, 48, 32, torch.float32, weight_loader=copy)

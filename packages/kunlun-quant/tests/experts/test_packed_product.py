@@ -107,11 +107,14 @@ def test_what_cannot_be_packed_is_refused():
 @pytest.mark.parametrize(("pairs", "weights"), [(5, 5), (6, 6), (7, 6)])
 def test_how_many_weights_a_step_dequantises(pairs, weights, called, monkeypatch):
     """One for each pair of token and choice below as many pairs as experts, then each expert's."""
-    seen = []
+    seen, whole = [], []
     dequantise = vendor_ops.awq_dequantize
     monkeypatch.setattr(
         vendor_ops, "awq_dequantize",
-        lambda **given: seen.append(given["qweight"].shape[0]) or dequantise(**given),
+        lambda **given: (
+            seen.append(given["qweight"].shape[0]), whole.append(given["qweight"].data_ptr()),
+            dequantise(**given),
+        ),
     )  # fmt: skip
     q, z, s = codes(4, 2 * INPUTS)
     w13 = packed_product.from_gptq(by_inputs(q, 4), z, s, 4, None)
@@ -123,4 +126,6 @@ def test_how_many_weights_a_step_dequantises(pairs, weights, called, monkeypatch
         activation="silu", weight_on_input=False, expert_map=None,
     )  # fmt: skip
     assert seen == [weights * INPUTS, weights * INPUTS]
+    in_place = [w13.codes.data_ptr(), w2.codes.data_ptr()]
+    assert (whole == in_place) is (pairs >= EXPERTS)
     assert called[:2] == 2 * ["awq_dequantize"]

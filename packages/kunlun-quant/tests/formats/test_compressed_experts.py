@@ -73,13 +73,23 @@ def test_what_is_ignored_stays_a_float(monkeypatch):
     [
         (args(strategy="tensor"), TOKEN, "int-quantized", "no arithmetic"),
         (CHANNEL, args(strategy="tensor", dynamic=False), "int-quantized", "no arithmetic"),
+        (CHANNEL, args(strategy="tensor", dynamic=True), "int-quantized", "no arithmetic"),
         (CHANNEL, TOKEN.model_copy(update={"symmetric": False}), "int-quantized", "no arithmetic"),
         (CHANNEL, args(num_bits=4, strategy="token", dynamic=True), "x", "no arithmetic"),
         (GROUP, None, "marlin-24", "format 'marlin-24'"),
         (GROUP.model_copy(update={"num_bits": 3}), None, "pack-quantized", "3 bits"),
         (GROUP.model_copy(update={"actorder": "group"}), None, "pack-quantized", "actorder"),
     ],
-    ids=["per-tensor", "static", "asymmetric", "a4", "packing", "bits", "act-order"],
+    ids=[
+        "per-tensor",
+        "static",
+        "by tensor",
+        "asymmetric",
+        "a4",
+        "packing",
+        "bits",
+        "act-order",
+    ],
 )
 def test_what_has_no_arithmetic_is_refused(weights, activations, packing, message):
     with pytest.raises(UnsupportedError, match=f"m.experts: .*{message}"):

@@ -9,6 +9,8 @@ from vllm.model_executor.layers.linear import MergedColumnParallelLinear
 
 from vllm_kunlun.platforms.errors import UnsupportedError
 from vllm_kunlun.quantization.formats.fp8 import KunlunFp8Config
+from vllm_kunlun.quantization.layouts.fp8 import Fp8Layout
+from vllm_kunlun.quantization.linear.fp8 import KunlunFp8Scheme
 
 pytestmark = pytest.mark.usefixtures("one_rank")
 
@@ -56,3 +58,36 @@ def test_fp8_blocks_that_do_not_divide_a_matrix_are_refused():
     config.packed_modules_mapping = {}
     with pytest.raises(UnsupportedError, match=r"m.gate_up_proj: .*20 is not divisible"):
         MergedColumnParallelLinear(16, [20, 20], quant_config=config, prefix="m.gate_up_proj")
+
+
+@pytest.mark.parametrize(
+    ("heights", "width", "output_size", "input_size", "refused"),
+    [
+        ([32, 20], 20, 52, 20, None),  # whole: the last matrix and the last column may be short
+        ([32, 20], 20, 104, 20, 20),  # a rank's rows
+        ([32, 32], 24, 64, 48, None),
+        ([32, 32], 20, 64, 40, 20),  # a rank's columns
+    ],
+)
+def test_which_parts_of_blocks_are_taken(heights, width, output_size, input_size, refused):
+    scheme, layer = KunlunFp8Scheme(Fp8Layout("block", block=(16, 8))), torch.nn.Module()
+
+    def create() -> None:
+        scheme.create_weights(
+            layer, heights, width, torch.float32, lambda *a: None,
+            output_size=output_size, input_size=input_size,
+        )  # fmt: skip
+
+    if refused is None:
+        create()
+        return
+    with pytest.raises(UnsupportedError, match=f"{refused} is not divisible"):
+        create()
+
+
+@pytest.mark.parametrize(("name", "converts"), [("q_b_proj", True), ("kv_b_proj", False)])
+def test_latent_attentions_kv_b_proj_stays_a_float(name, converts):
+    scheme, layer = KunlunFp8Scheme(Fp8Layout("tensor")), torch.nn.Module()
+    layer.prefix = f"m.{name}"
+    scheme.create_weights(layer, [16], 8, torch.float32, lambda *a: None)
+    assert scheme.to_int8 is converts

@@ -80,6 +80,7 @@ class FlashMLASparseMetadataBuilder(KunlunAttentionMetadataBuilder):
         common_attn_metadata: CommonAttentionMetadata,
         fast_build: bool = False,
     ) -> FlashMLASparseMetadata:
+        """The step, and which request each of its tokens belongs to."""
         step = super().build(common_prefix_len, common_attn_metadata, fast_build)
         lengths = step.common.query_lod.diff()
         requests = torch.arange(lengths.shape[0], dtype=torch.int32, device=lengths.device)

@@ -19,6 +19,8 @@ __all__ = ["KunlunMLAImpl", "refuse_output_scale"]
 class KunlunMLAImpl(MLACommonBaseImpl[AttentionMetadata]):
     """One MLA layer. Every size and the softmax scale come from the model.
 
+    Raises: UnsupportedError: an option of attention that the vendor's functions lack.
+
     Terms: ``L = kv_lora_rank``, ``R = qk_rope_head_dim``, ``P = qk_nope_head_dim``,
     ``V = v_head_dim``; a row of the cache is ``[latent L | rope R]``.
     """
@@ -28,17 +30,22 @@ class KunlunMLAImpl(MLACommonBaseImpl[AttentionMetadata]):
         for option in ("alibi_slopes", "sliding_window", "logits_soft_cap"):
             if keywords.get(option):
                 raise UnsupportedError(
-                    f"this model's latent attention asks for {option}, which no MLA function of "
-                    "the vendor has. No option turns it off; run the model on another platform."
+                    f"this model's latent attention asks for {option}, which the vendor's MLA "
+                    "functions lack. No option turns it off; run the model on another platform."
                 )
         if keywords.get("attn_type", AttentionType.DECODER) != AttentionType.DECODER:
-            raise UnsupportedError("latent attention is implemented for decoders only.")
+            raise UnsupportedError(
+                f"latent attention is implemented for decoders only; this layer is "
+                f"{keywords['attn_type']!r}. Run the model on another platform."
+            )
         self.projections: FloatProjections | Int8Projections
 
     def process_weights_after_loading(self, act_dtype: torch.dtype) -> None:
         """Split ``kv_b_proj`` into the weights of the absorbed products.
 
         Of a plain layer they are views. With ``VLLM_KUNLUN_ENABLE_INT8_BMM`` they are int8 copies.
+
+        Raises: UnsupportedError: the layer's activations have a static scale.
         """
         if getattr(self.kv_b_proj, "int8_input_scale", None) is not None:
             # vLLM reads quantised weights off the layer's answer to ones and zeros.
@@ -69,6 +76,12 @@ class KunlunMLAImpl(MLACommonBaseImpl[AttentionMetadata]):
 
 
 def refuse_output_scale(*scales: torch.Tensor | None) -> None:
-    """No attention function of the vendor writes a quantised output."""
+    """No attention function of the vendor writes a quantised output. Shapes: any.
+
+    Raises: UnsupportedError: a scale is given.
+    """
     if any(scale is not None for scale in scales):
-        raise UnsupportedError("attention with a quantised output is not implemented.")
+        raise UnsupportedError(
+            "attention with a quantised output is not implemented. Turn off "
+            "pass_config.fuse_attn_quant in --compilation-config."
+        )

@@ -153,6 +153,7 @@ class KunlunSparseAttnIndexer(SparseAttnIndexer):
     """
 
     def forward_oot(self, hidden_states: Tensor, q: Tensor, k: Tensor, weights: Tensor) -> Tensor:
+        """Positions of the best keys. Shapes: as of :func:`sparse_attn_indexer_vllm_kunlun`."""
         sparse_attn_indexer_vllm_kunlun(
             q, k, weights, self.topk_indices_buffer, self.max_total_seq_len, self.k_cache.prefix
         )

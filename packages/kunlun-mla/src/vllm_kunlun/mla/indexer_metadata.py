@@ -128,6 +128,7 @@ class KunlunIndexerMetadataBuilder(KunlunAttentionMetadataBuilder):
         common_attn_metadata: CommonAttentionMetadata,
         fast_build: bool = False,
     ) -> IndexerMetadata:
+        """The step's comparisons: pages of decode, groups of keys and tiles of prefill."""
         step = super().build(common_prefix_len, common_attn_metadata, fast_build)
         return IndexerMetadata(
             num_actual_tokens=step.num_actual_tokens,

@@ -88,6 +88,7 @@ class FlashMLAMetadataBuilder(KunlunAttentionMetadataBuilder):
         common_attn_metadata: CommonAttentionMetadata,
         fast_build: bool = False,
     ) -> FlashMLAMetadata:
+        """The step, its decode as rows and the context of its prefill in chunks."""
         step = super().build(common_prefix_len, common_attn_metadata, fast_build)
         return FlashMLAMetadata(
             num_actual_tokens=step.num_actual_tokens,

@@ -58,6 +58,10 @@ def checked_loader(
             from the checkpoint was converted and is gone.
         stored: the dtype of 8-bit weights in the checkpoint. Their parameter is int8 in any case,
             and holds the bits of another dtype until they are converted.
+
+    Raises:
+        CheckpointError: by the returned loader: a tensor of another dtype or shape.
+        UnsupportedError: by the returned loader: a reload where ``refresh`` is None.
     """
 
     @functools.wraps(loader)
@@ -146,7 +150,7 @@ def check_weight(layer: torch.nn.Module, name: str) -> None:
 
 
 def check_numbers(layer: torch.nn.Module, name: str, values: Tensor) -> None:
-    """Every weight was loaded and is a number.
+    """Every weight was loaded and is a number. Shapes: values, any.
 
     Raises:
         CheckpointError: naming layer and tensor.
@@ -162,7 +166,10 @@ def check_numbers(layer: torch.nn.Module, name: str, values: Tensor) -> None:
 def add_parameter(
     layer: torch.nn.Module, name: str, data: Tensor, attributes: dict[str, Any]
 ) -> None:
-    """Give ``layer`` a parameter for the loader to fill, with vLLM's ``attributes`` of loading."""
+    """Give ``layer`` a parameter for the loader to fill, with vLLM's ``attributes`` of loading.
+
+    Shapes: data, any; the parameter is ``data`` itself, without a gradient.
+    """
     parameter = torch.nn.Parameter(data, requires_grad=False)
     layer.register_parameter(name, parameter)
     set_weight_attrs(parameter, attributes)
@@ -172,6 +179,7 @@ def derive(layer: torch.nn.Module, name: str, value: Tensor) -> None:
     """Keep a copy of ``value`` as ``layer.<name>``, in the place of one that is there already.
 
     A copy, since ``value`` may be a view of the parameter that it was derived from.
+    Shapes: value, any, and the same in each call: a captured graph holds the address.
     """
     present = getattr(layer, name, None)
     if present is None:

@@ -21,6 +21,7 @@ class KunlunAWQMoEMethod(PackedMoEMethod):
         self.bits, self.group_size = 4, group_size
 
     def tensors(self, inputs: int, outputs: int) -> Tensors:
+        """int32 words of 8 outputs, zeros alike, float16 scales."""
         groups = self.groups(inputs)
         return {
             "qweight": ((inputs, outputs // 8), torch.int32),
@@ -29,4 +30,5 @@ class KunlunAWQMoEMethod(PackedMoEMethod):
         }
 
     def read(self, tensors: dict[str, torch.Tensor], *, split: bool) -> PackedExperts:
+        """``(q - z) s``."""
         return packed_product.from_awq(**tensors)

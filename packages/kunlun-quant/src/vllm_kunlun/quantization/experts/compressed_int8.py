@@ -48,6 +48,7 @@ class KunlunW8A8Int8MoEMethod(Int8Experts, CompressedTensorsW8A8Int8MoEMethod):
         mark_unloaded(layer)
 
     def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
+        """``max = 127 scale``. Raises: CheckpointError: a tensor is missing or no number."""
         for name in ("w13", "w2"):
             check_weight(layer, f"{name}_weight")
             check_scale(layer, f"{name}_weight_scale")

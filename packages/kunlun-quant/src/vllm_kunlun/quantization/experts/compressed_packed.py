@@ -24,6 +24,7 @@ class KunlunCompressedTensorsWNA16MoEMethod(PackedMoEMethod):
         self.bits, self.group_size, self.symmetric = bits, group_size, symmetric
 
     def tensors(self, inputs: int, outputs: int) -> Tensors:
+        """int32 words along the inputs, ``[outputs, inputs]``; zeros unless symmetric."""
         groups = self.groups(inputs)
         found: Tensors = {
             "weight_packed": ((outputs, inputs * self.bits // 32), torch.int32),
@@ -35,6 +36,7 @@ class KunlunCompressedTensorsWNA16MoEMethod(PackedMoEMethod):
         return found
 
     def read(self, tensors: dict[str, torch.Tensor], *, split: bool) -> PackedExperts:
+        """``(q - z) s``; of a symmetric weight ``z`` is ``2^(bits - 1)``."""
         scales = tensors["weight_scale"].transpose(1, 2).contiguous()
         if self.symmetric:
             zeros = gptq.constant_zeros(scales, self.bits)

@@ -54,6 +54,10 @@ class KunlunFp8MoEMethod(Int8Experts, FusedMoEMethodBase):
         params_dtype: torch.dtype,
         **extra_weight_attrs: Any,
     ) -> None:
+        """Weights int8 ``[E, N, K]`` for the bits of fp8, scales as the layout says.
+
+        Raises: UnsupportedError: blocks that do not divide a rank's part of the inner width.
+        """
         layout, inner = self.layout, intermediate_size_per_partition
         layer.orig_dtype = params_dtype
         layer.weight_block_size = None if layout.block is None else list(layout.block)
@@ -61,8 +65,8 @@ class KunlunFp8MoEMethod(Int8Experts, FusedMoEMethodBase):
             inner % layout.block[0] or (self.moe.tp_size > 1 and inner % layout.block[1])
         ):
             raise UnsupportedError(
-                f"{layer_name(layer)}: a rank's part of the experts' inner width, {inner}, is no "
-                f"multiple of the checkpoint's blocks of {layout.block}. Use "
+                f"{layer_name(layer)}: a rank's part of the experts' inner width, {inner}, is not "
+                f"a multiple of the checkpoint's blocks of {layout.block}. Use "
                 "--enable-expert-parallel, which keeps experts whole, or a smaller "
                 "--tensor-parallel-size."
             )
@@ -95,6 +99,7 @@ class KunlunFp8MoEMethod(Int8Experts, FusedMoEMethodBase):
                 getattr(layer, f"{name}_input_scale").data.fill_(1.0)
 
     def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
+        """Convert once. Raises: CheckpointError: a scale or a weight is missing or no number."""
         if getattr(layer, "derived", False):
             return
         for name in ("w13", "w2"):

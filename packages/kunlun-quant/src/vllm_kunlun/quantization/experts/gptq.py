@@ -29,6 +29,7 @@ class KunlunGPTQMoEMethod(PackedMoEMethod):
         self.desc_act = desc_act and group_size != -1
 
     def tensors(self, inputs: int, outputs: int) -> Tensors:
+        """int32 words along the inputs, zeros along the outputs, the group of each input."""
         groups = self.groups(inputs)
         return {
             "qweight": ((inputs * self.bits // 32, outputs), torch.int32),
@@ -43,6 +44,10 @@ class KunlunGPTQMoEMethod(PackedMoEMethod):
             layer.w13_g_idx.weight_loader = _same_order(layer.w13_g_idx.weight_loader)
 
     def read(self, tensors: dict[str, torch.Tensor], *, split: bool) -> PackedExperts:
+        """``(q - (z + zero_offset)) s``.
+
+        Raises: UnsupportedError: inputs in the order of their activations, shared out among ranks.
+        """
         if self.desc_act and split:
             raise UnsupportedError(
                 "experts quantised with desc_act=True cannot be split over tensor parallel ranks: "

@@ -30,6 +30,7 @@ class Int8Experts:
     def apply(
         self, layer: torch.nn.Module, x: Tensor, topk_weights: Tensor, topk_ids: Tensor
     ) -> Tensor:
+        """The experts' answer. Shapes: x ``[M, N]``, topk_weights and topk_ids ``[M, k]``."""
         return moe.run_experts(
             x,
             layer.w13_weight,

@@ -39,11 +39,15 @@ class KunlunMxfp4MoEMethod(Int8Experts, FusedMoEMethodBase):
         params_dtype: torch.dtype,
         **extra_weight_attrs: Any,
     ) -> None:
+        """Bytes of two numbers ``[E, N, K / 2]``, exponents ``[E, N, K / 32]``, a bias ``[E, N]``.
+
+        Raises: UnsupportedError: a hidden size that is not a multiple of 32.
+        """
         # vLLM cuts experts between groups of 32, so a rank may get more than its share of rows.
         inner = -(-intermediate_size_per_partition // MXFP4_GROUP) * MXFP4_GROUP
         if hidden_size % MXFP4_GROUP:
             raise UnsupportedError(
-                f"{layer_name(layer)}: a hidden size of {hidden_size} is no multiple of mxfp4's "
+                f"{layer_name(layer)}: a hidden size of {hidden_size} is not a multiple of mxfp4's "
                 f"groups of {MXFP4_GROUP}. config.json does not belong to this checkpoint."
             )
         loader = checked_loader(layer, extra_weight_attrs["weight_loader"], None)
@@ -57,6 +61,7 @@ class KunlunMxfp4MoEMethod(Int8Experts, FusedMoEMethodBase):
         mark_unloaded(layer)
 
     def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
+        """Convert once. Raises: CheckpointError: the scales are missing."""
         if getattr(layer, "derived", False):
             return
         for name in ("w13", "w2"):

@@ -32,11 +32,15 @@ class PackedMoEMethod(FusedMoEMethodBase):
     """Whether the checkpoint's matrices are ``[in, out]``."""
 
     def tensors(self, inputs: int, outputs: int) -> Tensors:
-        """What the checkpoint holds for one of an expert's matrices."""
+        """What the checkpoint holds for one of an expert's matrices, ``[inputs, outputs]``."""
         raise NotImplementedError
 
     def read(self, tensors: dict[str, torch.Tensor], *, split: bool) -> PackedExperts:
-        """From the loaded tensors; ``split``: the inputs are shared out among ranks."""
+        """From the loaded tensors; ``split``: the inputs are shared out among ranks.
+
+        Shapes: ``[E, ..]`` of what :meth:`tensors` names.
+        Raises: KunlunError: what :mod:`~vllm_kunlun.quantization.experts.packed_product` refuses.
+        """
         raise NotImplementedError
 
     def maybe_make_prepare_finalize(self, routing_tables: object = None) -> None:
@@ -47,6 +51,10 @@ class PackedMoEMethod(FusedMoEMethodBase):
         return None
 
     def groups(self, inputs: int) -> int:
+        """Groups of a matrix with ``inputs`` rows on this rank.
+
+        Raises: UnsupportedError: they do not divide into groups.
+        """
         if self.group_size == -1:
             return 1
         if inputs % self.group_size:
@@ -66,6 +74,10 @@ class PackedMoEMethod(FusedMoEMethodBase):
         params_dtype: torch.dtype,
         **extra_weight_attrs: Any,
     ) -> None:
+        """A parameter for each of :meth:`tensors`, of w13 ``[K, 2 I]`` and w2 ``[I, K]``.
+
+        Raises: UnsupportedError: a bias, or an inner width on this rank that fills no words.
+        """
         if self.moe.has_bias:
             raise UnsupportedError("experts with packed weights and a bias are not implemented.")
         inner = intermediate_size_per_partition
@@ -92,6 +104,7 @@ class PackedMoEMethod(FusedMoEMethodBase):
                 add_parameter(layer, f"{part}_{name}", data, attributes)
 
     def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
+        """What was loaded becomes the fields of :class:`PackedExperts`; errors name the layer."""
         for part, split in (("w13", False), ("w2", self.split)):
             loaded = {name: getattr(layer, f"{part}_{name}").data for name in self.names}
             try:
@@ -114,7 +127,10 @@ class PackedMoEMethod(FusedMoEMethodBase):
         topk_weights: torch.Tensor,
         topk_ids: torch.Tensor,
     ) -> torch.Tensor:
-        """See :func:`vllm_kunlun.quantization.experts.packed_product.run_experts`."""
+        """See :func:`vllm_kunlun.quantization.experts.packed_product.run_experts`.
+
+        Shapes: x ``[M, K]``, topk_weights and topk_ids ``[M, k]``; the result is as ``x``.
+        """
         w13, w2 = (_experts(layer, part) for part in ("w13", "w2"))
         return packed_product.run_experts(
             x,

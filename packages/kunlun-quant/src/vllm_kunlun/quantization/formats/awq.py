@@ -50,6 +50,7 @@ class KunlunAWQConfig(AWQConfig):
         super().maybe_update_config(model_name, revision)
 
     def get_quant_method(self, layer: torch.nn.Module, prefix: str) -> QuantizeMethodBase | None:
+        """The method of a dense layer or of experts, by the layer's path ``prefix``."""
         if not isinstance(layer, (LinearBase, FusedMoE)):
             return None
         if is_layer_skipped(

@@ -46,6 +46,10 @@ class KunlunCompressedTensorsConfig(CompressedTensorsConfig):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> CompressedTensorsConfig:
+        """As vLLM's, with the KV cache in the model's dtype.
+
+        Raises: UnsupportedError: the checkpoint has transforms.
+        """
         if config.get("transform_config"):
             raise UnsupportedError(
                 "quantization_config.transform_config: the rotations that this checkpoint wants "
@@ -62,6 +66,10 @@ class KunlunCompressedTensorsConfig(CompressedTensorsConfig):
     def get_scheme(
         self, layer: torch.nn.Module, layer_name: str | None = None
     ) -> CompressedTensorsScheme | None:
+        """A dense layer's scheme, or None where the checkpoint leaves the layer out.
+
+        Raises: UnsupportedError: a scheme without arithmetic on the card, by layer and numbers.
+        """
         described = self.get_scheme_dict(layer, layer_name)
         if described is not None and not self.sparsity_scheme_map:
             layout = fp8_layout(described["weights"], described["input_activations"])
@@ -82,6 +90,7 @@ class KunlunCompressedTensorsConfig(CompressedTensorsConfig):
         super().maybe_update_config(model_name)
 
     def get_quant_method(self, layer: torch.nn.Module, prefix: str) -> QuantizeMethodBase | None:
+        """The method of experts by their scheme; of a dense layer by :meth:`get_scheme`."""
         if isinstance(layer, FusedMoE):
             return expert_method(self, layer, prefix)
         return super().get_quant_method(layer, prefix)

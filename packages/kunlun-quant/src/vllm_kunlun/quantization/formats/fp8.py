@@ -51,6 +51,7 @@ class KunlunFp8Config(Fp8Config):
         return Fp8Layout("block", "weight_scale_inv", (tall, wide))
 
     def get_quant_method(self, layer: torch.nn.Module, prefix: str) -> QuantizeMethodBase | None:
+        """The method of a dense layer or of experts, unless the checkpoint leaves it out."""
         if not isinstance(layer, (LinearBase, FusedMoE)):
             return None
         layout = self.layout

@@ -53,6 +53,7 @@ class KunlunGPTQConfig(GPTQConfig):
         super().maybe_update_config(model_name, revision)
 
     def get_quant_method(self, layer: torch.nn.Module, prefix: str) -> QuantizeMethodBase | None:
+        """The method of a dense layer or of experts, with the settings of its own name."""
         if isinstance(layer, FusedMoE):
             return self._expert_method(layer, prefix)
         return get_linear_quant_method(self, layer, prefix, KunlunGPTQLinearMethod)

@@ -28,4 +28,5 @@ class KunlunMoeWNA16Config(MoeWNA16Config):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> QuantizationConfig:
+        """The configuration of the checkpoint's own method; errors as there."""
         return _METHODS[config["quant_method"]].from_config(config)

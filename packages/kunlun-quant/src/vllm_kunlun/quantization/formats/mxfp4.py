@@ -23,6 +23,7 @@ class KunlunMxfp4Config(Mxfp4Config):
         return list(ACTIVATIONS)
 
     def get_quant_method(self, layer: torch.nn.Module, prefix: str) -> QuantizeMethodBase | None:
+        """Experts are converted; any other layer is one of floats."""
         if isinstance(layer, FusedMoE):
             return KunlunMxfp4MoEMethod(layer.moe_config)
         return UnquantizedLinearMethod() if isinstance(layer, LinearBase) else None

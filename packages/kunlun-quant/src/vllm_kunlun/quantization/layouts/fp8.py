@@ -32,7 +32,7 @@ class Fp8Layout:
 
 
 def decode_e4m3(bits: Tensor) -> Tensor:
-    """float32 values of float8_e4m3fn numbers given as int8.
+    """float32 values of float8_e4m3fn numbers given as int8, in the same shape.
 
     Exponent and mantissa moved to where float16 has them give the value divided by 2^8, the
     difference of the two formats' exponent biases; float16 also has room for the subnormals.
@@ -64,7 +64,7 @@ def to_int8(bits: Tensor, scale: Tensor, block: tuple[int, int] | None) -> Tenso
 def to_float(
     bits: Tensor, scale: Tensor, block: tuple[int, int] | None, dtype: torch.dtype
 ) -> Tensor:
-    """The weight in ``dtype``; arguments as :func:`to_int8`."""
+    """The weight ``[N, K]`` in ``dtype``; arguments as :func:`to_int8`, and ``bits`` stays."""
     result = torch.empty_like(bits, dtype=dtype)
     for rows in pieces(bits):
         result[rows] = _values(bits, scale, block, rows)

@@ -74,7 +74,7 @@ def awq_to_kunlun(words: Tensor, layout: int) -> Tensor:
 
 
 def kunlun_to_awq(words: Tensor, layout: int) -> Tensor:
-    """The inverse of :func:`awq_to_kunlun`."""
+    """The inverse of :func:`awq_to_kunlun`; same shapes and errors."""
     return _convert(words, "fast_to_awq" if layout else "normal_to_awq")
 
 
@@ -87,7 +87,7 @@ def gptq_to_kunlun(words: Tensor, layout: int) -> Tensor:
 
 
 def kunlun_to_gptq(words: Tensor, layout: int) -> Tensor:
-    """The inverse of :func:`gptq_to_kunlun`."""
+    """The inverse of :func:`gptq_to_kunlun`; same shapes and errors."""
     return _convert(words, "fast_to_sequential" if layout else "swap_nibbles")
 
 
@@ -109,7 +109,10 @@ def pack_outputs(words: Tensor) -> Tensor:
 
 
 def pack_inputs(words: Tensor) -> Tensor:
-    """The inverse of :func:`pack_outputs`: ``[K, N / 8]`` to ``[K / 8, N]``."""
+    """The inverse of :func:`pack_outputs`: ``[K, N / 8]`` to ``[K / 8, N]``.
+
+    Raises: RepackError: not int32, or ``K`` not a multiple of 8.
+    """
     _check(words)
     *experts, rows, columns = words.shape
     if rows % _BLOCK:

@@ -12,7 +12,7 @@ __all__ = ["check_finite"]
 
 
 def check_finite(scales: Tensor, dtype: torch.dtype) -> None:
-    """Each scale is a finite number in ``dtype``, in which it will be used.
+    """Each scale is a finite number in ``dtype``, in which it will be used. Shapes: any.
 
     Raises:
         CheckpointError: one is infinite or not a number.

@@ -49,6 +49,10 @@ class KunlunAWQLinearMethod(AWQLinearMethod):
         )
 
     def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
+        """Put the words into the card's order.
+
+        Raises: CheckpointError: naming the layer; a scale is not finite.
+        """
         try:
             weights = awq.convert(layer.qweight.data, layer.qzeros.data, layer.scales.data)
         except CheckpointError as error:
@@ -61,7 +65,10 @@ class KunlunAWQLinearMethod(AWQLinearMethod):
     def apply(
         self, layer: torch.nn.Module, x: torch.Tensor, bias: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """``x W + bias``; see :func:`vllm_kunlun.quantization.torch_ops.packed.awq_linear`."""
+        """``x W + bias``; see :func:`vllm_kunlun.quantization.torch_ops.packed.awq_linear`.
+
+        Shapes: x ``[.., K]``, bias ``[N]``.
+        """
         group_size = layer.qweight.shape[0] // layer.scales.shape[0]
         out = awq_linear(
             x.reshape(-1, x.shape[-1]),

@@ -52,6 +52,7 @@ class KunlunW8A8Int8(CompressedTensorsW8A8Int8):
         mark_unloaded(layer)
 
     def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
+        """Judge what was loaded, then as vLLM's. Raises: CheckpointError: missing, or no number."""
         check_weight(layer, "weight")
         check_scale(layer, "weight_scale")
         if self.is_static_input_scheme:

@@ -37,6 +37,7 @@ class KunlunMixedPrecisionLinearKernel(MPLinearKernel):
 
     @classmethod
     def can_implement(cls, c: MPLinearLayerConfig) -> tuple[bool, str | None]:
+        """Whether the card runs these weights, or why it does not."""
         if c.weight_type not in _TYPES:
             return False, f"weights of {c.weight_type}: the card takes 4 and 8-bit integers"
         if c.partition_weight_shape[0] % (32 // c.weight_type.size_bits):
@@ -44,6 +45,7 @@ class KunlunMixedPrecisionLinearKernel(MPLinearKernel):
         return True, None
 
     def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
+        """``[N, K]`` becomes ``[K, N]``, zeros true ones; errors as of :func:`set_weights`."""
         kind = self.config.weight_type
         packed, scales, zero_point, g_idx = self._get_weight_params(layer)
         qweight = permute_param_layout_(packed, input_dim=0, output_dim=1, packed_dim=0).data
@@ -64,4 +66,5 @@ class KunlunMixedPrecisionLinearKernel(MPLinearKernel):
     def apply_weights(
         self, layer: torch.nn.Module, x: torch.Tensor, bias: torch.Tensor | None = None
     ) -> torch.Tensor:
+        """``x W + bias``. Shapes: x ``[.., K]``, bias ``[N]``."""
         return apply_weights(layer, x, bias)

@@ -66,6 +66,10 @@ class KunlunFp8Scheme(CompressedTensorsScheme):
         weight_loader: Callable[..., Any],
         **kwargs: Any,
     ) -> None:
+        """A weight int8 ``[N, K]`` for the bits of fp8, and scales as the layout says.
+
+        Raises: UnsupportedError: blocks that do not divide a matrix or a rank's part of it.
+        """
         layout = self.layout
         self.to_int8 &= not layer_name(layer).endswith("kv_b_proj")
         rows, width = sum(output_partition_sizes), input_size_per_partition
@@ -111,6 +115,7 @@ class KunlunFp8Scheme(CompressedTensorsScheme):
         layer.weight.data.fill_(E4M3_NAN)
 
     def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
+        """Convert once. Raises: CheckpointError: a scale or a weight is missing or no number."""
         if getattr(layer, "derived", False):
             return
         layout = self.layout
@@ -135,6 +140,7 @@ class KunlunFp8Scheme(CompressedTensorsScheme):
     def apply_weights(
         self, layer: torch.nn.Module, x: Tensor, bias: Tensor | None = None
     ) -> Tensor:
+        """``x W^T + bias``. Shapes: x ``[.., K]``, bias ``[N]``."""
         if bias is not None and bias.dtype != torch.float32:
             bias = bias.float()
         return int8.int8_linear(x, layer.weight, layer.int8_weight_max, None, bias)

@@ -63,6 +63,11 @@ class KunlunGPTQLinearMethod(GPTQLinearMethod):
         layer.register_parameter("g_idx", order)
 
     def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
+        """True zeros and the order of the inputs, then :func:`set_weights`.
+
+        Raises: CheckpointError: naming the layer; g_idx is not in order where it must be, or as
+            :func:`set_weights`.
+        """
         config = self.quant_config
         g_idx = layer.g_idx.data
         if config.group_size == -1:
@@ -83,4 +88,5 @@ class KunlunGPTQLinearMethod(GPTQLinearMethod):
     def apply(
         self, layer: torch.nn.Module, x: torch.Tensor, bias: torch.Tensor | None = None
     ) -> torch.Tensor:
+        """``x W + bias``. Shapes: x ``[.., K]``, bias ``[N]``."""
         return apply_weights(layer, x, bias)

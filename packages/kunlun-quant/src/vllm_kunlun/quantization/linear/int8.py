@@ -59,6 +59,7 @@ class KunlunInt8ScaledMMLinearKernel(Int8ScaledMMLinearKernel):
     def apply_weights(
         self, layer: torch.nn.Module, x: Tensor, bias: Tensor | None = None
     ) -> Tensor:
+        """``x W^T + bias``. Shapes: x ``[.., K]``, bias ``[N]``."""
         weight = getattr(layer, self.layer_param_names[0])
         static = self.config.is_static_input_scheme
         input_scale = layer.int8_input_scale if static else None
