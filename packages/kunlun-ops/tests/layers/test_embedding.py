@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The output projection keeps clear of a kernel that is known to be wrong."""
+"""The vocabulary: rows over ranks, and a projection that keeps clear of a wrong kernel."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
+from support.layer_pairs import replaced_and_own
 from vllm.config import VllmConfig, set_current_vllm_config
 from vllm.model_executor.layers import logits_processor, vocab_parallel_embedding
 
-from vllm_kunlun.ops.layers import embedding, register_layers
+from vllm_kunlun.ops.layers import LAYERS, embedding, register_layers
 
 TOLERANCES = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}
 
@@ -109,3 +111,62 @@ def test_the_vocabulary_that_went_wrong_is_split(products: list[int]) -> None:
     logits = logits_processor.LogitsProcessor(248_320)(head, x)
     close(logits, x.double() @ head.weight.double().T)
     assert products == [124_160, 124_160]
+
+
+VOCABULARY, HIDDEN, ADDED = 100, 6, 8
+"""100 rows are no multiple of the padding, so that every boundary of the mask occurs."""
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64], ids=str)
+def test_embedding_over_ranks_is_a_lookup_in_the_whole_table(
+    ranks: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # With one rank vLLM looks a token up as it is: no second part there.
+    total = VOCABULARY + (ADDED if ranks > 1 else 0)
+    table = torch.randn(total, HIDDEN)
+    ids = torch.cat([torch.arange(total), torch.randint(total, (20,))]).to(dtype)
+    module = vocab_parallel_embedding
+    monkeypatch.setattr(module, "get_tensor_model_parallel_world_size", lambda: ranks)
+    for owner in (module, embedding):
+        monkeypatch.setattr(owner, "tensor_model_parallel_all_reduce", lambda rows: rows)
+    parts = []
+    for rank in range(ranks):
+        monkeypatch.setattr(module, "get_tensor_model_parallel_rank", lambda rank=rank: rank)
+
+        def build() -> Any:
+            return module.VocabParallelEmbedding(
+                total, HIDDEN, org_num_embeddings=VOCABULARY, padding_size=8 * ranks
+            )
+
+        ours, theirs = replaced_and_own(build)
+        for layer in (ours, theirs):
+            _load(layer, table)
+        part = ours(ids)
+        assert torch.equal(part, theirs.forward_native(ids.long()))
+        parts.append(part)
+    expected = torch.nn.functional.embedding(ids.long(), table)
+    assert torch.equal(torch.stack(parts).sum(0), expected)
+
+
+def _load(layer: Any, table: torch.Tensor) -> None:
+    """Put the rank's rows of ``table`` where the layer's shard indices say."""
+    shard = layer.shard_indices
+    with torch.no_grad():
+        layer.weight.fill_(math.nan)
+        org = table[shard.org_vocab_start_index : shard.org_vocab_end_index]
+        layer.weight[: len(org)] = org
+        added = table[shard.added_vocab_start_index : shard.added_vocab_end_index]
+        first = len(org) + shard.num_org_vocab_padding
+        layer.weight[first : first + len(added)] = added
+        layer.weight[0].nan_to_num_()
+
+
+def test_output_projection_is_not_callable(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = vocab_parallel_embedding
+    monkeypatch.setattr(module, "get_tensor_model_parallel_world_size", lambda: 1)
+    monkeypatch.setattr(module, "get_tensor_model_parallel_rank", lambda: 0)
+    layer = module.ParallelLMHead(32, 8)
+    assert type(layer) is LAYERS["ParallelLMHead"]
+    with pytest.raises(RuntimeError):
+        layer(torch.zeros(1, dtype=torch.long))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rejection sampler: against a loop in float64, and against the target's distribution."""
+"""Drafts verified: against a loop in float64, and against the target's distribution."""
 
 from __future__ import annotations
 
@@ -9,17 +9,15 @@ from typing import Any
 
 import pytest
 import torch
-from vllm.v1.sample.logits_processor import LogitsProcessors
-from vllm.v1.sample.metadata import SamplingMetadata
-from vllm.v1.sample.sampler import Sampler
-from vllm.v1.spec_decode.metadata import SpecDecodeMetadata
 
-from vllm_kunlun.ops.speculation import ragged, verification
-from vllm_kunlun.ops.vllm_modules import rejection_sampler as ours
+from vllm_kunlun.ops.speculation import verification
 
 VOCABULARY = 11
+
+
 SIGNIFICANCE = 1e-4
 """Probability at which a right sampler would fail; the draws are seeded, so it never flickers."""
+
 
 BATCHES = {
     "one": [3],
@@ -132,9 +130,6 @@ def seeded(case: Case) -> dict[int, torch.Generator]:
     return {request: generator(100 + request) for request in range(len(case.num_drafts))}
 
 
-# ----------------------------------------------------------------------- against the algorithm
-
-
 @pytest.mark.parametrize("with_probs", [False, True], ids=["chosen", "drawn"])
 @pytest.mark.parametrize("batch", sorted(BATCHES))
 @pytest.mark.parametrize("kind", ["greedy", "random", "both"])
@@ -171,9 +166,6 @@ def test_worked_by_hand() -> None:
         {},
     )
     assert found.tolist() == [[2, 0, -1], [11, -1, -1], [1, 12, -1]]
-
-
-# ---------------------------------------------------------------------------------- extremes
 
 
 @pytest.mark.parametrize("with_probs", [False, True], ids=["chosen", "drawn"])
@@ -227,9 +219,6 @@ def test_no_request_has_drafts() -> None:
     assert case.verify(False, {}) == case.bonus_ids.tolist()
 
 
-# ------------------------------------------------------------------------------------- seeds
-
-
 @pytest.mark.parametrize("with_probs", [False, True], ids=["chosen", "drawn"])
 def test_a_seeded_request_depends_on_no_other(with_probs: bool) -> None:
     case = Case([2, 3, 1], with_probs)
@@ -269,9 +258,6 @@ def test_nothing_asks_for_what_a_card_does_on_the_host(
 
     monkeypatch.setattr(torch.Tensor, "exponential_", refuse)
     Case([2, 3, 0], with_probs).verify(False, {1: generator(4)})
-
-
-# ------------------------------------------------------------------------------ distribution
 
 
 def p_value(ids: torch.Tensor, expected: torch.Tensor) -> float:
@@ -335,121 +321,3 @@ def test_the_chi_square_test_can_fail() -> None:
     ids = verified(draft, target, with_probs=True)
     assert p_value(ids[:, 0], draft[0]) < SIGNIFICANCE
     assert p_value(ids[:, 0], (1.2 * target[0].log()).softmax(-1)) < SIGNIFICANCE
-
-
-# ------------------------------------------------------------------------ behind vLLM's class
-
-
-def metadata(requests: int, **changes: Any) -> SamplingMetadata:
-    values: dict[str, Any] = {
-        "temperature": None,
-        "all_greedy": True,
-        "all_random": False,
-        "top_p": None,
-        "top_k": None,
-        "generators": {},
-        "max_num_logprobs": None,
-        "no_penalties": True,
-        "prompt_token_ids": None,
-        "frequency_penalties": torch.zeros(requests),
-        "presence_penalties": torch.zeros(requests),
-        "repetition_penalties": torch.ones(requests),
-        "output_token_ids": [[] for _ in range(requests)],
-        "allowed_token_ids_mask": None,
-        "bad_words_token_ids": {},
-        "logitsprocs": LogitsProcessors(),
-        **changes,
-    }
-    return SamplingMetadata(**values)
-
-
-def spec_metadata(drafts: list[list[int]]) -> SpecDecodeMetadata:
-    """Rows of logits lie request by request: its drafts' places, then the bonus place."""
-    made = SpecDecodeMetadata.make_dummy(drafts, torch.device("cpu"))
-    first, target, bonus = 0, [], []
-    for each in drafts:
-        target += range(first, first + len(each))
-        bonus.append(first + len(each))
-        first += len(each) + 1
-    made.target_logits_indices = torch.tensor(target, dtype=torch.int32)
-    made.bonus_logits_indices = torch.tensor(bonus, dtype=torch.int32)
-    return made
-
-
-def test_vllms_class_runs_greedily() -> None:
-    drafts = [[4, 5], [], [6]]
-    logits = torch.randn(6, VOCABULARY, generator=generator(1))
-    best = logits.argmax(-1).tolist()
-    drafts[0][0] = best[0]
-    drafts[2][0] = (best[4] + 1) % VOCABULARY
-    drafts[0][1] = (best[1] + 1) % VOCABULARY
-    output = ours.RejectionSampler(Sampler())(
-        spec_metadata(drafts), None, logits.clone(), metadata(3)
-    )
-    assert output.sampled_token_ids.tolist() == [
-        [best[0], best[1], -1],
-        [best[3], -1, -1],
-        [best[4], -1, -1],
-    ]
-
-
-def test_temperature_and_filters_of_each_request_are_applied() -> None:
-    """What may come out of each request is what its own filter leaves, and nothing else."""
-    drafts = [[1, 2], [], [3], [4, 5, 6]]
-    logits = 2 * torch.randn(10, VOCABULARY, generator=generator(2))
-    top_k = torch.tensor([2, 3, VOCABULARY, 1], dtype=torch.int32)
-    temperature = torch.tensor([0.7, 1.0, 0.0, 1.3])
-    first = [0, 3, 4, 6]
-    torch.manual_seed(0)
-    seen: list[set[int]] = [set() for _ in drafts]
-    for _ in range(200):
-        output = ours.RejectionSampler(Sampler())(
-            spec_metadata(drafts),
-            None,
-            logits.clone(),
-            metadata(4, all_greedy=False, temperature=temperature, top_k=top_k),
-        )
-        for request, row in enumerate(output.sampled_token_ids.tolist()):
-            seen[request].add(row[0])
-    for request, allowed in enumerate([2, 3, 1, 1]):
-        assert seen[request] == set(logits[first[request]].topk(allowed).indices.tolist())
-
-
-def test_logprobs_are_those_of_the_tokens_that_came_out() -> None:
-    drafts = [[1, 2], [3]]
-    logits = torch.randn(5, VOCABULARY, generator=generator(3))
-    drafts[0][0] = int(logits[0].argmax())
-    sampler = ours.RejectionSampler(Sampler())
-    output = sampler(spec_metadata(drafts), None, logits.clone(), metadata(2, max_num_logprobs=2))
-    tokens, lists = sampler.parse_output(
-        output.sampled_token_ids, VOCABULARY, logprobs_tensors=output.logprobs_tensors
-    )
-    wanted = [logits[row].log_softmax(-1)[token] for row, token in
-              zip([0, 1, 3], [*tokens[0][:2], tokens[1][0]], strict=True)]  # fmt: skip
-    assert lists is not None
-    found = [*lists.logprobs[: len(tokens[0])][:2, 0], lists.logprobs[len(tokens[0])][0]]
-    torch.testing.assert_close(torch.tensor(found), torch.stack(wanted))
-
-
-def test_other_names_of_the_module_are_vllms() -> None:
-    from vllm.v1.sample import rejection_sampler as imported
-
-    assert imported is ours
-    assert ours.PLACEHOLDER_TOKEN_ID == verification.REJECTED
-    with pytest.raises(AttributeError, match="no_such_name"):
-        ours.no_such_name  # noqa: B018
-
-
-# -------------------------------------------------------------------------------- ragged rows
-
-
-@pytest.mark.parametrize("batch", sorted(BATCHES))
-def test_expansion(batch: str) -> None:
-    lengths = BATCHES[batch]
-    ends = torch.tensor(list(accumulate(lengths)), dtype=torch.int32)
-    values = torch.arange(10.0, 10.0 + len(lengths))
-    wanted = [value for value, count in zip(values, lengths, strict=True) for _ in range(count)]
-    assert ragged.expand(values, ends, sum(lengths)).tolist() == wanted
-    assert ragged.counts(ends).tolist() == lengths
-    replaced = ours.expand_batch_to_tokens(values, ends, sum(lengths), 10.0, -1.0)
-    assert replaced.tolist() == [-1.0 if value == 10 else float(value) for value in wanted]
