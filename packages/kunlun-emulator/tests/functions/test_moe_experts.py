@@ -27,6 +27,7 @@ def test_int8_product_is_exact() -> None:
     torch.manual_seed(0)
     x = torch.randint(-127, 128, (4, 5000), dtype=torch.int8)
     weight = torch.randint(-127, 128, (2, 16, 5000), dtype=torch.int8)
+    x[0], weight[0, 0] = 127, 127  # 5000 * 127^2 is no number that float32 holds
     y = torch.empty(4, 1, 16)
     kunlun_ops.moe_fc(
         x=x, weight=weight, sorted_tokens_num_lod=torch.tensor([0, 1, 4], dtype=INT32),
@@ -103,6 +104,30 @@ def test_refused(call: Any, argument: str, value: Any) -> None:
     with pytest.raises(VendorContractError) as caught:
         call(**{argument: value})
     assert caught.value.argument == argument
+
+
+@pytest.mark.parametrize(("tokens", "choices"), [(57, 7), (399, 1)])
+def test_fewer_pairs_than_the_fused_limit(tokens: int, choices: int) -> None:
+    """399 run, and 400 do not: small sizes alone have ever been passed."""
+    pairs = tokens * choices
+    lod = torch.tensor([0, pairs, pairs], dtype=INT32)
+    order = {
+        "sorted_tokens_num_lod": lod,
+        "sorted_tokens_idx": torch.arange(pairs, dtype=INT32),
+        "experts_num_lod": lod,
+    }
+    fused(x=torch.zeros(tokens, 8), normed_score=torch.zeros(tokens, choices), **order)
+
+
+def test_the_fused_limit_is_refused() -> None:
+    lod = torch.tensor([0, 400, 400], dtype=INT32)
+    order = {
+        "sorted_tokens_num_lod": lod,
+        "sorted_tokens_idx": torch.arange(400, dtype=INT32),
+        "experts_num_lod": lod,
+    }
+    with pytest.raises(VendorContractError, match="fewer than 400 pairs"):
+        fused(x=torch.zeros(50, 8), normed_score=torch.zeros(50, 8), **order)
 
 
 def test_choices_of_other_ranks_are_negative() -> None:

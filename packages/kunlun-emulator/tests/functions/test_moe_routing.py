@@ -145,3 +145,10 @@ def test_small_functions_refuse(function: str, arguments: tuple, argument: str) 
         getattr(xspeedgate_ops, function)(*arguments)
     assert caught.value.argument == argument
     assert caught.value.function == f"xspeedgate_ops.{function}"
+
+
+def test_the_small_sorters_limit() -> None:
+    """768 pairs run, and one more does not."""
+    xspeedgate_ops.moe_pre_small(ints(96, 8), 4, False, True, x=torch.zeros(96, 2))
+    with pytest.raises(VendorContractError, match="at most 768 pairs"):
+        xspeedgate_ops.moe_pre_small(ints(769, 1), 4, False, True, x=torch.zeros(769, 2))
