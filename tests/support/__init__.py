@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the whole-engine tests share: checkpoints, the reference, and the engine."""
+"""What tests of several files share: checkpoints, the reference, the engine, cases by hand."""

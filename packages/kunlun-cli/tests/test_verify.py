@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from vllm_kunlun.cli.verify.compare import compare
-from vllm_kunlun.cli.verify.inputs import windows_of
-from vllm_kunlun.cli.verify.measure import Measured, decoder_layers
+from vllm_kunlun.cli.verify.inputs import check_checkpoints, windows_of
+from vllm_kunlun.cli.verify.measure import Measured, _record_layers, decoder_layers
 from vllm_kunlun.cli.verify.report import as_html
 from vllm_kunlun.platforms.errors import CheckpointError, UnsupportedError
 
@@ -132,3 +132,116 @@ def test_the_page_has_a_bar_for_each_layer():
     assert bars.heights == {"after": [50.0, 200.0, 100.0], "added": [50.0, 150.0, 0.0]}
     assert "<q>" not in page
     assert "a card, now" in page
+
+
+class Characters:
+    """A tokenizer with a token for each character."""
+
+    seen: list[int]
+
+    @classmethod
+    def from_pretrained(cls, folder):
+        cls.seen = []
+        return cls()
+
+    def __call__(self, text):
+        self.seen.append(len(text))
+        return {"input_ids": [ord(each) for each in text]}
+
+
+@pytest.fixture
+def characters(monkeypatch):
+    import transformers
+
+    monkeypatch.setattr(transformers, "AutoTokenizer", Characters)
+
+
+@pytest.mark.usefixtures("characters")
+@pytest.mark.parametrize(
+    ("length", "tokens", "window", "windows"),
+    [
+        (200, 100, 50, [50, 50]),
+        (200, 101, 50, [50, 50]),  # a single token predicts nothing
+        (200, 102, 50, [50, 50, 2]),
+        (80, 100, 50, [50, 30]),
+        (64, 64, 512, [64]),
+    ],
+)
+def test_a_text_in_windows(tmp_path, length, tokens, window, windows):
+    file = tmp_path / "text.txt"
+    file.write_text("".join(chr(97 + place % 26) for place in range(length)))
+    found = windows_of(tmp_path, file, tokens, window)
+    assert [len(each) for each in found] == windows
+    joined = [token for each in found for token in each]
+    assert "".join(map(chr, joined)) == file.read_text()[: sum(windows)]
+
+
+@pytest.mark.usefixtures("characters")
+def test_a_text_that_is_too_short_says_how_many_tokens_it_has(tmp_path):
+    (tmp_path / "text.txt").write_text("x" * 63)
+    with pytest.raises(UnsupportedError, match=r"63 tokens.*64.*--text"):
+        windows_of(tmp_path, tmp_path / "text.txt", 100, 50)
+
+
+@pytest.mark.usefixtures("characters")
+def test_a_long_text_is_not_tokenised_whole(tmp_path):
+    (tmp_path / "text.txt").write_text("x" * 10_000)
+    windows_of(tmp_path, tmp_path / "text.txt", 100, 50)
+    assert Characters.seen == [1600]
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("name", ["quantization_config", "compression_config"])
+def test_a_checkpoint_may_say_in_two_places_that_it_is_quantised(tmp_path, name, nested):
+    said = {"vocab_size": 10, name: {"bits": 8}}
+    for folder, config in (("q", {"text_config": said} if nested else said),
+                           ("r", {"vocab_size": 10})):  # fmt: skip
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "config.json").write_text(json.dumps(config))
+    check_checkpoints(tmp_path / "q", tmp_path / "r")
+
+
+@pytest.mark.parametrize(
+    ("growth", "limit", "code"), [(0.05, 0.1, 0), (0.1, 0.25, 0), (0.3, 0.25, 1), (-0.1, 0, 0)]
+)
+def test_the_exit_code_says_whether_the_growth_is_within_the_limit(
+    run_json, pair, monkeypatch, growth, limit, code
+):
+    from vllm_kunlun.cli import verify as command
+
+    probabilities = Measured([-1.0] * 4, [1] * 4, [])
+    grown = Measured([-1.0 - math.log1p(growth)] * 4, [1] * 4, [])
+    monkeypatch.setattr(command, "windows_of", lambda *_: [[1, 2]])
+    monkeypatch.setattr(command, "_run", lambda *_, **__: compare(probabilities, grown))
+    options = ("--quantised", pair[0], "--reference", pair[1], "--limit", limit)
+    found, value = run_json("verify", *options)
+    assert (found, value["ok"]) == (code, code == 0)
+    assert value["increase"] == pytest.approx(growth)
+
+
+def test_a_layer_is_recorded_on_the_window_alone():
+    """A run may come in pieces and be padded; a layer may hand on two parts of its sum."""
+
+    class Block(nn.Module):
+        def forward(self, x):
+            return x, 2 * x
+
+    model = nn.Module()
+    model.blocks = nn.ModuleList([Block(), Block()])
+    for block in model.blocks:
+        block.weight = nn.Parameter(torch.zeros(3))
+
+    class Engine:
+        def apply_model(self, function):
+            function(model)
+
+        def generate(self, prompt, *_, **__):
+            assert prompt == {"prompt_token_ids": [5, 6, 7]}
+            for piece in (torch.ones(2, 4), torch.full((3, 4), 5.0)):  # one row, and padding
+                for number, block in enumerate(model.blocks):
+                    block(piece + number)
+
+    first, second = _record_layers(Engine(), [5, 6, 7])
+    assert first.tolist() == [[3.0] * 4, [3.0] * 4, [15.0] * 4]
+    assert second.tolist() == [[6.0] * 4, [6.0] * 4, [18.0] * 4]
+    assert not any(block._forward_hooks for block in model.blocks), "a hook stayed"

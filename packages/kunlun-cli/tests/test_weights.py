@@ -76,3 +76,18 @@ def test_a_missing_reader_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(weights.importlib, "import_module", lacks_gguf)
     with pytest.raises(MissingWheelError, match=r"gguf.*pip install"):
         weights.smollm2(tmp_path)
+
+
+def test_a_folder_that_cannot_be_renamed_is_an_error(tmp_path, monkeypatch):
+    """Only the winner's folder excuses it: otherwise the caller would get one that is not there."""
+    monkeypatch.setattr(weights, "find_gguf", lambda: Path("x.gguf"))
+    monkeypatch.setattr(weights.metadata, "version", lambda name: "1")
+    monkeypatch.setattr(weights, "_convert", lambda gguf, folder: None)
+
+    def refuse(self: Path, target: Path) -> None:
+        raise PermissionError(f"{target} is not writable")
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(PermissionError, match="not writable"):
+        weights.smollm2(tmp_path)
+    assert list(tmp_path.iterdir()) == []

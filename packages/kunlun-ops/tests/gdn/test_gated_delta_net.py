@@ -26,14 +26,18 @@ from vllm_kunlun.ops.gdn.gated_delta_net import GatedDeltaNet
 from vllm_kunlun.ops.gdn.metadata import (
     KunlunGDNAttentionBackend,
     KunlunGDNMetadata,
-    KunlunGDNMetadataBuilder,
     widest_step,
 )
-from vllm_kunlun.ops.torch_ops.gdn import plan_chunks
 
 KEY_HEADS, VALUE_HEADS, KEY_SIZE, VALUE_SIZE, WIDTH = 2, 6, 16, 8, 4
+
+
 DIM = 2 * KEY_HEADS * KEY_SIZE + VALUE_HEADS * VALUE_SIZE
+
+
 BLOCKS = 24
+
+
 TOLERANCE = {torch.float32: 3e-5, torch.float16: 1e-2, torch.bfloat16: 8e-2}
 
 
@@ -250,28 +254,6 @@ def test_blocks_follow_the_sequence_where_prefixes_are_cached() -> None:
     first, then = served.metadata([0], [4]), served.metadata([0], [5])
     assert first.prefill is not None and first.prefill.state_indices.tolist() == [5]
     assert then.prefill is not None and then.prefill.state_indices_host.tolist() == [9]
-
-
-def test_builder_is_one_that_vllm_tells_of_accepted_tokens() -> None:
-    from vllm.v1.worker.gpu_model_runner import GDNAttentionMetadataBuilder
-
-    assert issubclass(KunlunGDNMetadataBuilder, GDNAttentionMetadataBuilder)
-
-
-@pytest.mark.parametrize(("tokens", "requests"), [(1, 8), (8, 8), (9, 8), (200, 3), (300, 8)])
-def test_the_widest_step_has_most_states_and_chunks(tokens: int, requests: int) -> None:
-    step = widest_step(tokens, requests, torch.device("cpu"))
-    widest = step.prefill
-    assert widest is not None and step.decode is None
-    assert widest.num_tokens == step.num_actual_tokens == int(widest.cu_seqlens[-1]) == tokens
-    assert (widest.cu_seqlens.diff() > 0).all()
-    assert len(widest.state_indices) == min(tokens, requests)
-    generator = torch.Generator().manual_seed(tokens)
-    for _ in range(100):
-        places = torch.randperm(tokens - 1, generator=generator)[: requests - 1] + 1
-        ends = torch.cat((places.sort().values, torch.tensor([tokens]))).int()
-        other = plan_chunks(torch.cat((torch.zeros(1).int(), ends)), torch.device("cpu"))
-        assert len(other.indices) <= len(widest.chunks.indices)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)

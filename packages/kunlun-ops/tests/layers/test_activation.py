@@ -9,9 +9,12 @@ from unittest import mock
 
 import pytest
 import torch
+from support.layer_pairs import DTYPES, ROWS, replaced_and_own, strided
+from support.layer_pairs import TOLERANCES as ROUNDED_ONCE
 from vllm.config import VllmConfig, set_current_vllm_config
 from vllm.model_executor.custom_op import CustomOp, op_registry_oot
 from vllm.model_executor.layers import activation
+from vllm.model_executor.layers.activation import GeluAndMul, QuickGELU, SiluAndMul
 
 from vllm_kunlun.ops.layers import LAYERS, register_layers
 
@@ -80,3 +83,25 @@ def test_xielu_passes_by_a_cuda_package() -> None:
     layer._xielu_cuda_obj = object()
     with mock.patch.object(torch.Tensor, "is_cuda", True):
         layer(torch.randn(3, 4))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("width", [1, 33, 96])
+@pytest.mark.parametrize("rows", ROWS, ids=str)
+@pytest.mark.parametrize(
+    "build",
+    [SiluAndMul, GeluAndMul, lambda: GeluAndMul("tanh"), QuickGELU],
+    ids=["SiluAndMul", "GeluAndMul", "GeluAndMul-tanh", "QuickGELU"],
+)
+def test_ours_equals_vllms(
+    build: Any, rows: tuple[int, ...], width: int, dtype: torch.dtype
+) -> None:
+    ours, theirs = replaced_and_own(build)
+    rtol, atol = ROUNDED_ONCE[dtype]
+    for x in (torch.randn(*rows, 2 * width).to(dtype), strided(*rows, 2 * width, dtype=dtype)):
+        kept = x.clone()
+        # In gelu's tail 1 + erf(x) cancels, differently for each of torch's loops.
+        expected = theirs.forward_native(3 * x)
+        torch.testing.assert_close(ours(3 * x), expected, rtol=rtol, atol=10 * atol)
+        ours(x)
+        assert torch.equal(x, kept)

@@ -1,111 +1,141 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The output projection keeps clear of a kernel that is known to be wrong."""
+"""The experts' method and the layer of grouped routing: what a layer says reaches the ops."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 from vllm.config import VllmConfig, set_current_vllm_config
-from vllm.model_executor.layers import logits_processor, vocab_parallel_embedding
+from vllm.model_executor.custom_op import op_registry_oot
+from vllm.model_executor.layers.fused_moe.router.grouped_topk_router import GroupedTopk
 
-from vllm_kunlun.ops.layers import embedding, register_layers
+from vllm_kunlun.ops.layers import LAYERS, register_layers
+from vllm_kunlun.ops.layers.moe import KunlunUnquantizedFusedMoEMethod
+from vllm_kunlun.platforms.ledger import patch_ledger
 
-TOLERANCES = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}
+TOKENS, EXPERTS, WIDTH, INNER = 5, 4, 6, 8
 
 
-@pytest.fixture(autouse=True)
-def _configured() -> Iterator[None]:
+def layer(**changes: Any) -> Any:
+    random = torch.Generator().manual_seed(11)
+    return SimpleNamespace(
+        **{
+            "w13_weight": torch.randn(EXPERTS, 2 * INNER, WIDTH, generator=random),
+            "w2_weight": torch.randn(EXPERTS, WIDTH, INNER, generator=random),
+            "activation": "silu",
+            "apply_router_weight_on_input": False,
+            "expert_map": None,
+            **changes,
+        }
+    )
+
+
+def inputs(choices: int = 2) -> tuple[Tensor, Tensor, Tensor]:
+    """x, weights, ids."""
+    random = torch.Generator().manual_seed(12)
+    ids = torch.rand(TOKENS, EXPERTS, generator=random).argsort(-1)[:, :choices].int()
+    return (
+        torch.randn(TOKENS, WIDTH, generator=random),
+        torch.rand(TOKENS, choices, generator=random),
+        ids,
+    )
+
+
+def expected(made: Any, x: Tensor, weights: Tensor, ids: Tensor) -> Tensor:
+    """One token and one expert at a time, in float64."""
+    result = torch.zeros(x.shape, dtype=torch.float64)
+    for token in range(len(x)):
+        for weight, chosen in zip(weights[token].double(), ids[token].tolist(), strict=True):
+            expert = chosen if made.expert_map is None else int(made.expert_map[chosen])
+            if expert < 0:
+                continue
+            row = x[token].double()
+            if made.apply_router_weight_on_input:
+                row, weight = row * weight, 1.0
+            inner = made.w13_weight[expert].double() @ row
+            if hasattr(made, "w13_bias"):
+                inner = inner + made.w13_bias[expert].double()
+            gate, up = inner.chunk(2)
+            act = F.silu if made.activation == "silu" else F.gelu
+            out = made.w2_weight[expert].double() @ (act(gate) * up)
+            if hasattr(made, "w2_bias"):
+                out = out + made.w2_bias[expert].double()
+            result[token] += weight * out
+    return result
+
+
+def check(made: Any, choices: int = 2) -> None:
+    x, weights, ids = inputs(choices)
+    kept = x.clone()
+    # The method reads nothing of itself.
+    came = KunlunUnquantizedFusedMoEMethod.forward_oot(mock.sentinel, made, x, weights, ids)
+    torch.testing.assert_close(came.double(), expected(made, x, weights, ids), rtol=1e-5, atol=1e-5)
+    assert torch.equal(x, kept)
+
+
+@pytest.mark.parametrize("activation", ["silu", "gelu"])
+def test_experts(activation: str) -> None:
+    check(layer(activation=activation))
+
+
+def test_biases_of_the_layer_are_added() -> None:
+    random = torch.Generator().manual_seed(13)
+    check(layer(w13_bias=torch.randn(EXPERTS, 2 * INNER, generator=random)))
+    check(layer(w2_bias=torch.randn(EXPERTS, WIDTH, generator=random)))
+
+
+def test_the_router_may_weigh_the_input() -> None:
+    check(layer(apply_router_weight_on_input=True), choices=1)
+
+
+def test_experts_of_other_ranks_add_nothing() -> None:
+    """Experts 1 and 3 live here, as 0 and 1."""
+    whole = layer()
+    check(
+        layer(
+            w13_weight=whole.w13_weight[[1, 3]],
+            w2_weight=whole.w2_weight[[1, 3]],
+            expert_map=torch.tensor([-1, 0, -1, 1], dtype=torch.int32),
+        )
+    )
+
+
+def test_weights_stay_as_they_were_loaded() -> None:
+    """vLLM's own method packs them for the CPU, and exchanges tokens by CUDA libraries."""
+    made = layer()
+    before = dict(vars(made))
+    method = KunlunUnquantizedFusedMoEMethod.__new__(KunlunUnquantizedFusedMoEMethod)
+    method.process_weights_after_loading(made)
+    assert vars(made) == before
+    assert method.maybe_make_prepare_finalize() is None
+
+
+@pytest.mark.parametrize("scoring", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_the_layer_of_grouped_routing_is_vllms(scoring: str, with_bias: bool) -> None:
     register_layers()
+    arguments = (3, True, 4, 2, scoring, 2.5)
     with set_current_vllm_config(VllmConfig()):
-        yield
-
-
-def close(came: torch.Tensor, exact: torch.Tensor) -> None:
-    tolerance = TOLERANCES[came.dtype]
-    torch.testing.assert_close(came.double(), exact, rtol=tolerance, atol=tolerance)
-
-
-@pytest.fixture(autouse=True)
-def _one_rank(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = vocab_parallel_embedding
-    monkeypatch.setattr(module, "get_tensor_model_parallel_world_size", lambda: 1)
-    monkeypatch.setattr(module, "get_tensor_model_parallel_rank", lambda: 0)
-    # One rank has nothing to gather; without a process group vLLM's would look for one.
-    monkeypatch.setattr(logits_processor, "tensor_model_parallel_all_gather", lambda rows: rows)
-    monkeypatch.setattr(logits_processor, "tensor_model_parallel_gather", lambda rows: rows)
-
-
-@pytest.fixture
-def products(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Rows of the weight in each product."""
-    seen: list[int] = []
-    linear = torch.nn.functional.linear
-
-    def watched(x: torch.Tensor, weight: torch.Tensor, bias: Any = None) -> torch.Tensor:
-        seen.append(weight.shape[0])
-        return linear(x, weight, bias)
-
-    monkeypatch.setattr(torch.nn.functional, "linear", watched)
-    return seen
-
-
-@pytest.fixture
-def low_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedding, "MAX_FLOAT16_ROWS", 100)
-
-
-def projection(kind: Any, rows: int, dtype: torch.dtype) -> Any:
-    layer = kind(rows, 8, params_dtype=dtype)
-    torch.nn.init.normal_(layer.weight)
-    return layer
-
-
-@pytest.mark.usefixtures("low_limit")
-@pytest.mark.parametrize("kind", ["VocabParallelEmbedding", "ParallelLMHead"])
-@pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize(
-    ("dtype", "rows", "parts"),
-    [
-        (torch.float16, 64, [64]),
-        (torch.float16, 192, [96, 96]),
-        (torch.float16, 256, [86, 85, 85]),
-        (torch.bfloat16, 256, [256]),
-        (torch.float32, 256, [256]),
-    ],
-    ids=str,
-)
-def test_projection_in_float16_stays_below_the_rows_that_go_wrong(
-    kind: str, bias: bool, dtype: torch.dtype, rows: int, parts: list[int], products: list[int]
-) -> None:
-    layer = projection(getattr(vocab_parallel_embedding, kind), rows, dtype)
-    added = torch.randn(rows).to(dtype) if bias else None
-    x = torch.randn(5, 8).to(dtype)
-    logits = logits_processor.LogitsProcessor(rows - 1, scale=0.5)(layer, x, added)
-    assert products == parts
-    exact = x.double() @ layer.weight.double().T
-    exact = 0.5 * (exact if added is None else exact + added.double())[:, : rows - 1]
-    close(logits, exact)
-
-
-@pytest.mark.usefixtures("low_limit")
-def test_projection_that_shares_the_embedding(products: list[int]) -> None:
-    table = projection(vocab_parallel_embedding.VocabParallelEmbedding, 256, torch.float16)
-    head = projection(vocab_parallel_embedding.ParallelLMHead, 256, torch.float16)
-    head = head.tie_weights(table)
-    x = torch.randn(5, 8).half()
-    expected = x.double() @ table.weight.double().T
-    close(logits_processor.LogitsProcessor(256)(head, x), expected)
-    assert products == [86, 85, 85]
-    ids = torch.tensor([0, 255, 7])
-    assert torch.equal(table(ids), table.weight[ids])
-
-
-def test_the_vocabulary_that_went_wrong_is_split(products: list[int]) -> None:
-    head = projection(vocab_parallel_embedding.ParallelLMHead, 248_320, torch.float16)
-    x = torch.randn(1, 8).half()
-    logits = logits_processor.LogitsProcessor(248_320)(head, x)
-    close(logits, x.double() @ head.weight.double().T)
-    assert products == [124_160, 124_160]
+        ours = GroupedTopk(*arguments)
+        with mock.patch.dict(op_registry_oot, clear=True):
+            theirs = GroupedTopk(*arguments)
+    assert type(ours) is LAYERS["GroupedTopk"]
+    assert ours._forward_method == ours.forward_oot
+    theirs.native_impl = patch_ledger.original("grouped-routing")
+    random = torch.Generator().manual_seed(3)
+    hidden, logits = torch.zeros(7, 2), torch.randn(7, 16, generator=random)
+    bias = torch.randn(16, generator=random) if with_bias else None
+    found, wanted = (
+        torch.zeros(7, 16).scatter_(1, ids.long(), weights)
+        for weights, ids in (
+            ours(hidden, logits, bias),
+            theirs.forward_native(hidden, logits, bias),
+        )
+    )  # by expert: their order is free
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)

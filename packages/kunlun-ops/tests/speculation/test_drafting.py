@@ -1,56 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What drafters read off a verified step: against loops, and through vLLM's own proposers."""
+"""What drafters read off a verified step, against loops."""
 
 from __future__ import annotations
 
 from itertools import accumulate
-from types import SimpleNamespace
 
 import pytest
 import torch
+from support.drafted_step import ENDS, VOCABULARY, step
 from vllm.platforms import current_platform
-from vllm.v1.attention.backend import CommonAttentionMetadata
-from vllm.v1.core.sched.scheduler import Scheduler
-from vllm.v1.outputs import DraftTokenIds
-from vllm.v1.spec_decode import draft_model, eagle
-from vllm.v1.spec_decode.metadata import SpecDecodeMetadata
-from vllm.v1.utils import CpuGpuBuffer
+from vllm.v1.spec_decode import draft_model
 
 from vllm_kunlun.ops.speculation import drafting
-from vllm_kunlun.ops.speculation.patches import patches
-from vllm_kunlun.ops.vllm_modules import spec_decode
 from vllm_kunlun.platforms import vllm_compat
-from vllm_kunlun.platforms.ledger import patch_ledger
 
 assert current_platform.is_out_of_tree()  # asked first: it puts the patches in place
-
-VOCABULARY = 50
-DRAFTS = [2, 0, 3, 1, 0]
-QUERIES = [3, 7, 4, 2, 1]
-"""Drafts and the token before them; the second is a piece of a prompt, the last plain decoding."""
-ENDS = [40, 7, 25, 9, 3]
-
-
-def step(lengths: list[int] = ENDS) -> CommonAttentionMetadata:
-    query_lod = torch.tensor([0, *accumulate(QUERIES)], dtype=torch.int32)
-    return CommonAttentionMetadata(
-        query_start_loc=query_lod,
-        query_start_loc_cpu=query_lod.clone(),
-        seq_lens=torch.tensor(lengths, dtype=torch.int32),
-        _seq_lens_cpu=torch.tensor(lengths, dtype=torch.int32),
-        num_reqs=len(QUERIES),
-        num_actual_tokens=sum(QUERIES),
-        max_query_len=max(QUERIES),
-        max_seq_len=max(lengths),
-        block_table_tensor=torch.zeros(len(QUERIES), 4, dtype=torch.int32),
-        slot_mapping=torch.arange(sum(QUERIES)),
-    )
 
 
 SAMPLED = torch.tensor(
     [[5, 6, -1, -1], [8, -1, -1, -1], [1, 2, 3, 4], [-1, -1, -1, -1], [9, -1, -1, -1]],
     dtype=torch.int32,
 )
+
+
 DISCARDED = torch.tensor([False, True, False, False, False])
 
 
@@ -67,37 +39,6 @@ def test_a_token_beyond_the_vocabulary_is_none() -> None:
         torch.tensor([[3, VOCABULARY]]), torch.tensor([False]), torch.tensor([7]), VOCABULARY
     )
     assert (found.tolist(), counts.tolist()) == ([3], [1])
-
-
-def test_next_tokens_through_vllms_proposer() -> None:
-    """A request in the middle of its prompt goes on with the prompt's next token."""
-    assert (
-        eagle.SpecDecodeBaseProposer.prepare_next_token_ids_padded
-        is spec_decode.prepare_next_token_ids_padded
-    )
-    table = torch.arange(5 * 40, dtype=torch.int32).view(5, 40).numpy()
-    buffer = CpuGpuBuffer(
-        8, dtype=torch.int32, device=torch.device("cpu"), pin_memory=False, with_numpy=True
-    )
-    batch = SimpleNamespace(num_reqs=5, token_ids_cpu=table, vocab_size=VOCABULARY)
-    mask = torch.zeros(8, dtype=torch.bool)
-    mask[:5] = DISCARDED
-    found, counts = eagle.SpecDecodeBaseProposer.prepare_next_token_ids_padded(
-        SimpleNamespace(backup_next_token_ids=buffer), step(), SAMPLED, {}, batch, mask
-    )
-    assert found.tolist() == [6, table[1, 7], 4, table[3, 9], 9]
-    assert counts.tolist() == [2, 0, 4, 0, 1]
-
-
-def test_last_accepted_through_vllms_proposer() -> None:
-    """Gained 2 of 3, nothing (a prompt), 4 of 4, 1 of 2, 1 of 1."""
-    drafts = SpecDecodeMetadata.make_dummy([[0] * count for count in DRAFTS], torch.device("cpu"))
-    common, indices, rejected = eagle.SpecDecodeBaseProposer.prepare_inputs_padded(
-        SimpleNamespace(), step(), drafts, torch.tensor([2, 0, 4, 1, 1], dtype=torch.int32)
-    )
-    assert rejected.tolist() == [1, 0, 0, 1, 0]
-    assert indices.tolist() == [1, 9, 13, 14, 16]
-    assert common.num_actual_tokens == sum(QUERIES)
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -150,27 +91,3 @@ def test_host_lengths_follow_the_device_through_a_proposal() -> None:
         seen.append(passed._seq_lens_cpu)
     assert seen[0].tolist() == ENDS
     assert seen[3].tolist() == [42, 10, 28, 11, 6]
-
-
-def test_the_patches_are_in_place() -> None:
-    states = {status.patch.name: status.state for status in patch_ledger.report()}
-    assert {patch.name: states[patch.name] for patch in patches()} == {
-        patch.name: "active" for patch in patches()
-    }
-
-
-def test_drafts_behind_a_piece_of_a_prompt_are_dropped() -> None:
-    def request(computed: int, tokens: int) -> SimpleNamespace:
-        counts = {"num_computed_tokens": computed, "num_tokens": tokens}
-        return SimpleNamespace(**counts, is_finished=lambda: False, spec_token_ids=[])
-
-    requests = {"piece": request(40, 90), "decode": request(89, 90), "whole": request(90, 91)}
-    manager = SimpleNamespace(should_advance=lambda _: False)
-    scheduler = SimpleNamespace(requests=requests, structured_output_manager=manager)
-    drafts = DraftTokenIds(["piece", "decode", "gone", "whole"], [[1, 2], [3, 4], [5, 6], [7, 8]])
-    Scheduler.update_draft_token_ids(scheduler, drafts)
-    assert {name: each.spec_token_ids for name, each in requests.items()} == {
-        "piece": [],
-        "decode": [3, 4],
-        "whole": [7, 8],
-    }

@@ -71,4 +71,11 @@ def do_mamba_copy_block(
     Shapes: each pair ``[elements]``.
     """
     if src_state_list:
-        torch._foreach_copy_(dest_state_list, src_state_list)
+        sources = [_apart(*pair) for pair in zip(src_state_list, dest_state_list, strict=True)]
+        torch._foreach_copy_(dest_state_list, sources)
+
+
+def _apart(source: Tensor, target: Tensor) -> Tensor:
+    """``source``, or its copy where it overlaps ``target``: a past that moves within its block."""
+    apart = abs(source.data_ptr() - target.data_ptr())
+    return source.clone() if apart < source.nbytes else source

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The emulator's int8 and 4-bit functions: by hand, against vLLM, and what they refuse.
+"""The emulator's int8 functions: by hand, and what they refuse.
 
 Values over dtypes and shapes are in the conformance cases.
 """
@@ -15,30 +15,6 @@ from vllm_kunlun.emulator import kunlun_ops, xspeedgate_ops
 from vllm_kunlun.emulator.checks import VendorContractError
 
 HALF, INT8, INT32 = torch.float16, torch.int8, torch.int32
-
-
-def test_awq_by_hand() -> None:
-    """Word 0x76543210 in the normal layout: nibble i = i, so column order[i] = i."""
-    word = torch.tensor([[0x76543210]], dtype=INT32)
-    out = torch.empty(1, 8, dtype=HALF)
-    kunlun_ops.awq_dequantize(
-        qweight=word, scales=torch.full((1, 8), 0.5, dtype=HALF),
-        zeros=torch.tensor([[0x11111111]], dtype=INT32), weight=out, group_m=1, align_type=0,
-    )  # fmt: skip
-    assert out.tolist() == [[(q - 1) * 0.5 for q in (1, 0, 3, 2, 5, 4, 7, 6)]]
-
-
-def test_awq_fast_layout_by_hand() -> None:
-    """Byte 0 of the row is 0xA3: column 0 holds 10 (high), column 32 holds 3 (low)."""
-    row = torch.zeros(1, 8, dtype=INT32)
-    row[0, 0] = 0xA3
-    out = torch.empty(1, 64, dtype=HALF)
-    kunlun_ops.awq_dequantize(
-        qweight=row, scales=torch.ones(1, 64, dtype=HALF), zeros=torch.zeros_like(row),
-        weight=out, group_m=1, align_type=1,
-    )  # fmt: skip
-    assert out.nonzero().tolist() == [[0, 0], [0, 32]]
-    assert (out[0, 0], out[0, 32]) == (10, 3)
 
 
 def test_static_quantisation_saturates() -> None:
@@ -64,7 +40,8 @@ def test_products_are_exact(inner: int) -> None:
     torch.manual_seed(inner)
     x = torch.randint(-128, 128, (4, inner), dtype=INT8)
     w = torch.randint(-128, 128, (6, inner), dtype=INT8)
-    x[0], w[0] = -128, -128
+    x[0], w[0] = -127, 127  # many such products add up to what float32 does not hold
+    x[1], w[1] = -128, -128
     out, ones = torch.empty(4, 6), torch.full((6, 1), 127.0)
     kunlun_ops.matmul(x=x, w=w, out=out, x_pc_max=ones[:4], w_pc_max=ones)
     assert torch.equal(out, (x.long() @ w.long().T).float())
@@ -74,9 +51,6 @@ def test_matmul_adds_to_what_is_there() -> None:
     x, w, out = torch.ones(1, 2), torch.ones(3, 2), torch.full((1, 3), 10.0)
     kunlun_ops.matmul(x=x, w=w, out=out, alpha=0.5, beta=2.0)
     assert out.tolist() == [[21.0] * 3]
-
-
-# ------------------------------------------------------------------------------------- refusals
 
 
 def ints(*shape: int) -> torch.Tensor:
@@ -129,29 +103,7 @@ def scaled_mm_azp(**other: Any) -> None:
     }.values())  # fmt: skip
 
 
-def dequantise(**other: Any) -> None:
-    kunlun_ops.awq_dequantize(**{
-        "qweight": ints(16, 8), "scales": torch.ones(2, 64, dtype=HALF), "zeros": ints(2, 8),
-        "weight": torch.zeros(16, 64, dtype=HALF), "group_m": 8, "align_type": 1, **other,
-    })  # fmt: skip
-
-
-def awq(**other: Any) -> None:
-    kunlun_ops.awq_gemm(**{
-        "x": torch.zeros(3, 16, dtype=HALF), "w": ints(16, 8),
-        "scale": torch.ones(2, 64, dtype=HALF), "zeros": ints(2, 8),
-        "out": torch.zeros(3, 64, dtype=HALF), "align_type": 1, "group_size": 8, **other,
-    })  # fmt: skip
-
-
-def gptq(**other: Any) -> None:
-    xspeedgate_ops.gptq_gemm(*{
-        "x": torch.zeros(3, 16), "qweight": ints(2, 64), "qzeros": ints(2, 8),
-        "scales": torch.ones(2, 64), "g_idx": ints(0), "use_exllama": True, "bits": 4, **other,
-    }.values())  # fmt: skip
-
-
-CALLS = [quant2d, matmul, static, dynamic, scaled_mm, scaled_mm_azp, dequantise, awq, gptq]
+CALLS = [quant2d, matmul, static, dynamic, scaled_mm, scaled_mm_azp]
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -197,45 +149,9 @@ def test_the_good_call_passes(call: Any) -> None:
         (scaled_mm_azp, "azp_adj", ints(5)),
         (scaled_mm_azp, "azp_adj", torch.zeros(1, 5)),
         (scaled_mm_azp, "azp", ints(1, 3)),
-        (dequantise, "qweight", torch.zeros(16, 8, dtype=torch.int64)),
-        (dequantise, "qweight", ints(16, 7)),
-        (dequantise, "scales", torch.ones(2, 64)),
-        (dequantise, "zeros", ints(1, 8)),
-        (dequantise, "weight", torch.zeros(16, 64)),
-        (dequantise, "weight", torch.zeros(16, 32, dtype=HALF)),
-        (dequantise, "group_m", 5),
-        (dequantise, "group_m", 0),
-        (dequantise, "align_type", 2),
-        (dequantise, "quant_type", 1),
-        (awq, "x", torch.zeros(3, 16, dtype=torch.bfloat16)),
-        (awq, "x", torch.zeros(3, 15, dtype=HALF)),
-        (awq, "w", ints(16, 7)),
-        (awq, "scale", torch.ones(2, 63, dtype=HALF)),
-        (awq, "out", torch.zeros(3, 64)),
-        (awq, "group_size", 32),
-        (gptq, "bits", 3),
-        (gptq, "x", torch.zeros(3, 15)),
-        (gptq, "qweight", torch.zeros(2, 64)),
-        (gptq, "qzeros", ints(2, 7)),
-        (gptq, "scales", torch.ones(2, 64, dtype=HALF)),
-        (gptq, "scales", torch.ones(2, 63)),
-        (gptq, "g_idx", torch.zeros(0, dtype=torch.int64)),
-        (gptq, "g_idx", ints(8)),
     ],
 )
 def test_refused(call: Any, argument: str, value: Any) -> None:
     with pytest.raises(VendorContractError) as caught:
         call(**{argument: value})
     assert caught.value.argument == argument
-
-
-def test_four_bit_zeros_need_whole_rows_of_the_fast_layout() -> None:
-    with pytest.raises(VendorContractError) as caught:
-        gptq(qweight=ints(2, 40), qzeros=ints(2, 5), scales=torch.ones(2, 40))
-    assert caught.value.argument == "qzeros"
-
-
-def test_groups_divide_the_inputs() -> None:
-    with pytest.raises(VendorContractError) as caught:
-        gptq(scales=torch.ones(3, 64), qzeros=ints(3, 8))
-    assert caught.value.argument == "scales"

@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The quantisation adapter passes each argument as the contract says."""
+
+from __future__ import annotations
+
+from support.recorder import Recorder
+
+from vllm_kunlun.ops import vendor_ops
+
+
+def test_quantisation_arguments(recorders: dict[str, Recorder]) -> None:
+    """Arguments that the adapter sets itself are the contract's constants."""
+    vendor_ops.quant2d("x", "y", "max")
+    names = ("x", "w", "out", "w_trans", "bias", "x_pc_max", "w_pc_max")
+    vendor_ops.matmul(**{name: name for name in names})
+    dequantised = ("qweight", "scales", "zeros", "weight", "group_m", "align_type")
+    vendor_ops.awq_dequantize(**{name: name for name in dequantised})
+    vendor_ops.gptq_gemm("x", "qweight", "qzeros", "scales", "g_idx", 4)
+    constants = {"x_trans": False, "alpha": 1.0, "beta": 0.0, "x_max": None, "w_max": None}
+    assert recorders["kunlun_ops"].calls == [
+        ("quant2d", (), {"x": "x", "y": "y", "max": "max", "force_sdnn": True}),
+        ("matmul", (), {**{name: name for name in names}, **constants}),
+        ("awq_dequantize", (), {**{name: name for name in dequantised}, "quant_type": 0}),
+    ]
+    assert recorders["xspeedgate_ops"].calls == [
+        ("gptq_gemm", ("x", "qweight", "qzeros", "scales", "g_idx", True, 4), {})
+    ]
