@@ -14,7 +14,7 @@ import torch
 import transformers
 from support.architectures import NOT_TRIED, architectures, configuration
 from support.engine import engine, greedy_with_logprobs
-from support.matrix import PATH, Matrix, NotApplicable
+from support.matrix import PATH, Matrix, NotTried
 from support.reference import Reference
 
 pytestmark = pytest.mark.matrix
@@ -29,11 +29,17 @@ def _names() -> list[str]:
     return [name for name in architectures() if name not in rows]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _no_name_is_missing(matrix):
+    for name in _names():
+        matrix.other(name)
+
+
 @pytest.mark.parametrize("architecture", _names())
 def test_tokens_and_logprobs_equal_transformers(architecture, prompts, tmp_path, matrix):
     with matrix.cell(architecture):
         if (reason := NOT_TRIED.get(architecture)) is not None:
-            raise NotApplicable(reason)
+            raise NotTried(reason)
         _hold_against_transformers(architecture, prompts, tmp_path)
 
 

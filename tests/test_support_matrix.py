@@ -14,7 +14,8 @@ import pytest
 import torch
 from support import adapters, quantised, subjects, w8a8
 from support.engine import greedy_with_logprobs
-from support.matrix import FEATURES, NotApplicable, NotTried, Row
+from support.engine_state import drafts, watch_prompts
+from support.matrix import FEATURES, NotApplicable, NotTried
 from support.subjects import NEW_TOKENS, Subject, VisionSubject
 from vllm.lora.request import LoRARequest
 
@@ -22,13 +23,15 @@ from vllm_kunlun.platforms.families import family_for
 
 pytestmark = pytest.mark.matrix
 
+PIECE = 40
+FUSED = "HF's class holds all experts in one tensor, and the tests quantise linear layers"
+
 
 @pytest.fixture(scope="module", params=subjects.NAMES)
 def subject(request, tmp_path_factory, prompts, matrix) -> Subject:
     made = subjects.make(request.param, tmp_path_factory.mktemp("model"), prompts[3:8])
     family = family_for(made.architecture)
-    row = matrix.rows.setdefault(made.architecture, Row(family=None, judge=made.judge))
-    row.family, row.judge = family and family.distribution, made.judge
+    matrix.row(made.architecture, family and family.distribution, made.judge)
     return made
 
 
@@ -81,7 +84,7 @@ def _lora(subject: Subject, folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
         adapted.model, folder / "a", adapters.ATTENTION, rank=8, alpha=16, part=part
     )
     if not adapter.matrices:
-        raise NotTried
+        raise NotTried(f"the tests write adapters for {', '.join(adapters.ATTENTION)} only")
     adapter.merge(adapted.model)
     requests = [LoRARequest("a", 1, str(adapter.folder)), None] * 3
     prompts = subject.requests(subject.prompts)
@@ -97,7 +100,7 @@ def _lora(subject: Subject, folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def _base(subject: Subject) -> Path:
     """The checkpoint that adapters and quantisers of the tests start from."""
     if subject.base is None:
-        raise NotTried
+        raise NotTried("the tests change checkpoints through HF's class, and transformers lacks it")
     return subject.base
 
 
@@ -122,7 +125,7 @@ def _w8a8(subject: Subject, folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
     """Held to the log-probabilities: a rounding that falls the other way may turn a token."""
     base = _base(subject)
     if _has_fused_experts(subject):
-        raise NotTried
+        raise NotTried(FUSED)
     kept = [name.removeprefix("model.") for name in _kept(subject)]
     # Of DeepSeek's kv_b_proj prefill rounds the input and decode does not: no formula has both.
     scheme = w8a8.Scheme(keep=("kv_b_proj", *kept))
@@ -149,7 +152,7 @@ def _w8a8(subject: Subject, folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def _w4a16(subject: Subject, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base = _base(subject)
     if _has_fused_experts(subject) and isinstance(subject, VisionSubject):
-        raise NotTried
+        raise NotTried(FUSED)
     scheme = quantised.Scheme(
         "compressed-tensors", group=-1, symmetric=True, skipped=tuple(_kept(subject))
     )
@@ -163,9 +166,23 @@ def _w4a16(subject: Subject, folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def _speculation(subject: Subject, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     method = {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 3}
     prompts = subject.longer(3)
-    with subject.engine(speculative_config=method) as llm:
+    with subject.engine(speculative_config=method, disable_log_stats=False) as llm:
+        answers = subject.answers(llm, prompts)
+        proposed, accepted = drafts(llm)
+    _agree(answers, subject.expected(prompts))
+    assert proposed, "no draft was proposed"
+    assert accepted, f"of {proposed} drafted tokens none was accepted"
+
+
+def _chunked(subject: Subject, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompts = subject.longer(3)
+    with subject.engine(enable_chunked_prefill=True, max_num_batched_tokens=PIECE) as llm:
+        lengths = watch_prompts(llm)
         answers = subject.answers(llm, prompts)
     _agree(answers, subject.expected(prompts))
+    split = [steps for length, steps in lengths.values() if length > PIECE]
+    assert split, f"no prompt is longer than {PIECE} tokens"
+    assert min(split) > 1, f"a prompt of more than {PIECE} tokens took one step"
 
 
 _TRIED = {
@@ -173,7 +190,7 @@ _TRIED = {
     "compiled": _plain(enforce_eager=False),
     "TP2": _two_ranks,
     "prefix cache": _prefix_cache,
-    "chunked prefill": _plain(enable_chunked_prefill=True, max_num_batched_tokens=40),
+    "chunked prefill": _chunked,
     "LoRA": _lora,
     "W8A8": _w8a8,
     "W4A16": _w4a16,
