@@ -164,7 +164,8 @@ def _w4a16(subject: Subject, folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def _speculation(subject: Subject, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    method = {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 3}
+    method = {"method": "ngram", "prompt_lookup_min": 1, "prompt_lookup_max": 3}
+    method |= {"num_speculative_tokens": 3}
     prompts = subject.longer(3)
     with subject.engine(speculative_config=method, disable_log_stats=False) as llm:
         answers = subject.answers(llm, prompts)
