@@ -73,9 +73,12 @@ def test_experts_of_other_ranks_add_nothing(tokens):
     q, z, s = codes(8, INPUTS, seed=1)
     w2, down = packed_product.from_gptq(by_inputs(q, 8), z, s, 8, None), meant(q, z, s)
     here = torch.tensor([-1, 0, 1, -1, 2, 3, 4, 5, -1], dtype=torch.int32)
-    x = torch.randn(tokens, INPUTS)
-    ids = torch.stack([torch.randperm(9)[:3] for _ in range(tokens)]).to(torch.int32)
-    weights = torch.rand(tokens, 3)
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(tokens, INPUTS, generator=generator)
+    # The first token chooses two experts of other ranks (0, 8) and one that is here; the next ones
+    # go through all nine.
+    ids = ((torch.arange(tokens)[:, None] + torch.tensor([0, 4, 8])) % 9).to(torch.int32)
+    weights = torch.rand(tokens, 3, generator=generator) + 0.1
     out = packed_product.run_experts(
         x, w13, w2, weights, ids, activation="silu", weight_on_input=False, expert_map=here
     )
