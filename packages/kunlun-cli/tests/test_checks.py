@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``doctor``: well here; each planted fault is one failed check, and the others still run."""
+"""What ``doctor`` looks at: each planted fault is one failed check, and the others still run."""
 
 from __future__ import annotations
 
@@ -16,17 +16,6 @@ from vllm_kunlun.platforms.ledger import import_hook, patch_ledger
 
 def failed(value):
     return {check["name"]: check for check in value["checks"] if check["status"] == "fail"}
-
-
-def test_a_sound_installation_is_ok(run, run_json):
-    code, value = run_json("doctor")
-    assert failed(value) == {}
-    assert (code, value["ok"]) == (0, True)
-    assert all(set(check) == {"name", "status", "detail", "fix"} for check in value["checks"])
-    names = {check["name"] for check in value["checks"]}
-    assert {"vllm", "torch", "device", "platform", "wheel kunlun-platform"} <= names
-    assert {f"entry points {group}" for group in checks.GROUPS} <= names
-    assert "All is well." in run("doctor").stdout
 
 
 @pytest.fixture
