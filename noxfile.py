@@ -52,7 +52,7 @@ def pytest(session: nox.Session, *args: str, threads: int = 2) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style: ruff check and ruff format (`uv run ruff check --fix` mends most); support tables; a test a file."""
+    """Style: ruff check and ruff format (`uv run ruff check --fix` mends most); support tables."""
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("python", "support/render.py", "--check")

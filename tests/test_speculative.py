@@ -17,6 +17,7 @@ import transformers
 from support import smollm2
 from support.checkpoints import VOCABULARY
 from support.engine import engine, greedy, greedy_with_logprobs
+from support.engine_state import drafts
 from support.reference import Reference
 from vllm import LLM, SamplingParams
 
@@ -76,17 +77,8 @@ def speculating(target: Path, method: dict[str, Any], **arguments: Any) -> Any:
     return engine(target, speculative_config=dict(method), disable_log_stats=False, **arguments)
 
 
-def acceptance(llm: LLM) -> tuple[int, int]:
-    """Drafts proposed and accepted so far, as vLLM reports them."""
-    values = {metric.name: getattr(metric, "value", None) for metric in llm.get_metrics()}
-    return (
-        values["vllm:spec_decode_num_draft_tokens"],
-        values["vllm:spec_decode_num_accepted_tokens"],
-    )
-
-
 def check_acceptance(method: dict[str, Any], target: Path, llm: LLM) -> None:
-    proposed, accepted = acceptance(llm)
+    proposed, accepted = drafts(llm)
     if method.get("model") == str(target):
         assert proposed == accepted > 0
     else:
@@ -130,7 +122,7 @@ def test_more_drafts_than_decode_takes(target, repetitive, expected, query_lens)
     method = {"method": "ngram", "prompt_lookup_min": 1, "prompt_lookup_max": 3}
     with speculating(target, method | {"num_speculative_tokens": 40}) as llm:
         assert greedy(llm, repetitive, NEW_TOKENS) == expected
-        proposed, accepted = acceptance(llm)
+        proposed, accepted = drafts(llm)
     assert 0 < accepted < proposed
     assert max(length for length, _ in query_lens) <= 32
 
@@ -153,7 +145,7 @@ def test_cached_prefixes_and_pieces_of_prompts_change_nothing(method, target, re
         for _ in range(runs):
             assert greedy(llm, repetitive, NEW_TOKENS) == expected
         hits = next(m.value for m in llm.get_metrics() if m.name == "vllm:prefix_cache_hits")
-        proposed, accepted = acceptance(llm)
+        proposed, accepted = drafts(llm)
     assert hits > 0 and accepted > 0
     if method.get("model") == str(target):
         # vLLM drafts behind a piece of a prompt, too, and verifies that behind the next piece.
@@ -229,7 +221,7 @@ def test_real_weights_with_n_grams():
         kv_cache_memory_bytes=256 * 2**20,
     ) as llm:
         answers = greedy(llm, prompts, 48)
-        proposed, accepted = acceptance(llm)
+        proposed, accepted = drafts(llm)
     reference = Reference(folder)
     for prompt, tokens in zip(prompts, answers, strict=True):
         assert tokens == reference.judge(prompt, tokens)[0]
@@ -323,7 +315,7 @@ def test_random_sampling_keeps_the_targets_distribution(method, target):
         kv_cache_memory_bytes=256 * 2**20,
     ) as llm:
         drawn = sample(llm, [prompt] * REQUESTS, list(range(REQUESTS)), PLACES)
-        proposed, accepted = acceptance(llm)
+        proposed, accepted = drafts(llm)
     assert 0 < accepted < proposed
     assert set(drawn) <= set(paths)
     order = {path: place for place, path in enumerate(paths)}

@@ -166,13 +166,16 @@ def _w4a16(subject: Subject, folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def _speculation(subject: Subject, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     method = {"method": "ngram", "prompt_lookup_min": 1, "prompt_lookup_max": 3}
     method |= {"num_speculative_tokens": 3}
-    prompts = subject.longer(3)
+    proposed = 0
     with subject.engine(speculative_config=method, disable_log_stats=False) as llm:
-        answers = subject.answers(llm, prompts)
-        proposed, accepted = drafts(llm)
-    _agree(answers, subject.expected(prompts))
-    assert proposed, "no draft was proposed"
-    assert accepted, f"of {proposed} drafted tokens none was accepted"
+        # A random model seldom says again what it has read: other prompts until it does.
+        for times in (3, 2, 4, 5, 6, 7):
+            prompts = subject.longer(times)
+            _agree(subject.answers(llm, prompts), subject.expected(prompts))
+            proposed, accepted = drafts(llm)
+            if accepted:
+                return
+    raise AssertionError(f"of {proposed} drafted tokens none was accepted")
 
 
 def _chunked(subject: Subject, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
