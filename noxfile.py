@@ -168,8 +168,8 @@ def engine_slow(session: nox.Session) -> None:
 def support(session: nox.Session) -> None:
     """Try every feature on every architecture, write support/matrix.json and its tables (1 h)."""
     # One process each: the second asks which architectures the first has rows for.
-    pytest(session, "tests/test_support_matrix.py", "-m", "matrix")
-    pytest(session, "tests/test_architectures.py", "-m", "matrix")
+    pytest(session, "tests/matrix/test_support_matrix.py", "-m", "matrix")
+    pytest(session, "tests/matrix/test_architectures.py", "-m", "matrix")
     session.run("python", "support/render.py")
 
 

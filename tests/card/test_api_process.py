@@ -49,7 +49,7 @@ def plan(model: Path) -> subprocess.CompletedProcess[str]:
     environment |= {
         "VLLM_KUNLUN_DEVICE": "xpu",
         "VLLM_LOGGING_LEVEL": "INFO",
-        "PYTHONPATH": str(Path(__file__).parent / "fake_vendor"),
+        "PYTHONPATH": str(Path(__file__).parents[1] / "fake_vendor"),
     }
     return subprocess.run(
         [sys.executable, "-c", PLAN, str(model)],

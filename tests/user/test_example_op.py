@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from support import fake_vendor, vendor_calls
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "my-kunlun-op"
 
 
