@@ -148,7 +148,7 @@ def page(matrix: Matrix) -> str:
 
 def _commits(matrix: Matrix) -> str:
     others = {at: count for at, count in matrix.commits().items() if at != matrix.made_at}
-    late = [f"{count} cells at {at}" for at, count in sorted(others.items())]
+    late = [f"{count} cell{'s' * (count > 1)} at {at}" for at, count in sorted(others.items())]
     return "; ".join([f"at commit {matrix.made_at}", *late])
 
 

@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 from support import checkpoints, draft_layer, fake_vendor, other_forms, vendor_calls, w8a8
+from support.agreement import assert_agrees
 from support.engine import engine, greedy, greedy_with_logprobs
 from support.reference import Reference
 from support.w8a8 import Scheme
-from test_quantised_int8 import assert_agrees
 
 from vllm_kunlun.ops.conformance.cases import CASES
 from vllm_kunlun.ops.conformance.probes import PROBES

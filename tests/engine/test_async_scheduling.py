@@ -6,8 +6,8 @@ from __future__ import annotations
 import pytest
 from support import checkpoints, draft_layer
 from support.engine import engine, greedy
+from support.engine_state import assert_split, drafts, watch_prompts
 from support.reference import Reference
-from test_speculative import acceptance
 from vllm import SamplingParams
 
 NEW_TOKENS = 16
@@ -29,9 +29,11 @@ def test_tokens_equal_transformers(name, checkpoint, prompts):
     folder = checkpoint(name)
     reference = Reference(folder)
     with engine(folder, enable_chunked_prefill=True, max_num_batched_tokens=40) as llm:
+        seen = watch_prompts(llm)
         assert llm.llm_engine.vllm_config.scheduler_config.async_scheduling
         answers = greedy(llm, prompts, NEW_TOKENS)
     assert answers == [reference.greedy(prompt, NEW_TOKENS) for prompt in prompts]
+    assert_split(seen, 40)
 
 
 def test_seeds_and_penalties_are_those_of_steps_in_turn(checkpoint, prompts, monkeypatch):
@@ -56,6 +58,6 @@ def test_drafts_change_nothing(drafting, prompts, count):
     with engine(drafting, speculative_config=method, disable_log_stats=False) as llm:
         assert llm.llm_engine.vllm_config.scheduler_config.async_scheduling
         answers = greedy(llm, prompts, NEW_TOKENS)
-        _, accepted = acceptance(llm)
+        _, accepted = drafts(llm)
     assert answers == [reference.greedy(prompt, NEW_TOKENS) for prompt in prompts]
     assert accepted > 0

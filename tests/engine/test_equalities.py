@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 from support.engine import engine, greedy
-from support.engine_state import watch_prompts
+from support.engine_state import assert_split, watch_prompts
 from support.reference import Reference
 from vllm import SamplingParams
 
@@ -45,10 +45,9 @@ def test_chunked_prefill_equals_whole(model, prompts, expected):
     with engine(
         model, enable_chunked_prefill=True, max_num_batched_tokens=16, enable_prefix_caching=False
     ) as llm:
-        steps = watch_prompts(llm)
+        seen = watch_prompts(llm)
         assert greedy(llm, prompts, NEW_TOKENS) == expected
-    assert {length for length, _ in steps.values()} == {len(prompt) for prompt in prompts}
-    assert all(count > 1 for length, count in steps.values() if length > 16)
+    assert_split(seen, 16)
 
 
 def test_preempted_requests_end_the_same(model, prompts, expected):

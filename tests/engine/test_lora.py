@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from support import adapters
 from support.adapters import ATTENTION, MLP, VOCABULARY, Adapter
 from support.engine import engine, greedy_with_logprobs
+from support.engine_state import assert_split, watch_prompts
 from support.reference import Reference
 from vllm.lora.request import LoRARequest
 
@@ -125,7 +126,9 @@ def test_without_an_adapter_the_answer_is_the_base_models_to_the_bit(name, serve
 def test_chunks_of_a_prompt_keep_the_adapter(served, mixed):
     model = served("qwen3")
     with engine(model.folder, max_num_batched_tokens=16, **LORA) as llm:
+        seen = watch_prompts(llm)
         model.check(llm, *mixed)
+    assert_split(seen, 16)
 
 
 def test_a_preempted_request_keeps_its_adapter(served, prompts):

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from support import checkpoints, draft_layer, sparse
 from support.engine import engine, greedy
+from support.engine_state import drafts
 from support.reference import Reference
-from test_speculative import acceptance
 
 pytestmark = pytest.mark.slow
 
@@ -48,7 +48,7 @@ def drafting(model: Path, count: int, **arguments: Any) -> Any:
 def test_tokens_equal_plain_greedy_decoding(model, expected, prompts, count, eager):
     with drafting(model, count, enforce_eager=eager) as llm:
         assert greedy(llm, prompts, NEW_TOKENS) == expected
-        proposed, accepted = acceptance(llm)
+        proposed, accepted = drafts(llm)
     print(f"{accepted} of {proposed} drafts accepted")
     assert proposed / 10 < accepted < proposed
 
@@ -66,7 +66,7 @@ def test_cached_prefixes_and_pieces_of_prompts_change_nothing(model, expected, p
     ) as llm:
         for _ in range(2):
             assert greedy(llm, prompts, NEW_TOKENS) == expected
-        _, accepted = acceptance(llm)
+        _, accepted = drafts(llm)
     assert accepted > 0
 
 

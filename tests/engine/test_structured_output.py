@@ -8,6 +8,7 @@ import json
 import pytest
 from support import smollm2
 from support.engine import engine
+from support.engine_state import drafts
 from vllm import SamplingParams
 from vllm.sampling_params import StructuredOutputsParams
 
@@ -44,10 +45,15 @@ def ask(llm, index: list[int]) -> list[str]:
     ids=["plain", "drafts"],
 )  # fmt: skip
 def test_a_mixed_batch_answers_as_each_alone(options):
-    with engine(smollm2.checkpoint(), skip_tokenizer_init=False, **options) as llm:
+    with engine(
+        smollm2.checkpoint(), skip_tokenizer_init=False, disable_log_stats=False, **options
+    ) as llm:
         alone = [ask(llm, [i])[0] for i in range(4)]
         assert ask(llm, [0, 1, 2, 3]) == alone
         assert ask(llm, [3, 2, 1, 0]) == alone[::-1]
+        if "speculative_config" in options:
+            proposed, accepted = drafts(llm)
+            assert 0 < accepted <= proposed
     assert "Paris" in alone[1]
     for text in alone[::2]:
         assert json.loads(text).keys() == {"a", "b"}

@@ -14,7 +14,7 @@ import pytest
 import torch
 from support import adapters, quantised, subjects, w8a8
 from support.engine import greedy_with_logprobs
-from support.engine_state import drafts, watch_prompts
+from support.engine_state import assert_split, drafts, watch_prompts
 from support.matrix import FEATURES, NotApplicable, NotTried
 from support.subjects import NEW_TOKENS, Subject, VisionSubject
 from vllm.lora.request import LoRARequest
@@ -183,12 +183,10 @@ def _speculation(subject: Subject, folder: Path, monkeypatch: pytest.MonkeyPatch
 def _chunked(subject: Subject, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prompts = subject.longer(3)
     with subject.engine(enable_chunked_prefill=True, max_num_batched_tokens=PIECE) as llm:
-        lengths = watch_prompts(llm)
+        seen = watch_prompts(llm)
         answers = subject.answers(llm, prompts)
     _agree(answers, subject.expected(prompts))
-    split = [steps for length, steps in lengths.values() if length > PIECE]
-    assert split, f"no prompt is longer than {PIECE} tokens"
-    assert min(split) > 1, f"a prompt of more than {PIECE} tokens took one step"
+    assert_split(seen, PIECE)
 
 
 _TRIED = {

@@ -11,6 +11,7 @@ import torch
 from support import checkpoints
 from support.checkpoints import HYBRID_CONFIGURATIONS, VOCABULARY
 from support.engine import engine, greedy, greedy_with_logprobs
+from support.engine_state import watch_prompts
 from support.memory import Allocations
 from support.reference import Reference
 from vllm import SamplingParams
@@ -80,7 +81,10 @@ def test_chunked_prefill_equals_whole(tokens_in_a_step, model, prompts, expected
     with engine(
         model, enable_chunked_prefill=True, max_num_batched_tokens=tokens_in_a_step, max_num_seqs=5
     ) as llm:
+        seen = watch_prompts(llm)
         assert greedy(llm, prompts, NEW_TOKENS) == expected
+    # Prompts that are shorter than a step share it, and the last one of it is cut.
+    assert max(steps for _, steps in seen.values()) > 1
 
 
 def test_prefix_cache_hits_change_nothing(name, model, prompts, expected):

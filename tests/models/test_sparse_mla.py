@@ -10,6 +10,7 @@ import torch
 from support import sparse
 from support.checkpoints import VOCABULARY
 from support.engine import engine, greedy, greedy_with_logprobs
+from support.engine_state import assert_split, watch_prompts
 from vllm import SamplingParams
 
 from vllm_kunlun.mla import indexer_metadata
@@ -96,7 +97,9 @@ def test_chunked_prefill_in_tiles_equals_a_whole_prefill(
     with engine(
         model, enable_chunked_prefill=True, max_num_batched_tokens=48, enable_prefix_caching=False
     ) as llm:
+        seen = watch_prompts(llm)
         assert greedy(llm, sparse_prompts, NEW_TOKENS) == expected
+    assert_split(seen, 48)
 
 
 def test_preempted_requests_end_the_same(model, crowd):

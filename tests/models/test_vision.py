@@ -10,6 +10,7 @@ import pytest
 import torch
 from support import quantised, vision
 from support.engine import engine, greedy
+from support.engine_state import assert_split, watch_prompts
 from support.vision import REQUESTS, Request, VisionReference
 from support.w8a8 import float_model
 from vllm import LLM
@@ -71,21 +72,26 @@ def test_tokens_equal_transformers(model, requests, expected, monkeypatch):
 
 @pytest.mark.slow
 def test_a_batch_equals_one_at_a_time_and_cached_prefixes(model, requests, expected):
-    with seeing(model, enable_prefix_caching=True, block_size=16) as llm:
+    with seeing(model, enable_prefix_caching=True, block_size=16, disable_log_stats=False) as llm:
         assert [answers(llm, [request])[0] for request in requests] == expected
         assert answers(llm, requests) == expected
+        hits = next(m.value for m in llm.get_metrics() if m.name == "vllm:prefix_cache_hits")
+    assert hits > 0
 
 
 @pytest.mark.slow
 def test_pieces_of_prompts(model, requests, expected):
     """A picture's tokens, too, may come in two pieces."""
     with seeing(model, enable_chunked_prefill=True, max_num_batched_tokens=20) as llm:
+        seen = watch_prompts(llm)
         assert answers(llm, requests) == expected
+    assert_split(seen, 20)
 
 
 @pytest.mark.slow
 def test_compiled(model, requests, expected):
     with seeing(model, enforce_eager=False) as llm:
+        assert llm.llm_engine.vllm_config.compilation_config.mode.name == "VLLM_COMPILE"
         assert answers(llm, requests) == expected
 
 

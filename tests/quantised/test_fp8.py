@@ -10,14 +10,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from support import float8, sparse, w8a8
+from support.agreement import assert_agrees
 from support.engine import engine, greedy_with_logprobs
 from support.reference import Reference
-from test_quantised_int8 import NEW_TOKENS, assert_agrees
 
 from vllm_kunlun.platforms.errors import CheckpointError, UnsupportedError
 
 pytestmark = pytest.mark.slow
 
+NEW_TOKENS = 12
 
 KINDS = ["block", "tensor", "compressed-channel", "compressed-block"]
 

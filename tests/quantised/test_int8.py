@@ -1,11 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""INT8 W8A8 through the engine, against HF with the same weights and activations rounded alike.
-
-A value that lies between two int8 steps may be rounded up in one and down in the other, since the
-two do not sum in the same order; that changes a log-probability by about as much as one step of one
-activation. So agreement is measured against the size of what is tested: the difference that the
-rounding of all activations makes.
-"""
+"""INT8 W8A8 through the engine, against HF with the same weights and activations rounded alike."""
 
 from __future__ import annotations
 
@@ -21,8 +15,8 @@ import torch
 import transformers
 from safetensors.torch import load_file
 from support import smollm2, text, w8a8
+from support.agreement import assert_agrees
 from support.engine import engine, greedy_with_logprobs
-from support.reference import Reference
 from support.w8a8 import Scheme
 from transformers import AutoTokenizer
 
@@ -39,36 +33,6 @@ SCHEMES = {
     "static": Scheme(static=True),
     "static-asymmetric-tensor": Scheme(weights="tensor", static=True, symmetric=False),
 }
-
-Answers = Sequence[tuple[list[int], list[float]]]
-
-
-def assert_agrees(
-    prompts: Sequence[list[int]],
-    answers: Answers,
-    model: transformers.PreTrainedModel,
-    without: transformers.PreTrainedModel,
-    tolerance: float = 0.01,
-) -> None:
-    """Log-probabilities are those of ``model``, and much nearer to it than to ``without``.
-
-    Tokens are the reference's own choice; at a near tie, within ``10 tolerance`` of it.
-    """
-    reference, other = Reference(model), Reference(without)
-    errors, effects = [], []
-    for prompt, (tokens, logprobs) in zip(prompts, answers, strict=True):
-        came = torch.tensor(logprobs)
-        best, expected = reference.judge(prompt, tokens)
-        errors.append((came - expected).abs())
-        effects.append((came - other.judge(prompt, tokens)[1]).abs())
-        if best != tokens:
-            _, of_best = reference.judge(prompt, best)
-            at = next(i for i, (a, b) in enumerate(zip(best, tokens, strict=True)) if a != b)
-            assert of_best[at] - expected[at] < 10 * tolerance
-    error, effect = torch.cat(errors).mean().item(), torch.cat(effects).mean().item()
-    print(f"mean difference of log-probabilities: {error:.1e}; to the float model {effect:.1e}")
-    assert error < tolerance
-    assert error < effect / 5, "no nearer to the right reference than to the wrong one"
 
 
 @pytest.fixture(scope="module")
@@ -406,8 +370,9 @@ def test_saved_tensors_are_what_the_quantiser_means(quantised):
     source, folder = quantised("qwen2", SCHEMES["dynamic"])
     floats = load_file(source / "model.safetensors")
     tensors = load_file(folder / "model.safetensors")
-    for name, scale in tensors.items():
-        if name.endswith("weight_scale"):
-            weight = name.removesuffix("_scale")
-            error = tensors[weight].float() * scale - floats[weight]
-            assert (error.abs() <= scale * 0.5001).all()
+    scales = [name for name in tensors if name.endswith("weight_scale")]
+    assert len(scales) == 3 * 7  # layers, and linear layers in each
+    for name in scales:
+        weight, scale = name.removesuffix("_scale"), tensors[name]
+        error = tensors[weight].float() * scale - floats[weight]
+        assert (error.abs() <= scale * 0.5001).all()

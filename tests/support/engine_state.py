@@ -7,7 +7,7 @@ from typing import Any
 
 from vllm import LLM
 
-__all__ = ["drafts", "watch_prompts"]
+__all__ = ["assert_split", "drafts", "watch_prompts"]
 
 
 def drafts(llm: LLM) -> tuple[int, int]:
@@ -41,3 +41,10 @@ def watch_prompts(llm: LLM) -> dict[str, tuple[int, int]]:
 
     scheduler.schedule = watched
     return seen
+
+
+def assert_split(seen: dict[str, tuple[int, int]], tokens: int) -> None:
+    """Of what :func:`watch_prompts` saw, each prompt of more than ``tokens`` took several steps."""
+    steps = [count for length, count in seen.values() if length > tokens]
+    assert steps, f"no prompt is longer than {tokens} tokens"
+    assert min(steps) > 1, f"a prompt of more than {tokens} tokens took one step"
