@@ -49,6 +49,7 @@ def lint(session: nox.Session) -> None:
     session.run("python", "support/sync.py", "--check")
     session.run("python", "support/refused.py", "--check")
     session.run("python", "support/render.py", "--check")
+    session.run("python", "support/mirror.py")
 
 
 @nox.session
@@ -172,8 +173,8 @@ def engine_slow(session: nox.Session) -> None:
 def support(session: nox.Session) -> None:
     """Try every feature on every architecture, write support/matrix.json and its tables (1 h)."""
     # One process each: the second asks which architectures the first has rows for.
-    pytest(session, "tests/test_support_matrix.py", "-m", "matrix")
-    pytest(session, "tests/test_architectures.py", "-m", "matrix")
+    pytest(session, "tests/matrix/test_support_matrix.py", "-m", "matrix")
+    pytest(session, "tests/matrix/test_architectures.py", "-m", "matrix")
     session.run("python", "support/render.py")
 
 

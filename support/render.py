@@ -18,13 +18,13 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from support.matrix import FEATURES, PATH, Cell, Matrix  # noqa: E402
+from support.matrix import FEATURES, PATH, Matrix  # noqa: E402
 
 PAGE = ROOT / "docs" / "support.md"
 README = ROOT / "README.md"
 REPORTS = ROOT / "support" / "cards"
 BEGIN, END = "<!-- support: begin -->", "<!-- support: end -->"
-MARK = {"pass": "✓", "fail": "✗", "refused": "refused", "not applicable": "–"}
+MARK = {"pass": "✓", "fail": "✗", "refused": "refused", "skipped": "skipped", "not applicable": "–"}
 
 
 def main() -> None:
@@ -71,14 +71,15 @@ def add_report(file: Path) -> None:
 
 def summary(matrix: Matrix) -> str:
     """One line a feature: on how many of the architectures it passes."""
-    lines = ["| Feature | Passes on | Refused | Fails |", "|---|---|---|---|"]
-    for feature, meaning in FEATURES.items():
-        cells = [row.cells[feature] for row in matrix.rows.values() if feature in row.cells]
+    lines = ["| Feature | Passes on | Refused | Skipped | Fails |", "|---|---|---|---|---|"]
+    for name, feature in FEATURES.items():
+        cells = [row.cells[name] for row in matrix.rows.values()]
         count = {status: sum(c.status == status for c in cells) for status in MARK}
-        tried = len(cells) - count["not applicable"]
+        tried = len(cells) - count["not applicable"] - count["skipped"]
         lines.append(
-            f"| {feature}: {meaning} | {count['pass']} of {tried} | {count['refused'] or '–'} "
-            f"| {count['fail'] or '–'} |"
+            f"| {name}: {feature.meaning} | {count['pass']} of {tried} "
+            + "".join(f"| {count[s] or '–'} " for s in ("refused", "skipped", "fail"))
+            + "|"
         )
     return "\n".join(lines)
 
@@ -92,19 +93,22 @@ def page(matrix: Matrix) -> str:
     parts = [
         "# What was tried on which architecture",
         "Written by tests (`nox -s support`): tiny random models in float32 on the emulated "
-        f"device, vLLM {matrix.vllm}; greedy tokens of five prompts equal those of the judge, "
+        f"device, vLLM {matrix.vllm}, {_commits(matrix)}. Answers are held against a judge, "
         f"HF transformers {matrix.transformers} unless another is named. ✓ passes, ✗ fails, "
-        "– does not apply; *not tried*: the tests have no tool that makes such a checkpoint. "
+        "– does not apply; *skipped*: not tried, the tests lack a tool for it. "
         "Reasons stand below. **Untested on a card** until a report from one "
         "says otherwise.",
-        "\n".join(f"- **{name}**: {meaning}." for name, meaning in FEATURES.items()),
+        "\n".join(
+            ["| Column | What is tried | What is compared |", "|---|---|---|"]
+            + [f"| {name} | {each.meaning} | {each.compared} |" for name, each in FEATURES.items()]
+        ),
     ]
     for family, rows in families.items():
         title = family or "Without a family wheel: vLLM's class on our layers"
         head = f"| Architecture | {' | '.join(FEATURES)} | card |"
         table = [head, "|---" * (len(FEATURES) + 2) + "|"]
         table += [
-            f"| {name} | {' | '.join(_mark(row.cells.get(f)) for f in FEATURES)} | {row.card} |"
+            f"| {name} | {' | '.join(MARK[row.cells[f].status] for f in FEATURES)} | {row.card} |"
             for name, row in rows
         ]
         parts += [f"## {title}", "\n".join(table)]
@@ -112,8 +116,9 @@ def page(matrix: Matrix) -> str:
     passed = [name for name, cell in matrix.others.items() if cell.status == "pass"]
     parts += [
         "## Other decoders",
-        "Generated: what vLLM registers and transformers can build tiny, eager only, tokens and "
-        f"log-probabilities. {len(passed)} of {tried} pass: {', '.join(passed)}.",
+        "Generated: what vLLM registers and transformers can build tiny, eager only; 12 greedy "
+        "tokens for each of ten prompts, equal, and their log-probabilities within 0.001. "
+        f"{len(passed)} of {tried} pass: {', '.join(passed)}.",
         "\n".join(
             f"- {name} ({MARK[cell.status]}): {cell.reason}"
             for name, cell in matrix.others.items()
@@ -141,8 +146,10 @@ def page(matrix: Matrix) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _mark(cell: Cell | None) -> str:
-    return MARK[cell.status] if cell else "not tried"
+def _commits(matrix: Matrix) -> str:
+    others = {at: count for at, count in matrix.commits().items() if at != matrix.made_at}
+    late = [f"{count} cell{'s' * (count > 1)} at {at}" for at, count in sorted(others.items())]
+    return "; ".join([f"at commit {matrix.made_at}", *late])
 
 
 def _report(file: Path) -> str:

@@ -59,7 +59,6 @@ def matrix():
     """The support matrix as it is on the disk; its cells are written there one by one."""
     import transformers
     import vllm
-    from support.matrix import PATH, Matrix
+    from support.matrix import Matrix
 
-    versions = {"vllm": vllm.__version__, "transformers": transformers.__version__}
-    return Matrix.load().model_copy(update=versions) if PATH.exists() else Matrix(**versions)
+    return Matrix.begin(vllm.__version__, transformers.__version__)

@@ -298,15 +298,17 @@ def write_configuration(
     seed: int = 0,
 ) -> Path:
     """As :func:`write`, of a configuration of the caller's."""
-    torch.manual_seed(seed)
-    model = transformers.AutoModelForCausalLM.from_config(configuration)
-    for key, buffer in model.named_buffers():
-        if key.endswith("e_score_correction_bias"):
-            torch.nn.init.normal_(buffer, std=0.2)
-    for key, parameter in model.named_parameters():
-        # Norm weights start as constants: give them values that a mistake would show.
-        if parameter.dim() == 1:
-            torch.nn.init.normal_(parameter, mean=parameter.data.mean().item(), std=0.1)
-        assert torch.isfinite(parameter).all(), key
+    # Whether it is made now or was made before changes nothing of what a test draws afterwards.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = transformers.AutoModelForCausalLM.from_config(configuration)
+        for key, buffer in model.named_buffers():
+            if key.endswith("e_score_correction_bias"):
+                torch.nn.init.normal_(buffer, std=0.2)
+        for key, parameter in model.named_parameters():
+            # Norm weights start as constants: give them values that a mistake would show.
+            if parameter.dim() == 1:
+                torch.nn.init.normal_(parameter, mean=parameter.data.mean().item(), std=0.1)
+            assert torch.isfinite(parameter).all(), key
     model.to(dtype).save_pretrained(folder)
     return folder

@@ -79,6 +79,10 @@ class Subject:
         """The prompts, each said several times: some are longer than a page then."""
         return [prompt * times for prompt in self.prompts]
 
+    def after(self, answers: Sequence[list[int]], times: int) -> list[Any]:
+        """Other prompts, in which n-grams of such an answer are likelier than by chance."""
+        return [answer + prompt for answer, prompt in zip(answers, self.longer(3), strict=True)]
+
     def for_two_ranks(self, folder: Path) -> Subject:
         """The subject, or one whose heads divide by two."""
         if self.base is None or self.renamed:
@@ -102,6 +106,9 @@ class VisionSubject(Subject):
 
     def requests(self, prompts: Sequence[Any]) -> list[Any]:
         return [each.for_vllm() for each in prompts]
+
+    def after(self, answers: Sequence[list[int]], times: int) -> list[Any]:
+        return self.longer(times)  # tokens cannot be put before a picture's text
 
     def for_two_ranks(self, folder: Path) -> Subject:
         return self

@@ -77,8 +77,10 @@ def test_experts_of_other_ranks_add_nothing(tokens):
     here = torch.tensor([-1, 0, 1, -1, 2, 3, 4, 5, -1], dtype=torch.int32)
     generator = torch.Generator().manual_seed(2)
     x = torch.randn(tokens, INPUTS, generator=generator)
-    ids = torch.rand(tokens, 9, generator=generator).argsort(1)[:, :3].to(torch.int32)
-    weights = torch.rand(tokens, 3, generator=generator)
+    # The first token chooses two experts of other ranks (0, 8) and one that is here; the next ones
+    # go through all nine.
+    ids = ((torch.arange(tokens)[:, None] + torch.tensor([0, 4, 8])) % 9).to(torch.int32)
+    weights = torch.rand(tokens, 3, generator=generator) + 0.1
     out = packed_product.run_experts(
         x, w13, w2, weights, ids, activation="silu", weight_on_input=False, expert_map=here
     )

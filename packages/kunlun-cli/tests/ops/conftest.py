@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A report of ``ops check`` with each kind of finding, and a reader of its page."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+
+import pytest
+
+from vllm_kunlun.ops.conformance.check import Report
+from vllm_kunlun.ops.conformance.outcomes import CaseFinding, FunctionFinding, judge_assumptions
+from vllm_kunlun.ops.conformance.provenance import Surroundings
+from vllm_kunlun.ops.contract.assumptions import ASSUMPTIONS
+
+MARKUP = "<script>alert(1)</script> & [bold]"
+SUBJECTS = {each.id: each for each in ASSUMPTIONS}
+
+
+def finding(label, message="", error=1e-6, **more):
+    return CaseFinding(label, "float32", message, error, 1e-5, **more)
+
+
+@pytest.fixture
+def report():
+    """One function of each kind, and an assumption of each verdict."""
+    functions = (
+        FunctionFinding("kunlun_ops.swap_blocks"),
+        FunctionFinding("kunlun_ops.rmsnorm", (finding("good", assumption="norm-weight-dtype"),)),
+        FunctionFinding(
+            "kunlun_ops.quant2d",
+            (
+                finding("halves", "error", 0.5, assumption="quant2d-rounding", otherwise="cut"),
+                finding("limit", "error", 0.7, known_bad="the card's own"),
+            ),
+        ),
+        FunctionFinding(
+            "kunlun_ops.gelu",
+            (finding("crashed", MARKUP, None, assumption="gelu-exists"),),
+            not_run=3,
+        ),
+        FunctionFinding("kunlun_ops.matmul", missing=True),
+    )
+    ids = ("norm-weight-dtype", "quant2d-rounding", "gelu-exists", "gemma-norm-is-2d")
+    return Report(
+        Surroundings("2026-01-02T03:04:05+00:00", f"P800 {MARKUP}", False, "3.10", {"torch": "2"}),
+        functions,
+        judge_assumptions([SUBJECTS[each] for each in ids], functions),
+    )
+
+
+class Page(HTMLParser):
+    """Refuses tags that do not nest; keeps ids, text and what would be loaded from elsewhere."""
+
+    VOID = {"meta", "link", "br", "hr", "img", "input"}
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.ids, self.tags, self.loads, self.text = [], [], set(), [], ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.add(tag)
+        values = dict(attributes)
+        if "id" in values:
+            self.ids.append(values["id"])
+        self.loads += [v for k, v in values.items() if k in ("src", "href") and v[0] != "#"]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data if "style" not in self.open else ""
+
+
+@pytest.fixture
+def read_page():
+    """``read_page(text)``: the page with its ids, tags, text, and what it would load."""
+    return Page

@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The indexers of vLLM's class are replaced once it is built; answers are the engine tests'."""
+
+from __future__ import annotations
+
+from vllm_kunlun.models.deepseek import deepseek_mtp
+
+
+def test_indexers_are_replaced_after_the_model_is_built(monkeypatch):
+    done = []
+    monkeypatch.setattr(
+        deepseek_mtp.DeepSeekMTP,
+        "__init__",
+        lambda self, *, vllm_config, prefix: done.append((vllm_config, prefix)),
+    )
+    monkeypatch.setattr(deepseek_mtp, "replace_indexers", done.append)
+    made = deepseek_mtp.KunlunDeepSeekMTP(vllm_config="config", prefix="p")
+    assert done == [("config", "p"), made]
