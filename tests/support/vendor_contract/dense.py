@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from vllm_kunlun.ops.contract import limits
+
 from .signature import (
     FLOAT32,
     INT32,
@@ -92,7 +94,7 @@ SIGNATURES = (
             Tensor("block_tables", INT32, "B MB"),
             Tensor("sink", FLOAT32, "H", or_none=True),
         ),
-        most=(("S", 32),),
+        most=(("S", limits.MAX_DECODE_QUERIES),),
     ),
     Signature(
         "kunlun_ops.attention",

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from vllm_kunlun.ops.contract.limits import CHUNK_TOKENS
+
 from .signature import (
     ANY_FLOAT,
     FLOAT32,
@@ -17,7 +19,8 @@ from .signature import (
 )
 
 _LODS = (Tensor("cu_seqlens", SLOTS, "N+1"), Tensor("chunk_indices", SLOTS, "NT 2"))
-_CHUNK = Scalar("chunk_size", "int", values=(64,))
+_CHUNK = Scalar("chunk_size", "int", values=(CHUNK_TOKENS,))
+_A = Tensor("A", ANY_FLOAT, f"1 T HV {CHUNK_TOKENS}", write="inout")
 _Q = Tensor("q", HALF, "1 T H K")
 _K = Tensor("k", HALF, "1 T H K")
 
@@ -60,7 +63,7 @@ SIGNATURES = (
         "8",
         positional=(Tensor("g", ANY_FLOAT, "1 T HV"),),
         named=(
-            Scalar("chunk_size", "int", values=(64,), default=64),
+            Scalar("chunk_size", "int", values=(CHUNK_TOKENS,), default=CHUNK_TOKENS),
             Scalar("reverse", "bool", values=(False,), default=False),
             *_LODS,
             Scalar("head_first", "bool", values=(False,), default=False),
@@ -82,7 +85,7 @@ SIGNATURES = (
     Signature(
         "xspeedgate_ops.solve_tril_ns",
         "8",
-        positional=(Tensor("A", ANY_FLOAT, "1 T HV 64", write="inout"), *_LODS, _CHUNK),
+        positional=(_A, *_LODS, _CHUNK),
     ),
     Signature(
         "xspeedgate_ops.recompute_w_u_fwd",
@@ -91,7 +94,7 @@ SIGNATURES = (
             _K,
             Tensor("v", HALF, "1 T HV V"),
             Tensor("beta", ANY_FLOAT, "1 T HV"),
-            Tensor("A", ANY_FLOAT, "1 T HV 64"),
+            Tensor("A", ANY_FLOAT, f"1 T HV {CHUNK_TOKENS}"),
             Tensor("g_cumsum", ANY_FLOAT, "1 T HV"),
             *_LODS,
             _CHUNK,

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from vllm_kunlun.ops.contract import limits
+
 from .signature import (
     ANY_FLOAT,
     FLOAT16,
@@ -118,7 +120,7 @@ SIGNATURES = (
             Scalar("use_xfa_boost", "bool", values=(False,)),
             Tensor("kv_lod_xpu", INT32, "B"),
         ),
-        most=(("S", 2),),
+        most=(("S", limits.MAX_SPARSE_QUERIES),),
     ),
     Signature(
         "xspeedgate_ops.convert_req_index_to_global_index",

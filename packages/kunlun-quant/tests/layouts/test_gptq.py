@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from vllm_kunlun.ops import check_op
+from vllm_kunlun.ops.contract.limits import DEQUANTISE_TOKENS
 from vllm_kunlun.platforms.errors import CheckpointError
 from vllm_kunlun.quantization.layouts import gptq, repack
-from vllm_kunlun.quantization.torch_ops.packed import DEQUANTISE_TOKENS, awq_linear, gptq_linear
+from vllm_kunlun.quantization.torch_ops.packed import awq_linear, gptq_linear
 
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
 

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 import torch
 
+from vllm_kunlun.ops.contract.limits import HEAD_SIZES
 from vllm_kunlun.platforms.errors import KunlunError
 
 __all__ = [
     "FLOATS",
-    "HEAD_SIZES",
     "VendorContractError",
     "check_equal_copies",
     "check_heads",
@@ -29,8 +29,6 @@ __all__ = [
 ]
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
-HEAD_SIZES = (32, 64, 80, 96, 112, 120, 128, 192, 256, 512)
-"""Of the dense attention functions."""
 
 
 class VendorContractError(KunlunError, ValueError):

@@ -11,6 +11,11 @@ import torch
 from vllm.logger import init_logger
 
 from vllm_kunlun.platforms import emulator, envs, families
+from vllm_kunlun.platforms.card.limits import (
+    MAX_DECODE_BATCH,
+    MLA_BLOCK_SIZE,
+    SUPPORTED_BLOCK_SIZES,
+)
 from vllm_kunlun.platforms.checks import attention_backends, checkpoint
 from vllm_kunlun.platforms.errors import UnsupportedError
 from vllm_kunlun.platforms.ledger import patch_ledger
@@ -25,13 +30,6 @@ logger = init_logger("vllm.kunlun.configuration")
 
 DEFAULT_BLOCK_SIZE = 64
 """Of the manual's start-up templates. Attention reads longer runs than from vLLM's 16."""
-MLA_BLOCK_SIZE = 64
-"""The vendor's latent cache is read in pages of 64 tokens."""
-
-SUPPORTED_BLOCK_SIZES = (16, 32, 64, 128)
-
-MAX_DECODE_BATCH = 1023
-"""The vendor's decode attention fails from a batch of 1024 requests on."""
 
 WORKER_ON_CARD = "vllm_kunlun.platforms.card.worker.KunlunCardWorker"
 COMPILER = "vllm_kunlun.platforms.compiler.KunlunCompiler"
