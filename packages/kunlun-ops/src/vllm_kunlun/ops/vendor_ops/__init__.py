@@ -13,9 +13,11 @@ from vllm_kunlun.ops.vendor_ops.activation import (
 from vllm_kunlun.ops.vendor_ops.attention import (
     attention_merge_stage,
     prefill_attention,
+    speculative_attention,
+)
+from vllm_kunlun.ops.vendor_ops.cache import (
     reshape_and_cache,
     reshape_and_cache_flash,
-    speculative_attention,
 )
 from vllm_kunlun.ops.vendor_ops.causal_conv1d import (
     causal_conv1d_fn,
@@ -45,6 +47,19 @@ from vllm_kunlun.ops.vendor_ops.indexer import (
     indexer_k_quant_and_cache,
     mask_for_I8_mqa_logits,
     topk_per_row,
+)
+from vllm_kunlun.ops.vendor_ops.int4 import (
+    awq_dequantize,
+    awq_gemm,
+    gptq_gemm,
+)
+from vllm_kunlun.ops.vendor_ops.int8 import (
+    cutlass_scaled_mm,
+    cutlass_scaled_mm_azp,
+    dynamic_scaled_int8_quant,
+    matmul,
+    quant2d,
+    static_scaled_int8_quant,
 )
 from vllm_kunlun.ops.vendor_ops.lora import (
     bgmv_expand_cluster,
@@ -85,17 +100,6 @@ from vllm_kunlun.ops.vendor_ops.norm import (
     l2norm,
     rms_norm_gated,
     rmsnorm,
-)
-from vllm_kunlun.ops.vendor_ops.quantisation import (
-    awq_dequantize,
-    awq_gemm,
-    cutlass_scaled_mm,
-    cutlass_scaled_mm_azp,
-    dynamic_scaled_int8_quant,
-    gptq_gemm,
-    matmul,
-    quant2d,
-    static_scaled_int8_quant,
 )
 from vllm_kunlun.ops.vendor_ops.rotary import (
     flashinfer_rotary_embedding,
