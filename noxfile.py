@@ -52,10 +52,11 @@ def pytest(session: nox.Session, *args: str, threads: int = 2) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style: ruff check and ruff format (`uv run ruff check --fix` mends most); support tables."""
+    """Style: ruff check and ruff format (`uv run ruff check --fix` mends most); written pages."""
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("python", "support/render.py", "--check")
+    session.run("python", "support/render_contract.py", "--check")
 
 
 @nox.session
