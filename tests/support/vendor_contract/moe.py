@@ -86,7 +86,7 @@ SIGNATURES = (
         positional=(
             Tensor("topk_ids", INT32, "M K"),
             Scalar("num_experts", "int"),
-            Scalar("index_have_neg", "bool", values=(False,)),
+            Scalar("flag", "bool", values=(False,)),
         ),
         returns=("Tensor",),
     ),
