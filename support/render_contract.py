@@ -103,7 +103,7 @@ def function(each: VendorFunction, note: str) -> list[str]:
     if each.call is None:
         parts.append("This plugin does not call it.")
     else:
-        parts.append(f"```python\n{_signature(each)}\n```")
+        parts.append(f"```text\n{_signature(each)}\n```")
         parts.append(f"Adapter `vendor_ops.{each.adapter_name}`: {_docstring(each)}")
     points = [
         f"- Assumption `{point.id}` ({point.contract_tag}): {_line(point.statement)}. "
