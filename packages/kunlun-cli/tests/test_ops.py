@@ -14,7 +14,7 @@ from vllm_kunlun.cli.ops import benching, checking, wheel
 from vllm_kunlun.cli.ops.report import as_html
 from vllm_kunlun.ops.conformance.check import Report
 from vllm_kunlun.ops.conformance.decisions import Decision, FormOutcome
-from vllm_kunlun.ops.conformance.outcomes import CaseFinding, FunctionFinding, judge_assumptions
+from vllm_kunlun.ops.conformance.outcomes import CaseOutcome, FunctionOutcome, judge_assumptions
 from vllm_kunlun.ops.conformance.provenance import Surroundings
 from vllm_kunlun.ops.contract.assumptions import ASSUMPTIONS
 from vllm_kunlun.ops.contract.findings import Finding
@@ -27,29 +27,31 @@ MARKUP = "<script>alert(1)</script> & [bold]"
 SUBJECTS = {each.id: each for each in ASSUMPTIONS}
 
 
-def finding(label, message="", error=1e-6, **more):
-    return CaseFinding(label, "float32", message, error, 1e-5, **more)
+def outcome(label, message="", error=1e-6, **more):
+    return CaseOutcome(label, "float32", message, error, 1e-5, **more)
 
 
 @pytest.fixture
 def report():
     """One function of each kind, and an assumption of each verdict."""
     functions = (
-        FunctionFinding("kunlun_ops.swap_blocks"),
-        FunctionFinding("kunlun_ops.rmsnorm", (finding("good", assumption="norm-weight-dtype"),)),
-        FunctionFinding(
+        FunctionOutcome("kunlun_ops.swap_blocks"),
+        FunctionOutcome("kunlun_ops.rmsnorm", (outcome("good", assumption="norm-weight-dtype"),)),
+        FunctionOutcome(
             "kunlun_ops.quant2d",
             (
-                finding("halves", "error", 0.5, assumption="quant2d-rounding", otherwise="cut"),
-                finding("limit", "error", 0.7, known_bad="the card's own"),
+                outcome("halves", "error", 0.5, assumption="quant2d-rounding", otherwise="cut"),
+                outcome(
+                    "form", "error", 0.7, finding="merge-lse", form="heads-first", excused=True
+                ),
             ),
         ),
-        FunctionFinding(
+        FunctionOutcome(
             "kunlun_ops.gelu",
-            (finding("crashed", MARKUP, None, assumption="gelu-exists"),),
+            (outcome("crashed", MARKUP, None, assumption="gelu-exists"),),
             not_run=3,
         ),
-        FunctionFinding("kunlun_ops.matmul", missing=True),
+        FunctionOutcome("kunlun_ops.matmul", missing=True),
     )
     ids = ("norm-weight-dtype", "quant2d-rounding", "gelu-exists", "gemma-norm-is-2d")
     return Report(
@@ -145,7 +147,8 @@ def test_check_prints_what_failed_and_exits_with_1(run, planted):
     result = run("ops", "check")
     assert result.exit_code == 1
     for part in (
-        "kunlun_ops.rmsnorm", "halves, float32: error", "known: the card's own",
+        "kunlun_ops.rmsnorm", "halves, float32: error",
+        "form 'heads-first' of 'merge-lse': another follows",
         f"crashed, float32: {MARKUP}", "3 more cases not run",
         "otherwise: cut", "undecided", "not probed", "1 pass, 2 fail, 1 missing; 1 without cases.",
     ):  # fmt: skip
@@ -167,7 +170,7 @@ def test_all_well_is_exit_code_0(run, report, monkeypatch):
 
 
 def test_an_optional_library_may_be_missing(run, report, monkeypatch):
-    optional = FunctionFinding("flash_attn.flash_attn_func", missing=True)
+    optional = FunctionOutcome("flash_attn.flash_attn_func", missing=True)
     without = dataclasses.replace(report, functions=(*report.functions[:2], optional))
     monkeypatch.setattr(checking, "_run", lambda functions: without)
     result = run("ops", "check")
@@ -184,11 +187,11 @@ def test_report_files(run, planted, tmp_path):
 
 def test_card_findings_are_in_every_form_of_the_report(run, run_json, report, monkeypatch):
     """What each form did, which follows, and a failure that is excused by that."""
-    bad = finding("of a", MARKUP, 0.5, finding="layout", form="a", excused=True)
+    bad = outcome("of a", MARKUP, 0.5, finding="layout", form="a", excused=True)
     forms = (FormOutcome("a", "fail", f"of a: {MARKUP}"), FormOutcome("b", "pass"))
     whole = dataclasses.replace(
         report,
-        functions=(FunctionFinding("kunlun_ops.rmsnorm", (finding("good"), bad)),),
+        functions=(FunctionOutcome("kunlun_ops.rmsnorm", (outcome("good"), bad)),),
         decisions=(Decision(LAYOUT, forms, "b"),),
     )
     monkeypatch.setattr(checking, "_run", lambda functions: whole)
