@@ -6,8 +6,11 @@ from __future__ import annotations
 from typing import Any
 
 from vllm_kunlun.ops import vendor_ops
+from vllm_kunlun.ops.contract.functions import contract
 
 __all__ = ["KunlunOps"]
+
+_NAMES = {each.adapter_name for each in contract() if each.call is not None}
 
 
 class _VendorFunctions(type):
@@ -15,7 +18,7 @@ class _VendorFunctions(type):
         return getattr(vendor_ops, name)
 
     def __dir__(cls) -> list[str]:
-        return sorted({*super().__dir__(), *vendor_ops.__all__})
+        return sorted({*super().__dir__(), *_NAMES})
 
 
 class KunlunOps(metaclass=_VendorFunctions):

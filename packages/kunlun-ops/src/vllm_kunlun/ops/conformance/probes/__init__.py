@@ -10,9 +10,9 @@ from vllm_kunlun.ops.conformance.probes.attention_decode import DECODE
 from vllm_kunlun.ops.conformance.probes.attention_merge import MERGE
 from vllm_kunlun.ops.conformance.probes.attention_prefill import PREFILL
 from vllm_kunlun.ops.conformance.probes.norm import NORM
-from vllm_kunlun.ops.conformance.probes.rotary import ROPE
+from vllm_kunlun.ops.conformance.probes.rotary import ROTARY
 from vllm_kunlun.ops.conformance.probes.sampling import SAMPLING
 
 __all__ = ["PROBES"]
 
-PROBES: tuple[Case, ...] = (*DECODE, *MERGE, *NORM, *PREFILL, *ROPE, *SAMPLING)
+PROBES: tuple[Case, ...] = (*DECODE, *MERGE, *NORM, *PREFILL, *ROTARY, *SAMPLING)
