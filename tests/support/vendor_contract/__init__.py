@@ -7,7 +7,7 @@ against. Functions that the contract calls dead are left out, except where we ca
 
 from __future__ import annotations
 
-from . import dense, gdn, lora, mla, moe, norm, quantisation, sampling, vision
+from . import attention, flash_attn, gdn, int8, lora, mla, moe, norm, sampling
 from .checker import Violation, check
 from .signature import Signature
 
@@ -15,6 +15,6 @@ __all__ = ["CONTRACT", "Signature", "Violation", "check"]
 
 CONTRACT: dict[str, Signature] = {
     signature.function: signature
-    for area in (dense, mla, norm, moe, quantisation, sampling, gdn, lora, vision)
+    for area in (attention, mla, norm, moe, int8, sampling, gdn, lora, flash_attn)
     for signature in area.SIGNATURES
 }
