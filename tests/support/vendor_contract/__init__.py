@@ -7,14 +7,48 @@ against. Functions that the contract calls dead are left out, except where we ca
 
 from __future__ import annotations
 
-from . import attention, flash_attn, gdn, int8, lora, mla, moe, norm, sampling
+from . import (
+    activation,
+    attention,
+    cache,
+    causal_conv1d,
+    embedding,
+    flash_attn,
+    gdn,
+    indexer,
+    int4,
+    int8,
+    lora,
+    mla,
+    moe,
+    norm,
+    rotary,
+    sampling,
+)
 from .checker import Violation, check
 from .signature import Signature
 
 __all__ = ["CONTRACT", "Signature", "Violation", "check"]
 
+_AREAS = (
+    activation,
+    attention,
+    cache,
+    causal_conv1d,
+    embedding,
+    flash_attn,
+    gdn,
+    indexer,
+    int4,
+    int8,
+    lora,
+    mla,
+    moe,
+    norm,
+    rotary,
+    sampling,
+)
+
 CONTRACT: dict[str, Signature] = {
-    signature.function: signature
-    for area in (attention, mla, norm, moe, int8, sampling, gdn, lora, flash_attn)
-    for signature in area.SIGNATURES
+    signature.function: signature for area in _AREAS for signature in area.SIGNATURES
 }
