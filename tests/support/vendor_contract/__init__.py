@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The vendor's contract as call signatures, and the check of recorded calls against them.
 
-Written by hand from the contract, not from our adapter or emulator: it is what both are held
-against. Functions that the contract calls dead are left out, except where we call them.
+Shapes, dtypes and layouts are written by hand from the evidence, not from our adapter or emulator:
+it is what both are held against. Limits come from ``vllm_kunlun.ops.contract``, and a test compares
+names, order and kinds of arguments with it. Functions that we do not call are left out.
 """
 
 from __future__ import annotations
