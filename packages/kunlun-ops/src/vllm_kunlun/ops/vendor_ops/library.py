@@ -127,7 +127,7 @@ def function(library: str, name: str) -> Callable[..., Any]:
 
 
 def call_form(finding: str, library: str, name: str, *args: Any, **kwargs: Any) -> Any:
-    """Call a function in the form that was chosen for ``finding`` (:mod:`card_findings`).
+    """Call a function in the form that :func:`findings.chosen` names for ``finding``.
 
     Raises:
         VendorLibraryError: the library lacks the function, or refuses the form; the message names

@@ -39,7 +39,7 @@ def collect_mamba_copy_meta(
 ) -> None:
     """Note what to copy when a request goes on in another block: flat views, of equal length.
 
-    vLLM notes addresses, for a kernel that this device has not.
+    vLLM notes addresses, for a kernel that this device lacks.
     """
     if src_block_idx == dest_block_idx and accept_token_bias == 0:
         return

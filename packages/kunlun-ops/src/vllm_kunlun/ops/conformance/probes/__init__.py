@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Probes: cases small enough to work by hand, each settling one assumption of the emulator.
 
-Where a library may do otherwise in a way that can be foretold, the probe names it, so that a report
+Where a library may do otherwise in a way that is known, the probe names it, so that a report
 from a card says what the library does and not only that it differs.
 """
 

@@ -35,7 +35,7 @@ def moe(scale: Scale) -> Iterator[Benchmark]:
 
 
 def _path(pairs: int) -> tuple[str, ...]:
-    """The functions that so many pairs (token, choice) go through."""
+    """The functions that this number of pairs (token, choice) goes through."""
     if pairs < FUSED_PAIRS:
         return (
             "xspeedgate_ops.moe_pre_small",
