@@ -50,6 +50,7 @@ def lint(session: nox.Session) -> None:
     session.run("python", "support/refused.py", "--check")
     session.run("python", "support/render.py", "--check")
     session.run("python", "support/mirror.py")
+    session.run("python", "support/render_contract.py", "--check")
 
 
 @nox.session

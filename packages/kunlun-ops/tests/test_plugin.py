@@ -45,7 +45,7 @@ def test_the_wheel_says_what_it_provides() -> None:
         ("vllm.general_plugins", "kunlun_ops"),
         ("vllm_kunlun.attention_backends", "dense"),
         ("vllm_kunlun.module_redirects", "kunlun_ops"),
-        ("vllm_kunlun.patches", "kunlun_ops_speculation"),
+        ("vllm_kunlun.patches", "kunlun_ops"),
     }
 
 
@@ -86,7 +86,7 @@ def test_redirect_was_written_against_the_installed_vllm(redirect: Any) -> None:
     [
         "vllm_kunlun.ops",
         "vllm_kunlun.ops.vllm_modules.redirects",
-        "vllm_kunlun.ops.speculation.patches",
+        "vllm_kunlun.ops.vllm_modules.patches",
     ],
 )
 def test_import_brings_in_neither_torch_nor_vllm(module: str) -> None:

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Contract section 8: gated delta rule and its convolution."""
+"""Contract section 8: gated delta rule."""
 
 from __future__ import annotations
+
+from vllm_kunlun.ops.contract.limits import CHUNK_TOKENS
 
 from .signature import (
     ANY_FLOAT,
@@ -10,14 +12,14 @@ from .signature import (
     INT32,
     MODEL,
     SLOTS,
-    Nothing,
     Scalar,
     Signature,
     Tensor,
 )
 
 _LODS = (Tensor("cu_seqlens", SLOTS, "N+1"), Tensor("chunk_indices", SLOTS, "NT 2"))
-_CHUNK = Scalar("chunk_size", "int", values=(64,))
+_CHUNK = Scalar("chunk_size", "int", values=(CHUNK_TOKENS,))
+_A = Tensor("A", ANY_FLOAT, f"1 T HV {CHUNK_TOKENS}", write="inout")
 _Q = Tensor("q", HALF, "1 T H K")
 _K = Tensor("k", HALF, "1 T H K")
 
@@ -60,7 +62,7 @@ SIGNATURES = (
         "8",
         positional=(Tensor("g", ANY_FLOAT, "1 T HV"),),
         named=(
-            Scalar("chunk_size", "int", values=(64,), default=64),
+            Scalar("chunk_size", "int", values=(CHUNK_TOKENS,), default=CHUNK_TOKENS),
             Scalar("reverse", "bool", values=(False,), default=False),
             *_LODS,
             Scalar("head_first", "bool", values=(False,), default=False),
@@ -82,7 +84,7 @@ SIGNATURES = (
     Signature(
         "xspeedgate_ops.solve_tril_ns",
         "8",
-        positional=(Tensor("A", ANY_FLOAT, "1 T HV 64", write="inout"), *_LODS, _CHUNK),
+        positional=(_A, *_LODS, _CHUNK),
     ),
     Signature(
         "xspeedgate_ops.recompute_w_u_fwd",
@@ -91,7 +93,7 @@ SIGNATURES = (
             _K,
             Tensor("v", HALF, "1 T HV V"),
             Tensor("beta", ANY_FLOAT, "1 T HV"),
-            Tensor("A", ANY_FLOAT, "1 T HV 64"),
+            Tensor("A", ANY_FLOAT, f"1 T HV {CHUNK_TOKENS}"),
             Tensor("g_cumsum", ANY_FLOAT, "1 T HV"),
             *_LODS,
             _CHUNK,
@@ -129,53 +131,5 @@ SIGNATURES = (
             _CHUNK,
         ),
         returns=("Tensor",),
-    ),
-    Signature(
-        "kunlun_ops.causal_conv1d_fn",
-        "8",
-        positional=(
-            Tensor("x", MODEL, "T C"),
-            Tensor("out", MODEL, "T C", write="out"),
-            Scalar("dim", "int", size="C"),
-            Scalar("cu_seqlen", "int", size="T"),
-            Tensor("weight", MODEL, "C W"),
-            Scalar("width", "int", size="W"),
-            Tensor("conv_states", MODEL, "NB SW C", write="inout", layout="stride(0)",
-                   stride_from="state_seq_stride"),
-            Scalar("num_cache_lines", "int", size="NB"),
-            Scalar("state_width", "int", size="SW"),
-            Tensor("query_start_loc_cpu", INT32, "B+1", host_copy_of="query_start_loc"),
-            Tensor("query_start_loc", INT32, "B+1"),
-            Scalar("batch_size", "int", size="B"),
-            Tensor("bias", MODEL, "C", or_none=True),
-        ),
-        named=(
-            Tensor("cache_indices_cpu", INT32, "B", host_copy_of="cache_indices_xpu"),
-            Tensor("cache_indices_xpu", INT32, "B"),
-            Tensor("has_initial_state_cpu", INT32, "B", host_copy_of="has_initial_state_xpu"),
-            Tensor("has_initial_state_xpu", INT32, "B"),
-            Scalar("act", "str", values=("SWISH",)),
-            Scalar("state_seq_stride", "int"),
-        ),
-    ),
-    Signature(
-        "kunlun_ops.causal_conv1d_update",
-        "8",
-        positional=(
-            Tensor("x", MODEL, "B 1 C"),
-            Tensor("weight", MODEL, "C W"),
-            Tensor("out", MODEL, "B 1 C", write="out"),
-            Tensor("conv_state", MODEL, "NB SW C", write="inout", layout="stride(0)",
-                   stride_from="state_seq_stride"),
-            Nothing("cache_seqlens"),
-            Tensor("bias", MODEL, "C", or_none=True),
-        ),
-        named=(
-            Tensor("conv_state_indices_cpu", INT32, "B", host_copy_of="conv_state_indices_xpu"),
-            Tensor("conv_state_indices_xpu", INT32, "B"),
-            Scalar("act", "str", values=("SWISH",)),
-            Scalar("state_seq_stride", "int"),
-            Scalar("is_ncw", "bool", values=(False,)),
-        ),
     ),
 )  # fmt: skip

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from vllm_kunlun.ops.contract.limits import CLUSTERS
+
 from .signature import ANY_FLOAT, FLOAT32, INT32, MODEL, Dtypes, Nothing, Scalar, Signature, Tensor
 
 _ROWS = Dtypes(("float32", "float16", "bfloat16", "int8"))
@@ -15,7 +17,7 @@ SIGNATURES = (
             Tensor("x", FLOAT32, "M E"),
             Tensor("normed_score", FLOAT32, "M K", write="out"),
             Tensor("topk_index", INT32, "M K", write="out"),
-            Tensor("block_statistic", INT32, "12 E", write="out", or_none=True),
+            Tensor("block_statistic", INT32, f"{CLUSTERS} E", write="out", or_none=True),
             Scalar("stable", "bool"),
         ),
     ),
@@ -26,7 +28,7 @@ SIGNATURES = (
             Tensor("x", MODEL, "M E"),
             Tensor("normed_score", ANY_FLOAT, "M K", write="out"),
             Tensor("topk_index", INT32, "M K", write="out"),
-            Tensor("block_statistic", INT32, "12 E | 0", write="out"),
+            Tensor("block_statistic", INT32, f"{CLUSTERS} E | 0", write="out"),
         ),
     ),
     Signature(
@@ -37,7 +39,7 @@ SIGNATURES = (
             Tensor("topk_index", INT32, "M K", write="out"),
             Tensor("norm_score", FLOAT32, "M K", write="out"),
             # By position: its name is block_static in some builds.
-            Tensor("block_statistic", INT32, "12 E", write="out"),
+            Tensor("block_statistic", INT32, f"{CLUSTERS} E", write="out"),
             Tensor("bias", FLOAT32, "E"),
             Scalar("scale", "float"),
             Scalar("n_group", "int"),
@@ -49,7 +51,7 @@ SIGNATURES = (
         "5",
         positional=(
             Tensor("topk_ids", INT32, "M K"),
-            Tensor("block_statistic", INT32, "12 E", write="out"),
+            Tensor("block_statistic", INT32, f"{CLUSTERS} E", write="out"),
         ),
     ),
     Signature(
@@ -58,7 +60,7 @@ SIGNATURES = (
         positional=(
             Tensor("x", MODEL, "M N"),
             Tensor("topk_index", INT32, "M K"),
-            Tensor("block_statistic", INT32, "12 E"),
+            Tensor("block_statistic", INT32, f"{CLUSTERS} E"),
             Tensor("moe_expand", MODEL, "M*K N", write="out"),
             Tensor("moe_index", INT32, "M*K", write="out"),
             Tensor("expert_m", INT32, "E", write="out"),
@@ -84,7 +86,7 @@ SIGNATURES = (
         positional=(
             Tensor("topk_ids", INT32, "M K"),
             Scalar("num_experts", "int"),
-            Scalar("index_have_neg", "bool", values=(False,)),
+            Scalar("flag", "bool", values=(False,)),
         ),
         returns=("Tensor",),
     ),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A report of ``ops check`` with each kind of finding, and a reader of its page."""
+"""A report of ``ops check`` with each kind of outcome, and a reader of its page."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from vllm_kunlun.ops.conformance.check import Report
-from vllm_kunlun.ops.conformance.outcomes import CaseFinding, FunctionFinding, judge_assumptions
+from vllm_kunlun.ops.conformance.outcomes import CaseOutcome, FunctionOutcome, judge_assumptions
 from vllm_kunlun.ops.conformance.provenance import Surroundings
 from vllm_kunlun.ops.contract.assumptions import ASSUMPTIONS
 
@@ -16,29 +16,31 @@ MARKUP = "<script>alert(1)</script> & [bold]"
 SUBJECTS = {each.id: each for each in ASSUMPTIONS}
 
 
-def finding(label, message="", error=1e-6, **more):
-    return CaseFinding(label, "float32", message, error, 1e-5, **more)
+def outcome(label, message="", error=1e-6, **more):
+    return CaseOutcome(label, "float32", message, error, 1e-5, **more)
 
 
 @pytest.fixture
 def report():
     """One function of each kind, and an assumption of each verdict."""
     functions = (
-        FunctionFinding("kunlun_ops.swap_blocks"),
-        FunctionFinding("kunlun_ops.rmsnorm", (finding("good", assumption="norm-weight-dtype"),)),
-        FunctionFinding(
+        FunctionOutcome("kunlun_ops.swap_blocks"),
+        FunctionOutcome("kunlun_ops.rmsnorm", (outcome("good", assumption="norm-weight-dtype"),)),
+        FunctionOutcome(
             "kunlun_ops.quant2d",
             (
-                finding("halves", "error", 0.5, assumption="quant2d-rounding", otherwise="cut"),
-                finding("limit", "error", 0.7, known_bad="the card's own"),
+                outcome("halves", "error", 0.5, assumption="quant2d-rounding", otherwise="cut"),
+                outcome(
+                    "form", "error", 0.7, finding="merge-lse", form="heads-first", excused=True
+                ),
             ),
         ),
-        FunctionFinding(
+        FunctionOutcome(
             "kunlun_ops.gelu",
-            (finding("crashed", MARKUP, None, assumption="gelu-exists"),),
+            (outcome("crashed", MARKUP, None, assumption="gelu-exists"),),
             not_run=3,
         ),
-        FunctionFinding("kunlun_ops.matmul", missing=True),
+        FunctionOutcome("kunlun_ops.matmul", missing=True),
     )
     ids = ("norm-weight-dtype", "quant2d-rounding", "gelu-exists", "gemma-norm-is-2d")
     return Report(

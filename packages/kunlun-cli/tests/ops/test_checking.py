@@ -11,7 +11,7 @@ import pytest
 from vllm_kunlun.cli.ops import checking
 from vllm_kunlun.cli.ops.report import as_html
 from vllm_kunlun.ops.conformance.decisions import Decision, FormOutcome
-from vllm_kunlun.ops.conformance.outcomes import CaseFinding, FunctionFinding
+from vllm_kunlun.ops.conformance.outcomes import CaseOutcome, FunctionOutcome
 from vllm_kunlun.ops.contract.findings import Finding
 
 LAYOUT = Finding(
@@ -20,8 +20,8 @@ LAYOUT = Finding(
 MARKUP = "<script>alert(1)</script> & [bold]"
 
 
-def finding(label, message="", error=1e-6, **more):
-    return CaseFinding(label, "float32", message, error, 1e-5, **more)
+def outcome(label, message="", error=1e-6, **more):
+    return CaseOutcome(label, "float32", message, error, 1e-5, **more)
 
 
 @pytest.fixture
@@ -45,7 +45,8 @@ def test_check_prints_what_failed_and_exits_with_1(run, planted):
     result = run("ops", "check")
     assert result.exit_code == 1
     for part in (
-        "kunlun_ops.rmsnorm", "halves, float32: error", "known: the card's own",
+        "kunlun_ops.rmsnorm", "halves, float32: error",
+        "form 'heads-first' of 'merge-lse': another follows",
         f"crashed, float32: {MARKUP}", "3 more cases not run",
         "otherwise: cut", "undecided", "not probed", "1 pass, 2 fail, 1 missing; 1 without cases.",
     ):  # fmt: skip
@@ -67,7 +68,7 @@ def test_all_well_is_exit_code_0(run, report, monkeypatch):
 
 
 def test_an_optional_library_may_be_missing(run, report, monkeypatch):
-    optional = FunctionFinding("flash_attn.flash_attn_func", missing=True)
+    optional = FunctionOutcome("flash_attn.flash_attn_func", missing=True)
     without = dataclasses.replace(report, functions=(*report.functions[:2], optional))
     monkeypatch.setattr(checking, "_run", lambda functions: without)
     result = run("ops", "check")
@@ -86,11 +87,11 @@ def test_card_findings_are_in_every_form_of_the_report(
     run, run_json, report, read_page, monkeypatch
 ):
     """What each form did, which follows, and a failure that is excused by that."""
-    bad = finding("of a", MARKUP, 0.5, finding="layout", form="a", excused=True)
+    bad = outcome("of a", MARKUP, 0.5, finding="layout", form="a", excused=True)
     forms = (FormOutcome("a", "fail", f"of a: {MARKUP}"), FormOutcome("b", "pass"))
     whole = dataclasses.replace(
         report,
-        functions=(FunctionFinding("kunlun_ops.rmsnorm", (finding("good"), bad)),),
+        functions=(FunctionOutcome("kunlun_ops.rmsnorm", (outcome("good"), bad)),),
         decisions=(Decision(LAYOUT, forms, "b"),),
     )
     monkeypatch.setattr(checking, "_run", lambda functions: whole)

@@ -9,7 +9,7 @@ import pytest
 
 from vllm_kunlun.ops.conformance.case import Case
 from vllm_kunlun.ops.conformance.decisions import Decision, decide, excuse
-from vllm_kunlun.ops.conformance.outcomes import CaseFinding, FunctionFinding
+from vllm_kunlun.ops.conformance.outcomes import CaseOutcome, FunctionOutcome
 from vllm_kunlun.ops.contract.findings import Finding
 
 LAYOUT = Finding("layout", "k.f", "which?", {"a": "A", "b": "B"}, "a", "a test")
@@ -20,15 +20,15 @@ def case(finding: str | None, form: str | None, function: str = "k.f") -> Case:
     return Case(function, f"{finding} {form}", lambda inputs: None, finding=finding, form=form)  # type: ignore[arg-type, return-value]
 
 
-def ran(each: Case, dtype: str = "float16", message: str = "") -> CaseFinding:
-    return CaseFinding(each.label, dtype, message, 0.0, 1.0, finding=each.finding, form=each.form)
+def ran(each: Case, dtype: str = "float16", message: str = "") -> CaseOutcome:
+    return CaseOutcome(each.label, dtype, message, 0.0, 1.0, finding=each.finding, form=each.form)
 
 
 A, B, YES, PLAIN = case("layout", "a"), case("layout", "b"), case("proven", "yes"), case(None, None)
 
 
-def decided(finding: Finding, *runs: CaseFinding) -> tuple[Decision, FunctionFinding]:
-    functions = (FunctionFinding("k.f", runs),)
+def decided(finding: Finding, *runs: CaseOutcome) -> tuple[Decision, FunctionOutcome]:
+    functions = (FunctionOutcome("k.f", runs),)
     cases = (A, B, YES, PLAIN)
     (decision,) = decide([finding], cases, functions)
     (function,) = excuse(functions, [decision])
@@ -72,15 +72,15 @@ def test_a_form_of_another_function() -> None:
     other = case("layout", "b", "flash_attn.g")
     cases = (A, other)
 
-    def both(*functions: FunctionFinding) -> tuple[Any, bool]:
+    def both(*functions: FunctionOutcome) -> tuple[Any, bool]:
         decisions = decide([LAYOUT], cases, functions)
         fails = any(each.fails for each in excuse(functions, decisions))
         return decisions[0].follows, fails
 
-    good, bad = FunctionFinding("k.f", (ran(A),)), FunctionFinding("k.f", (ran(A, message="x"),))
-    assert both(good, FunctionFinding("flash_attn.g", missing=True)) == ("a", False)
-    assert both(bad, FunctionFinding("flash_attn.g", (ran(other),))) == ("b", False)
-    assert both(bad, FunctionFinding("flash_attn.g", missing=True)) == (None, True)
+    good, bad = FunctionOutcome("k.f", (ran(A),)), FunctionOutcome("k.f", (ran(A, message="x"),))
+    assert both(good, FunctionOutcome("flash_attn.g", missing=True)) == ("a", False)
+    assert both(bad, FunctionOutcome("flash_attn.g", (ran(other),))) == ("b", False)
+    assert both(bad, FunctionOutcome("flash_attn.g", missing=True)) == (None, True)
     # Only one of the two was asked for: nothing can be said, and what failed counts.
     assert decide([LAYOUT], cases, [bad]) == ()
     assert excuse([bad], [])[0].fails

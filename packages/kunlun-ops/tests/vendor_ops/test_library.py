@@ -82,6 +82,22 @@ def test_a_card_may_lack_flash_attn(card: pytest.MonkeyPatch) -> None:
         vendor_ops.flash_attn_func(*torch.empty(3, 1, 1, 1, 1))
 
 
+def test_a_flash_attn_that_fails_to_load_counts_as_absent(card: pytest.MonkeyPatch) -> None:
+    """A build for other cards: its shared library is not there, which is an OSError."""
+    for name in ("cocopod", "kunlun_ops", "xspeedgate_ops"):
+        card.setitem(sys.modules, name, types.ModuleType(name))
+    original = importlib.import_module
+
+    def import_module(name: str) -> types.ModuleType:
+        if name == "flash_attn":
+            raise OSError("libcudart.so.12: cannot open shared object file")
+        return original(name)
+
+    card.setattr(library.importlib, "import_module", import_module)
+    assert library.libraries().flash_attn is None
+    assert not library.has("flash_attn", "flash_attn_varlen_func")
+
+
 def test_wheels_answer_without_a_card_if_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
     modules = {name: types.ModuleType(name) for name in ("cocopod", "kunlun_ops", "xspeedgate_ops")}
     for name, module in modules.items():

@@ -1,15 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ledger's entries for functions: in place, and called as what they replace."""
+"""The ledger's entries: in place, called as what they replace, and true in what they say."""
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
+from importlib import metadata
+from pathlib import Path
+from typing import Any
 
 import pytest
+from packaging.specifiers import SpecifierSet
 from vllm.platforms import current_platform
 
+from vllm_kunlun.ops.vllm_modules import upstream
 from vllm_kunlun.ops.vllm_modules.patches import patches
+from vllm_kunlun.ops.vllm_modules.redirects import redirects
 from vllm_kunlun.platforms.ledger import patch_ledger
 from vllm_kunlun.platforms.ledger.patch_ledger import Patch
 
@@ -42,3 +49,23 @@ def test_it_takes_the_arguments_of_what_it_replaces(patch: Patch) -> None:
     assert {name: each.default for name, each in ours.items()} == {
         name: each.default for name, each in theirs.items()
     }
+
+
+REPLACED = [*patches(), *redirects()]
+
+
+def test_names_and_targets_are_unique() -> None:
+    assert len({each.name for each in patches()}) == len(patches()) == 9
+    assert len({each.target for each in REPLACED}) == len(REPLACED) == 12
+
+
+@pytest.mark.parametrize("entry", REPLACED, ids=lambda entry: entry.target)
+def test_the_link_leads_to_the_replaced_source(entry: Any) -> None:
+    _, _, path = entry.upstream.partition("/blob/v0.15.1/")
+    installed = Path(importlib.util.find_spec("vllm").origin).parents[1]
+    assert (installed / path).is_file()
+    assert path == entry.target.partition(":")[0].replace(".", "/") + ".py"
+
+
+def test_the_range_holds_the_installed_vllm() -> None:
+    assert metadata.version("vllm").partition("+")[0] in SpecifierSet(upstream.RANGE)

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 
 import torch
 
+from vllm_kunlun.ops.contract.limits import HEAD_SIZES
 from vllm_kunlun.platforms.errors import KunlunError
 
 __all__ = [
     "FLOATS",
-    "HEAD_SIZES",
     "VendorContractError",
     "check_equal_copies",
     "check_heads",
@@ -32,8 +32,6 @@ __all__ = [
 ]
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
-HEAD_SIZES = (32, 64, 80, 96, 112, 120, 128, 192, 256, 512)
-"""Head sizes that the dense attention functions take."""
 
 
 class VendorContractError(KunlunError, ValueError):

@@ -22,10 +22,9 @@ from vllm_kunlun.emulator.functions.attention_grouped import (
     plan,
     scatter_tokens,
 )
+from vllm_kunlun.ops.contract.limits import MAX_FLASH_ATTN_HEAD_SIZE
 
 __all__ = ["flash_attn_func", "flash_attn_varlen_func"]
-
-MAX_HEAD_SIZE = 256
 
 
 def flash_attn_func(
@@ -102,7 +101,13 @@ def _attend_packed(
     check_same(function, "v", v, k)
     heads, size = q.shape[1:]
     kv_heads = k.shape[1]
-    require(size <= MAX_HEAD_SIZE, function, "q", f"of heads up to {MAX_HEAD_SIZE} wide", size)
+    require(
+        size <= MAX_FLASH_ATTN_HEAD_SIZE,
+        function,
+        "q",
+        f"of heads up to {MAX_FLASH_ATTN_HEAD_SIZE} wide",
+        size,
+    )
     ok = kv_heads > 0 and heads % kv_heads == 0
     require(ok, function, "q", f"of a multiple of {kv_heads} KV heads", heads)
     if scale is None:

@@ -20,8 +20,8 @@ from vllm_kunlun.mla.metadata import (
 )
 from vllm_kunlun.ops import vendor_ops
 from vllm_kunlun.ops.attention.metadata import Prefill
+from vllm_kunlun.ops.contract.limits import MLA_BLOCK_SIZE
 from vllm_kunlun.ops.vendor_ops.attention import EMPTY_LSE
-from vllm_kunlun.platforms.card.limits import MLA_BLOCK_SIZE
 from vllm_kunlun.platforms.errors import UnsupportedError
 
 __all__ = ["FlashMLABackend", "FlashMLAImpl", "FlashMLAMetadata", "FlashMLAMetadataBuilder"]

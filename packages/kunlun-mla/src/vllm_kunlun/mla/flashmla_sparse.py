@@ -11,9 +11,10 @@ from vllm.v1.attention.backend import AttentionMetadata
 
 from vllm_kunlun.mla.flashmla import FlashMLABackend
 from vllm_kunlun.mla.implementation import KunlunMLAImpl, refuse_output_scale
-from vllm_kunlun.mla.indexer_metadata import MAX_SPARSE_QUERIES, renew_for_drafting
+from vllm_kunlun.mla.indexer_metadata import renew_for_drafting
 from vllm_kunlun.ops import vendor_ops
 from vllm_kunlun.ops.attention.metadata import Decode, KunlunAttentionMetadataBuilder, Prefill
+from vllm_kunlun.ops.contract.limits import MAX_SPARSE_QUERIES
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig

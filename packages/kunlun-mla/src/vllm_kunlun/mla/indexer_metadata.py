@@ -20,7 +20,7 @@ from vllm.v1.attention.backends.mla.indexer import (
 )
 
 from vllm_kunlun.ops.attention.metadata import Decode, KunlunAttentionMetadataBuilder, Prefill
-from vllm_kunlun.platforms.card.limits import MLA_BLOCK_SIZE
+from vllm_kunlun.ops.contract.limits import MAX_SPARSE_QUERIES, MLA_BLOCK_SIZE
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -34,13 +34,10 @@ __all__ = [
     "IndexerMetadata",
     "KeyGroup",
     "MAX_LOGITS",
-    "MAX_SPARSE_QUERIES",
     "QueryTile",
     "renew_for_drafting",
 ]
 
-MAX_SPARSE_QUERIES = 2
-"""Queries of one request that the vendor's sparse decode takes (contract section 3)."""
 MAX_LOGITS = 1 << 26
 """Logits held at once, 256 MiB in float32."""
 

@@ -15,7 +15,7 @@ from vllm.model_executor.layers.attention.mla_attention import MLACommonMetadata
 from vllm.v1.attention.backend import AttentionMetadata
 
 from vllm_kunlun.ops.attention.metadata import Decode, KunlunAttentionMetadataBuilder, Prefill
-from vllm_kunlun.platforms.card.limits import MAX_DECODE_BATCH
+from vllm_kunlun.ops.contract.limits import MAX_DECODE_BATCH
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig

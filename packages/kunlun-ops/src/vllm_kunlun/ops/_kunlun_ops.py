@@ -1,25 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The manual's import path of the vendor's functions: ``KunlunOps.<function>``."""
 
-from __future__ import annotations
-
-from typing import Any
-
-from vllm_kunlun.ops import vendor_ops
+from vllm_kunlun.ops.vendor_ops.by_attribute import KunlunOps
 
 __all__ = ["KunlunOps"]
-
-
-class _VendorFunctions(type):
-    def __getattr__(cls, name: str) -> Any:
-        return getattr(vendor_ops, name)
-
-    def __dir__(cls) -> list[str]:
-        return sorted({*super().__dir__(), *vendor_ops.__all__})
-
-
-class KunlunOps(metaclass=_VendorFunctions):
-    """Every function of :mod:`vllm_kunlun.ops.vendor_ops` as an attribute.
-
-    To wrap a vendor function that the adapter lacks, subclass this and add a static method.
-    """

@@ -64,7 +64,7 @@ def test_it_calls_the_functions_that_it_names(benchmark: Benchmark) -> None:
 def test_what_must_be_covered_is() -> None:
     areas = {each.area for each in benchmarks("full")}
     assert areas >= {
-        "MoE", "decode attention", "prefill attention", "norm", "rope", "sampling",
+        "MoE", "decode attention", "prefill attention", "norm", "rotary", "sampling",
         "int8 product", "int8 quantisation", "int4 product", "int4 unpacking",
     }  # fmt: skip
     known = {each.name for each in contract()}

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of vLLM that are known to move between releases, each touched here only."""
+"""What backends read of a step on the host: its block table, its lengths, a drafter's passes.
+
+vLLM has them on the device alone, or under a private name.
+"""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from vllm_kunlun.platforms.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from vllm_kunlun.ops.conformance.check import Report
-    from vllm_kunlun.ops.conformance.outcomes import FunctionFinding
+    from vllm_kunlun.ops.conformance.outcomes import FunctionOutcome
     from vllm_kunlun.ops.contract.functions import VendorFunction
 
 __all__ = ["check"]
@@ -31,7 +31,7 @@ _COLOURS = {
 ReportFile = Annotated[
     Path | None,
     typer.Option(
-        "--report", metavar="FILE", help="Also write the results to FILE.html or FILE.json."
+        "--report", metavar="FILE", help="Also write the outcomes to FILE.html or FILE.json."
     ),
 ]
 
@@ -86,8 +86,8 @@ def _run(functions: tuple[VendorFunction, ...]) -> Report:
     with Progress(*columns, console=err, transient=True) as progress:
         task = progress.add_task("starting", total=len(functions))
 
-        def advance(finding: FunctionFinding) -> None:
-            progress.update(task, advance=1, description=finding.name)
+        def advance(outcome: FunctionOutcome) -> None:
+            progress.update(task, advance=1, description=outcome.name)
 
         return run(functions, progress=advance)
 
@@ -106,9 +106,9 @@ def _print(found: Report, *, named: bool) -> None:
     for each in found.functions:
         _print_failures(each)
     grid = table("assumption", "found")
-    for finding in found.assumptions:
-        detail = f": {escape(finding.detail)}" if finding.detail else ""
-        grid.add_row(finding.assumption.id, _coloured(finding.verdict) + detail)
+    for outcome in found.assumptions:
+        detail = f": {escape(outcome.detail)}" if outcome.detail else ""
+        grid.add_row(outcome.assumption.id, _coloured(outcome.verdict) + detail)
     out.print(grid)
     out.print()
     _print_decisions(found)
@@ -136,16 +136,17 @@ def _print_decisions(found: Report) -> None:
     out.print()
 
 
-def _print_failures(each: FunctionFinding) -> None:
+def _print_failures(each: FunctionOutcome) -> None:
     bad = [case for case in each.cases if not case.passed]
     if not bad:
         return
     out.print(each.name)
     for case in bad:
-        known = f" (known: {case.known_bad})" if case.known_bad else ""
-        if case.excused:
-            known = f" (form {case.form!r} of {case.finding!r}: another follows)"
-        out.print(f"  {case.label}, {case.dtype}: {case.message}{known}", markup=False)
+        excuse = f" (form {case.form!r} of {case.finding!r}: another follows)"
+        out.print(
+            f"  {case.label}, {case.dtype}: {case.message}{excuse if case.excused else ''}",
+            markup=False,
+        )
     if each.not_run:
         out.print(f"  {each.not_run} more cases not run")
     out.print()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The results of ``ops check`` as one HTML file that needs no other."""
+"""The outcomes of ``ops check`` as one HTML file that needs no other."""
 
 from __future__ import annotations
 

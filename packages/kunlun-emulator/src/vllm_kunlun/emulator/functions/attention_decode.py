@@ -18,11 +18,9 @@ from vllm_kunlun.emulator.checks import (
 from vllm_kunlun.emulator.functions.cache import check_caches, dense_pages
 from vllm_kunlun.emulator.functions.step_cache import StepCache
 from vllm_kunlun.emulator.kernels.attention import attend
+from vllm_kunlun.ops.contract.limits import MAX_DECODE_BATCH, MAX_DECODE_QUERIES
 
 __all__ = ["speculative_attention"]
-
-MAX_BATCH = 1023
-MAX_QUERIES = 32
 
 _used_pages: StepCache[torch.Tensor] = StepCache()
 
@@ -62,8 +60,14 @@ def speculative_attention(
     """
     name = "speculative_attention"
     rows = batch_num * qlen
-    require(0 <= batch_num <= MAX_BATCH, name, "batch_num", f"in [0, {MAX_BATCH}]", batch_num)
-    require(0 < qlen <= MAX_QUERIES, name, "qlen", f"in [1, {MAX_QUERIES}]", qlen)
+    require(
+        0 <= batch_num <= MAX_DECODE_BATCH,
+        name,
+        "batch_num",
+        f"in [0, {MAX_DECODE_BATCH}]",
+        batch_num,
+    )
+    require(0 < qlen <= MAX_DECODE_QUERIES, name, "qlen", f"in [1, {MAX_DECODE_QUERIES}]", qlen)
     check_tensor(name, "q", q)
     check_tensor(name, "out", out, (q.dtype,))
     for argument, value in (("q", q), ("out", out)):

@@ -18,6 +18,7 @@ from vllm_kunlun.emulator.checks import (
 )
 from vllm_kunlun.emulator.functions.gdn import check_packed
 from vllm_kunlun.emulator.functions.step_cache import StepCache
+from vllm_kunlun.ops.contract.limits import CHUNK_TOKENS as CHUNK
 
 __all__ = [
     "chunk_fwd_o",
@@ -27,8 +28,6 @@ __all__ = [
     "recompute_w_u_fwd",
     "solve_tril_ns",
 ]
-
-CHUNK = 64
 
 
 class _Chunks(NamedTuple):

@@ -12,6 +12,7 @@ import torch
 
 from vllm_kunlun.emulator.checks import FLOATS, check_shape, check_tensor, require
 from vllm_kunlun.emulator.kernels import int4 as kernels
+from vllm_kunlun.ops.contract.limits import FAST_LAYOUT_COLUMNS
 
 __all__ = ["awq_dequantize", "awq_gemm", "gptq_gemm"]
 
@@ -112,8 +113,9 @@ def gptq_gemm(
     require(ok, name, "scales", f"of a number of groups that divides {inputs}", groups)
     require(g_idx.numel() in (0, inputs), name, "g_idx", f"empty or of {inputs}", g_idx.numel())
     if bits == 4:
-        ok = outputs % 64 == 0
-        require(ok, name, "qzeros", "of a multiple of 64 columns for 4 bits", outputs)
+        ok = outputs % FAST_LAYOUT_COLUMNS == 0
+        expected = f"of a multiple of {FAST_LAYOUT_COLUMNS} columns for 4 bits"
+        require(ok, name, "qzeros", expected, outputs)
         zeros = _fast(qzeros)
     else:
         zeros = _sequential(qzeros, bits)

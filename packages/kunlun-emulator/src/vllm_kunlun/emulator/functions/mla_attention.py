@@ -18,10 +18,10 @@ from vllm_kunlun.emulator.checks import (
     check_tensor,
     require,
 )
+from vllm_kunlun.ops.contract.limits import MAX_SPARSE_QUERIES
 
 __all__ = ["fwd_kvcache_mla", "paged_attention", "sparse_prefill_fwd_opt"]
 
-MAX_SPARSE_QUERIES = 2
 CHUNK_ELEMENTS = 1 << 24
 """Largest copy of gathered rows held at once (64 MiB)."""
 

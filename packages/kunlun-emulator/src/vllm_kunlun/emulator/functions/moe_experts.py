@@ -14,6 +14,7 @@ from vllm_kunlun.emulator.checks import (
     require,
 )
 from vllm_kunlun.emulator.kernels.moe import grouped_product
+from vllm_kunlun.ops.contract.limits import FUSED_PAIRS
 
 __all__ = ["fused_moe", "grouped_mm", "moe_fc", "moe_post"]
 
@@ -21,8 +22,6 @@ _INT32 = (torch.int32,)
 _FLOAT32 = (torch.float32,)
 _INT8_EXACT_WIDTH = 1024
 """Sums of this many products of int8 are exact in float32: 1024 * 128 * 128 = 2^24."""
-
-FUSED_PAIRS = 400
 
 
 def moe_fc(

@@ -16,6 +16,7 @@ from vllm_kunlun.emulator.checks import (
     check_tensor,
     require,
 )
+from vllm_kunlun.ops.contract.limits import CLUSTERS, SMALL_PAIRS
 
 __all__ = [
     "gen_block_statistic",
@@ -26,10 +27,6 @@ __all__ = [
     "moe_softmax_topk",
     "moe_softmax_topk_norm",
 ]
-
-CLUSTERS = 12
-SMALL_PAIRS = 768
-"""Largest ``M k`` of ``moe_pre_small``."""
 
 _INT32 = (torch.int32,)
 _FLOAT32 = (torch.float32,)

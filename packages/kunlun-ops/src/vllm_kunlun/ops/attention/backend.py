@@ -10,11 +10,9 @@ from vllm.v1.attention.backend import AttentionBackend, AttentionType
 
 from vllm_kunlun.ops.attention.implementation import KunlunAttentionImpl
 from vllm_kunlun.ops.attention.metadata import KunlunAttentionMetadataBuilder
+from vllm_kunlun.ops.contract.limits import HEAD_SIZES, SUPPORTED_BLOCK_SIZES
 
 __all__ = ["KunlunAttentionBackend"]
-
-SUPPORTED_HEAD_SIZES = [32, 64, 80, 96, 112, 120, 128, 192, 256, 512]
-"""Head sizes that the vendor's dense attention functions take."""
 
 
 class KunlunAttentionBackend(AttentionBackend):
@@ -50,7 +48,7 @@ class KunlunAttentionBackend(AttentionBackend):
 
     @staticmethod
     def get_supported_kernel_block_sizes() -> list[int]:
-        return [16, 32, 64, 128]
+        return list(SUPPORTED_BLOCK_SIZES)
 
     @classmethod
     def supports_block_size(cls, block_size: int | None) -> bool:
@@ -60,7 +58,7 @@ class KunlunAttentionBackend(AttentionBackend):
 
     @classmethod
     def get_supported_head_sizes(cls) -> list[int]:
-        return SUPPORTED_HEAD_SIZES
+        return list(HEAD_SIZES)
 
     @classmethod
     def supports_sink(cls) -> bool:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from vllm.v1.attention.backend import AttentionMetadata, AttentionMetadataBuilder
 
+from vllm_kunlun.ops.contract.limits import MAX_DECODE_QUERIES
 from vllm_kunlun.platforms import vllm_compat
 
 if TYPE_CHECKING:
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from vllm.v1.kv_cache_interface import AttentionSpec
 
 __all__ = ["Decode", "KunlunAttentionMetadata", "KunlunAttentionMetadataBuilder", "Prefill"]
-
-MAX_DECODE_QUERIES = 32
-"""Queries a request that the vendor's decode attention is known to take; more are prefill."""
 
 
 @dataclass

@@ -106,7 +106,7 @@ class Call:
     """Arguments of one call, and what must hold after it.
 
     ``expected`` maps a keyword, a position, "return" or "return.N" to the values expected there
-    (float64 for what is floating point). Where values cannot be foretold (sampling) ``judge`` gets
+    (float64 for what is floating point). Where values cannot be known (sampling) ``judge`` gets
     the outcome and returns the error as a fraction, 0.0 for none.
 
     A call that settles an assumption may name in ``otherwise`` what else a library might do, each
@@ -136,7 +136,6 @@ class Case:
         tolerances: overrides of :data:`TOLERANCES`.
         assumption: id of the entry of ASSUMPTIONS that this case settles on a card: it passes
             exactly if the assumption holds.
-        known_bad: why a card is known to fail here, if it is.
         finding: name of the entry of FINDINGS (``ops.contract.findings``) of which this case
             tries a form; its failure does not count if another form passes.
         form: which form.
@@ -148,6 +147,5 @@ class Case:
     dtypes: tuple[torch.dtype, ...] = FLOATS
     tolerances: Mapping[torch.dtype, float] = field(default_factory=dict)
     assumption: str | None = None
-    known_bad: str | None = None
     finding: str | None = None
     form: str | None = None

@@ -12,8 +12,8 @@ from vllm_kunlun.ops.conformance.cases import CASES
 from vllm_kunlun.ops.conformance.decisions import Decision, decide, excuse
 from vllm_kunlun.ops.conformance.inventory import assumptions_about
 from vllm_kunlun.ops.conformance.outcomes import (
-    AssumptionFinding,
-    FunctionFinding,
+    AssumptionOutcome,
+    FunctionOutcome,
     judge_assumptions,
 )
 from vllm_kunlun.ops.conformance.probes import PROBES
@@ -31,8 +31,8 @@ class Report:
     """What a check found, and where."""
 
     surroundings: Surroundings
-    functions: tuple[FunctionFinding, ...]
-    assumptions: tuple[AssumptionFinding, ...]
+    functions: tuple[FunctionOutcome, ...]
+    assumptions: tuple[AssumptionOutcome, ...]
     decisions: tuple[Decision, ...] = ()
 
     @property
@@ -52,7 +52,7 @@ class Report:
 def check(
     functions: Sequence[VendorFunction],
     *,
-    progress: Callable[[FunctionFinding], object] = lambda finding: None,
+    progress: Callable[[FunctionOutcome], object] = lambda outcome: None,
     prepare: Callable[[], object] | None = None,
     timeout_seconds: float = TIMEOUT_SECONDS,
 ) -> Report:
@@ -68,18 +68,18 @@ def check(
         VendorLibraryError: a vendor wheel is there but cannot be imported.
     """
     libraries()  # a library that cannot be had is one error, not one for each function
-    findings = []
+    outcomes = []
     with Worker(torch_device(), prepare, timeout_seconds) as worker:
         for each in functions:
-            findings.append(worker.check(each.name))
-            progress(findings[-1])
+            outcomes.append(worker.check(each.name))
+            progress(outcomes[-1])
     subjects = {a.id: a for each in functions for a in assumptions_about(each.name)}
     cases = (*CASES, *PROBES)
-    decisions = decide(FINDINGS, cases, findings)
+    decisions = decide(FINDINGS, cases, outcomes)
     return Report(
         surroundings(),
-        excuse(findings, decisions),
-        judge_assumptions(tuple(subjects.values()), findings),
+        excuse(outcomes, decisions),
+        judge_assumptions(tuple(subjects.values()), outcomes),
         decisions,
     )
 
@@ -117,7 +117,7 @@ def as_json(report: Report) -> dict[str, Any]:
     }
 
 
-def _function(each: FunctionFinding) -> dict[str, Any]:
+def _function(each: FunctionOutcome) -> dict[str, Any]:
     return {
         "name": each.name,
         "status": each.status,

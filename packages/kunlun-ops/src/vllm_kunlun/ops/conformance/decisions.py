@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from vllm_kunlun.ops.conformance.case import Case
-from vllm_kunlun.ops.conformance.outcomes import CaseFinding, FunctionFinding
+from vllm_kunlun.ops.conformance.outcomes import CaseOutcome, FunctionOutcome
 from vllm_kunlun.ops.contract.findings import Finding
 
 __all__ = ["Decision", "FormOutcome", "decide", "excuse"]
@@ -36,7 +36,7 @@ class Decision:
 
 
 def decide(
-    findings: Iterable[Finding], cases: Sequence[Case], functions: Sequence[FunctionFinding]
+    findings: Iterable[Finding], cases: Sequence[Case], functions: Sequence[FunctionOutcome]
 ) -> tuple[Decision, ...]:
     """A decision on each of ``findings`` whose functions have all been checked.
 
@@ -66,7 +66,7 @@ def _of(cases: Sequence[Case], finding: Finding, form: str) -> list[Case]:
 
 
 def _outcome(
-    form: str, names: set[str], checked: dict[str, FunctionFinding], finding: Finding
+    form: str, names: set[str], checked: dict[str, FunctionOutcome], finding: Finding
 ) -> FormOutcome:
     if not names:
         return FormOutcome(form, "no cases")
@@ -99,12 +99,12 @@ def _follows(finding: Finding, forms: Sequence[FormOutcome]) -> str | None:
 
 
 def excuse(
-    functions: Sequence[FunctionFinding], decisions: Iterable[Decision]
-) -> tuple[FunctionFinding, ...]:
+    functions: Sequence[FunctionOutcome], decisions: Iterable[Decision]
+) -> tuple[FunctionOutcome, ...]:
     """``functions`` with what failed in a form that is not needed: another one follows."""
     follows = {each.finding.name: each.follows for each in decisions if each.follows is not None}
 
-    def excused(case: CaseFinding) -> CaseFinding:
+    def excused(case: CaseOutcome) -> CaseOutcome:
         other = case.finding in follows and case.form != follows[case.finding]
         return replace(case, excused=other)
 

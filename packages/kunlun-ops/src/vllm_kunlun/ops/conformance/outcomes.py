@@ -11,20 +11,20 @@ from typing import Literal
 from vllm_kunlun.ops.contract.assumptions import Assumption
 from vllm_kunlun.ops.vendor_ops.library import is_optional
 
-__all__ = ["AssumptionFinding", "CaseFinding", "FunctionFinding", "judge_assumptions"]
+__all__ = ["AssumptionOutcome", "CaseOutcome", "FunctionOutcome", "judge_assumptions"]
 
 Status = Literal["pass", "fail", "missing", "no cases"]
 Verdict = Literal["as assumed", "otherwise", "undecided", "not probed"]
 
 
 @dataclass(frozen=True)
-class CaseFinding:
+class CaseOutcome:
     """One run of one case.
 
     ``message`` says why it failed, empty if it passed. Error and tolerance are fractions of the
     largest expected magnitude, None if the run gave no result. ``otherwise`` is what the library
-    does instead of what is assumed, if that is known; ``known_bad`` why a card is known to fail, if
-    it is. ``finding`` and ``form`` are the case's; ``excused``: another form of it follows.
+    does instead of what is assumed, if that is known. ``finding`` and ``form`` are the case's;
+    ``excused``: another form of it follows.
     """
 
     label: str
@@ -34,7 +34,6 @@ class CaseFinding:
     tolerance: float | None
     assumption: str | None = None
     otherwise: str = ""
-    known_bad: str | None = None
     finding: str | None = None
     form: str | None = None
     excused: bool = False
@@ -46,15 +45,15 @@ class CaseFinding:
     @property
     def fails(self) -> bool:
         """Whether it counts against the function."""
-        return not self.passed and self.known_bad is None and not self.excused
+        return not self.passed and not self.excused
 
 
 @dataclass(frozen=True)
-class FunctionFinding:
+class FunctionOutcome:
     """All runs of one function; ``not_run`` are those after one that ended the process."""
 
     name: str
-    cases: tuple[CaseFinding, ...] = ()
+    cases: tuple[CaseOutcome, ...] = ()
     not_run: int = 0
     missing: bool = False
 
@@ -72,12 +71,12 @@ class FunctionFinding:
         return self.status == "fail" or (self.status == "missing" and not is_optional(self.name))
 
     @property
-    def worst(self) -> CaseFinding | None:
+    def worst(self) -> CaseOutcome | None:
         """The run that is nearest to its tolerance, or furthest beyond it."""
         return max(self.cases, key=_share, default=None)
 
 
-def _share(case: CaseFinding) -> float:
+def _share(case: CaseOutcome) -> float:
     if case.error is None:
         return math.inf
     if case.tolerance:
@@ -86,7 +85,7 @@ def _share(case: CaseFinding) -> float:
 
 
 @dataclass(frozen=True)
-class AssumptionFinding:
+class AssumptionOutcome:
     """What its probes found: ``detail`` is the alternative, or why it is undecided."""
 
     assumption: Assumption
@@ -95,24 +94,24 @@ class AssumptionFinding:
 
 
 def judge_assumptions(
-    assumptions: Iterable[Assumption], functions: Sequence[FunctionFinding]
-) -> tuple[AssumptionFinding, ...]:
-    """A finding for each of ``assumptions``, from the cases that settle it."""
+    assumptions: Iterable[Assumption], functions: Sequence[FunctionOutcome]
+) -> tuple[AssumptionOutcome, ...]:
+    """An outcome for each of ``assumptions``, from the cases that settle it."""
     runs = [case for function in functions for case in function.cases]
     return tuple(
         _judge(each, [case for case in runs if case.assumption == each.id]) for each in assumptions
     )
 
 
-def _judge(assumption: Assumption, runs: Sequence[CaseFinding]) -> AssumptionFinding:
+def _judge(assumption: Assumption, runs: Sequence[CaseOutcome]) -> AssumptionOutcome:
     if not runs:
-        return AssumptionFinding(assumption, "not probed")
+        return AssumptionOutcome(assumption, "not probed")
     failed = [case for case in runs if not case.passed]
     if not failed:
-        return AssumptionFinding(assumption, "as assumed")
+        return AssumptionOutcome(assumption, "as assumed")
     for case in failed:
         if case.otherwise:
-            return AssumptionFinding(assumption, "otherwise", case.otherwise)
+            return AssumptionOutcome(assumption, "otherwise", case.otherwise)
     first = failed[0]
     detail = f"{first.label}, {first.dtype}: {first.message}"
-    return AssumptionFinding(assumption, "undecided", detail)
+    return AssumptionOutcome(assumption, "undecided", detail)

@@ -14,7 +14,7 @@ import torch
 
 from vllm_kunlun.ops.conformance.case import Case
 from vllm_kunlun.ops.conformance.cases import CASES
-from vllm_kunlun.ops.conformance.outcomes import CaseFinding, FunctionFinding
+from vllm_kunlun.ops.conformance.outcomes import CaseOutcome, FunctionOutcome
 from vllm_kunlun.ops.conformance.probes import PROBES
 from vllm_kunlun.ops.conformance.run import run
 from vllm_kunlun.ops.vendor_ops.library import libraries
@@ -34,31 +34,31 @@ def _runs(name: str) -> list[tuple[Case, torch.dtype]]:
     return [(case, dtype) for case in cases for dtype in case.dtypes]
 
 
-def run_case(case: Case, dtype: torch.dtype, device: str) -> CaseFinding | None:
+def run_case(case: Case, dtype: torch.dtype, device: str) -> CaseOutcome | None:
     """One run; whatever it raises is how it failed. None if the library has no such function."""
     try:
         result = run(case, dtype, device)
     except VendorLibraryError:
         return None
-    except Exception as raised:  # noqa: BLE001 -- the finding
+    except Exception as raised:  # noqa: BLE001 -- the outcome
         return _failed(case, dtype, f"{type(raised).__name__}: {raised}")
-    return _finding(case, dtype, result.message, result.error, result.tolerance, result.otherwise)
+    return _outcome(case, dtype, result.message, result.error, result.tolerance, result.otherwise)
 
 
-def _failed(case: Case, dtype: torch.dtype, message: str) -> CaseFinding:
+def _failed(case: Case, dtype: torch.dtype, message: str) -> CaseOutcome:
     """Of a run that gave no result."""
-    return _finding(case, dtype, message)
+    return _outcome(case, dtype, message)
 
 
-def _finding(
+def _outcome(
     case: Case,
     dtype: torch.dtype,
     message: str,
     error: float | None = None,
     tolerance: float | None = None,
     otherwise: str = "",
-) -> CaseFinding:
-    return CaseFinding(
+) -> CaseOutcome:
+    return CaseOutcome(
         label=case.label,
         dtype=str(dtype).removeprefix("torch."),
         message=message,
@@ -66,14 +66,13 @@ def _finding(
         tolerance=tolerance,
         assumption=case.assumption,
         otherwise=otherwise,
-        known_bad=case.known_bad,
         finding=case.finding,
         form=case.form,
     )
 
 
 def _serve(connection: Connection, device: str, prepare: Callable[[], object] | None) -> None:
-    """Answer (function, number of the run) with a finding until the other end closes."""
+    """Answer (function, number of the run) with an outcome until the other end closes."""
     libraries()
     if prepare is not None:
         prepare()
@@ -123,40 +122,40 @@ class Worker:
     ) -> None:
         self._stop()
 
-    def check(self, name: str) -> FunctionFinding:
+    def check(self, name: str) -> FunctionOutcome:
         """Run the cases of one function, up to one that ends the process.
 
         A form of a card finding that ends it ends its own cases only.
         """
-        runs, findings, dead = _runs(name), [], dict[tuple[str | None, str | None], str]()
+        runs, outcomes, dead = _runs(name), [], dict[tuple[str | None, str | None], str]()
         for index, (case, dtype) in enumerate(runs):
             if (death_of_form := dead.get((case.finding, case.form))) is not None:
                 message = f"not run; in an earlier case of this form {death_of_form}"
-                findings.append(_failed(case, dtype, message))
+                outcomes.append(_failed(case, dtype, message))
                 continue
             try:
-                finding = self._ask(name, index)
+                outcome = self._ask(name, index)
             except _Dead as death:
-                findings.append(_failed(case, dtype, str(death)))
+                outcomes.append(_failed(case, dtype, str(death)))
                 if case.finding is None:
                     break
                 dead[case.finding, case.form] = str(death)
                 continue
-            if finding is None:
-                return FunctionFinding(name, missing=True)
-            findings.append(finding)
-            if finding.error is None and self._device != "cpu":
+            if outcome is None:
+                return FunctionOutcome(name, missing=True)
+            outcomes.append(outcome)
+            if outcome.error is None and self._device != "cpu":
                 self._stop()  # after a device error a process cannot use the card any more
-        return FunctionFinding(name, tuple(findings), not_run=len(runs) - len(findings))
+        return FunctionOutcome(name, tuple(outcomes), not_run=len(runs) - len(outcomes))
 
-    def _ask(self, name: str, index: int) -> CaseFinding | None:
+    def _ask(self, name: str, index: int) -> CaseOutcome | None:
         if self._connection is None:
             self._connection = self._start()
             self._receive(self._connection, START_SECONDS)
         self._connection.send((name, index))
         return self._receive(self._connection, self._timeout_seconds)
 
-    def _receive(self, connection: Connection, seconds: float) -> CaseFinding | None:
+    def _receive(self, connection: Connection, seconds: float) -> CaseOutcome | None:
         try:
             if connection.poll(seconds):
                 return connection.recv()  # type: ignore[no-any-return]

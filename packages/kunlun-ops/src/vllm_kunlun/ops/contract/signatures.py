@@ -15,13 +15,13 @@ from typing import Any, Literal
 
 import torch
 
-__all__ = ["SignatureFinding", "compare", "summary"]
+__all__ = ["SignatureOutcome", "compare", "summary"]
 
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 @dataclass(frozen=True)
-class SignatureFinding:
+class SignatureOutcome:
     """How one function stands; ``detail`` is what it refuses and what it takes instead."""
 
     function: str
@@ -29,30 +29,30 @@ class SignatureFinding:
     detail: str = ""
 
 
-def compare(libraries: Any) -> tuple[SignatureFinding, ...]:
-    """A finding for each function that the adapter calls and ``libraries`` have."""
+def compare(libraries: Any) -> tuple[SignatureOutcome, ...]:
+    """An outcome for each function that the adapter calls and ``libraries`` have."""
     from vllm_kunlun.ops.contract.functions import contract
 
-    findings = []
+    outcomes = []
     for each in contract():
         library = getattr(libraries, each.surface, None)
         found = getattr(library, each.name.split(".", 1)[1], None)
         if each.call is not None and found is not None:
-            findings.append(_compare(each.name, found, *each.arguments))
-    return tuple(findings)
+            outcomes.append(_compare(each.name, found, *each.arguments))
+    return tuple(outcomes)
 
 
-def summary(findings: tuple[SignatureFinding, ...]) -> str:
+def summary(outcomes: tuple[SignatureOutcome, ...]) -> str:
     """What differs, in one line; empty if nothing does."""
-    return "; ".join(f"{each.function} {each.detail}" for each in findings if each.detail)
+    return "; ".join(f"{each.function} {each.detail}" for each in outcomes if each.detail)
 
 
 def _compare(
     name: str, found: Callable[..., Any], positional: list[str], named: list[str]
-) -> SignatureFinding:
+) -> SignatureOutcome:
     signatures = _signatures(found)
     if not signatures:
-        return SignatureFinding(name, "unknown")
+        return SignatureOutcome(name, "unknown")
     reasons = []
     for signature in signatures:
         try:
@@ -60,8 +60,8 @@ def _compare(
         except TypeError as error:
             reasons.append(f"refuses our call ({error}); it takes {signature}")
         else:
-            return SignatureFinding(name, "fits")
-    return SignatureFinding(name, "differs", " or ".join(reasons))
+            return SignatureOutcome(name, "fits")
+    return SignatureOutcome(name, "differs", " or ".join(reasons))
 
 
 def _signatures(found: Callable[..., Any]) -> list[inspect.Signature]:

@@ -15,14 +15,10 @@ from vllm.model_executor.layers.vocab_parallel_embedding import (
     VocabParallelEmbedding,
 )
 
+from vllm_kunlun.ops.contract.limits import MAX_FLOAT16_ROWS
 from vllm_kunlun.ops.torch_ops.embedding import mask_input
 
 __all__ = ["KunlunParallelLMHead", "KunlunVocabParallelEmbedding"]
-
-MAX_FLOAT16_ROWS = 151_936
-"""Rows of a float16 weight in one product. At 248320 rows the card's kernel is silently wrong,
-and right on parts of the same weight (baidu/vLLM-Kunlun issue 387); where it turns wrong is not
-known. This is the vocabulary of Qwen3, whose serving on one card is published."""
 
 
 class _ProjectionInParts(UnquantizedEmbeddingMethod):

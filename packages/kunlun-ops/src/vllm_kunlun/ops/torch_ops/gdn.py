@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from vllm_kunlun.ops import vendor_ops
+from vllm_kunlun.ops.contract.limits import CHUNK_TOKENS
 from vllm_kunlun.ops.torch_ops.registration import custom_op
-from vllm_kunlun.ops.vendor_ops.gdn import CHUNK_SIZE
 
 __all__ = [
     "ChunkPlan",
@@ -48,7 +48,7 @@ def plan_chunks(cu_seqlens_cpu: Tensor, device: torch.device) -> ChunkPlan:
 
     Shapes: cu_seqlens_cpu int32 ``[N + 1]``, on the host.
     """
-    counts = cu_seqlens_cpu.diff().add_(CHUNK_SIZE - 1).div_(CHUNK_SIZE, rounding_mode="floor")
+    counts = cu_seqlens_cpu.diff().add_(CHUNK_TOKENS - 1).div_(CHUNK_TOKENS, rounding_mode="floor")
     offsets = torch.zeros_like(cu_seqlens_cpu)
     torch.cumsum(counts, 0, dtype=torch.int32, out=offsets[1:])
     sequence = torch.repeat_interleave(counts)

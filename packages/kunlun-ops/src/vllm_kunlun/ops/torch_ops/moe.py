@@ -16,14 +16,15 @@ from torch import Tensor
 
 from vllm_kunlun.ops import vendor_ops
 from vllm_kunlun.ops.contract.findings import chosen
+from vllm_kunlun.ops.contract.limits import (
+    CLUSTERS,
+    FUSED_ACTIVATION_TOKENS,
+    FUSED_PAIRS,
+    SMALL_PAIRS,
+)
 from vllm_kunlun.platforms.errors import UnsupportedError
 
 __all__ = ["ACTIVATIONS", "grouped_top_k", "run_experts", "top_k"]
-
-FUSED_PAIRS = 400
-SMALL_PAIRS = 768
-FUSED_ACTIVATION_TOKENS = 1024
-CLUSTERS = 12
 
 
 def _silu(x: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch.library import Library
 
-__all__ = ["NAMESPACE", "custom_op", "register"]
+__all__ = ["NAMESPACE", "custom_op", "direct_register_custom_op", "register"]
 
 NAMESPACE = "vllm_kunlun"
 
@@ -108,6 +108,16 @@ def register(
     library._register_fake(name, _by_name(fake or _returns_nothing, signature))
     _registered[qualified] = implementation
     return _overload(namespace, name, implementation)
+
+
+def direct_register_custom_op(
+    op_name: str,
+    op_func: Callable[..., Any],
+    mutates_args: Sequence[str] = (),
+    fake_impl: Callable[..., Any] | None = None,
+) -> Callable[..., Any]:
+    """Register ``torch.ops.vllm_kunlun.<op_name>``, called as vLLM's function of this name."""
+    return register(op_name, op_func, mutates_args=mutates_args, fake=fake_impl)
 
 
 def _overload(namespace: str, name: str, implementation: Callable[..., Any]) -> Callable[..., Any]:

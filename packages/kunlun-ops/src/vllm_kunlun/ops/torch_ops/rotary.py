@@ -6,8 +6,19 @@ from torch import Tensor
 
 from vllm_kunlun.ops import vendor_ops
 from vllm_kunlun.ops.torch_ops.registration import custom_op
+from vllm_kunlun.platforms.errors import UnsupportedError
 
-__all__ = ["mrotary_embedding", "rotary_embedding", "rotary_embedding_", "split_norm_rope"]
+__all__ = [
+    "FUSED_EPS",
+    "fused_split_norm_rope",
+    "mrotary_embedding",
+    "rotary_embedding",
+    "rotary_embedding_",
+    "split_norm_rope",
+]
+
+FUSED_EPS = 1e-6
+"""The vendor's function takes no epsilon; this is the one inside."""
 
 
 @custom_op(mutates_args=("query", "key"))
@@ -149,3 +160,46 @@ def split_norm_rope(
         rotary_dim,
     )
     return query, key, value
+
+
+def fused_split_norm_rope(
+    qkv: Tensor,
+    cos_sin_cache: Tensor,
+    q_norm_weight: Tensor,
+    k_norm_weight: Tensor,
+    positions: Tensor,
+    head_num: int,
+    kv_head_num: int,
+    head_dim: int,
+    rotary_dim: int | None = None,
+    eps: float = FUSED_EPS,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Query, key and value of a packed projection, heads normalised and rotated (neox).
+
+    ``query = rope(rms_norm(q_head) * w_q)``, the same for key; value is copied.
+
+    Shapes:
+        qkv ``[T, (H + 2 KVH) D]``; positions int64 ``[T]``; weights ``[D]``;
+        cos_sin_cache ``[max_position, rotary_dim]``.
+        Returns ``[T, H D]``, ``[T, KVH D]``, ``[T, KVH D]``.
+
+    Raises:
+        UnsupportedError: ``eps`` is not the function's own; use the separate layers then.
+
+    Source: contract section 4, ``kunlun_ops.split_norm_rope_neox``.
+    """
+    if eps != FUSED_EPS:
+        raise UnsupportedError(
+            f"eps={eps}: the fused function normalises with {FUSED_EPS}. Use RMSNorm and get_rope."
+        )
+    return split_norm_rope(
+        qkv.contiguous(),
+        cos_sin_cache.to(qkv.dtype),
+        q_norm_weight,
+        k_norm_weight,
+        positions,
+        head_num,
+        kv_head_num,
+        head_dim,
+        head_dim if rotary_dim is None else rotary_dim,
+    )

@@ -11,7 +11,7 @@ __all__ = ["get_masked_input_and_mask"]
 
 
 def get_masked_input_and_mask(
-    input_ids: Tensor,
+    input: Tensor,
     org_start: int,
     org_end: int,
     num_org_padding: int,
@@ -20,10 +20,10 @@ def get_masked_input_and_mask(
 ) -> tuple[Tensor, Tensor]:
     """Ids as rows of this rank's slice (0 where absent), and a mask that is True where absent.
 
-    Shapes: input_ids int ``[T]``; both results ``[T]``.
+    Shapes: input int ``[T]``; both results ``[T]``.
     Raises: VendorContractError (emulator): an argument that the card would misread.
     Source: contract section 4.
     """
     return function("xspeedgate_ops", "get_masked_input_and_mask")(
-        input_ids, org_start, org_end, num_org_padding, added_start, added_end
+        input, org_start, org_end, num_org_padding, added_start, added_end
     )  # type: ignore[no-any-return]

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from vllm_kunlun.ops.contract.limits import CHUNK_TOKENS
 from vllm_kunlun.ops.vendor_ops.library import function
 
 __all__ = [
-    "CHUNK_SIZE",
     "chunk_fwd_o",
     "chunk_gated_delta_rule_fwd_h",
     "chunk_local_cumsum",
@@ -25,8 +25,6 @@ __all__ = [
     "recompute_w_u_fwd",
     "solve_tril_ns",
 ]
-
-CHUNK_SIZE = 64
 
 
 def fused_gdn_gating(A_log: Tensor, a: Tensor, dt_bias: Tensor) -> Tensor:
@@ -86,7 +84,7 @@ def chunk_local_cumsum(g: Tensor, *, cu_seqlens: Tensor, chunk_indices: Tensor) 
     """Sums of ``g`` (float32 ``[1, T, HV]``) inside each chunk, up to and including each token."""
     return function("xspeedgate_ops", "chunk_local_cumsum")(
         g,
-        chunk_size=CHUNK_SIZE,
+        chunk_size=CHUNK_TOKENS,
         reverse=False,
         cu_seqlens=cu_seqlens,
         chunk_indices=chunk_indices,
@@ -102,13 +100,13 @@ def chunk_scaled_dot_kkt_fwd(
     Shapes: k ``[1, T, H, K]``, beta and g (summed) ``[1, T, HV]`` -> A ``[1, T, HV, 64]``.
     """
     return function("xspeedgate_ops", "chunk_scaled_dot_kkt_fwd")(
-        k, beta, g, cu_seqlens, chunk_indices, CHUNK_SIZE
+        k, beta, g, cu_seqlens, chunk_indices, CHUNK_TOKENS
     )
 
 
 def solve_tril_ns(A: Tensor, cu_seqlens: Tensor, chunk_indices: Tensor) -> None:
     """In place, of each chunk: ``A = (I + A)^-1``."""
-    function("xspeedgate_ops", "solve_tril_ns")(A, cu_seqlens, chunk_indices, CHUNK_SIZE)
+    function("xspeedgate_ops", "solve_tril_ns")(A, cu_seqlens, chunk_indices, CHUNK_TOKENS)
 
 
 def recompute_w_u_fwd(
@@ -133,7 +131,7 @@ def recompute_w_u_fwd(
         g_cumsum=g_cumsum,
         cu_seqlens=cu_seqlens,
         chunk_indices=chunk_indices,
-        chunk_size=CHUNK_SIZE,
+        chunk_size=CHUNK_TOKENS,
     )
 
 
@@ -157,7 +155,17 @@ def chunk_gated_delta_rule_fwd_h(
         h ``[1, NT, HV, K, V]``, v_new ``[1, T, HV, V]``, the final states ``[N, HV, K, V]``.
     """
     return function("xspeedgate_ops", "chunk_gated_delta_rule_fwd_h")(
-        k, u, w, g, initial_state, cu_seqlens, chunk_indices, chunk_offsets, CHUNK_SIZE, True, True
+        k,
+        u,
+        w,
+        g,
+        initial_state,
+        cu_seqlens,
+        chunk_indices,
+        chunk_offsets,
+        CHUNK_TOKENS,
+        True,
+        True,
     )
 
 
@@ -186,5 +194,5 @@ def chunk_fwd_o(
         scale=scale,
         cu_seqlens=cu_seqlens,
         chunk_indices=chunk_indices,
-        chunk_size=CHUNK_SIZE,
+        chunk_size=CHUNK_TOKENS,
     )

@@ -5,71 +5,109 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from vllm_kunlun.ops.vllm_modules import upstream
 from vllm_kunlun.platforms.ledger.patch_ledger import Patch
 
 __all__ = ["patches"]
 
-_HOOKS = "vllm_kunlun.ops.vllm_modules.runner"
-_VLLM = "https://github.com/vllm-project/vllm/blob/v0.15.1/vllm/"
-_SOURCE = f"{_VLLM}v1/worker/"
-_RANGE = ">=0.15.1,<0.16"
+_RUNNER = "vllm_kunlun.ops.vllm_modules.runner"
+_DRAFTERS = "vllm_kunlun.ops.vllm_modules.spec_decode"
+_NO_TRITON = "vLLM's drafters have a path without triton"
 
 
 def patches() -> Sequence[Patch]:
     """Provider of the entry-point group ``vllm_kunlun.patches``."""
     return (
-        Patch(
+        _patch(
             name="host-block-table",
             target="vllm.v1.worker.block_table:BlockTable.get_device_tensor",
-            replacement=f"{_HOOKS}:get_device_tensor",
+            replacement=f"{_RUNNER}:get_device_tensor",
             why="the vendor's convolution wants block numbers on the host too: the runner has them "
             "there and hands out the device's copy only, and copying it back waits for the stream",
-            upstream=f"{_SOURCE}block_table.py",
-            vllm_range=_RANGE,
             sha256="c9805dcffb77eae2d8f5942d49e1965cb9053a04459d70d23a65087f27e3023e",
             remove_when="CommonAttentionMetadata carries the block table's host copy",
         ),
-        Patch(
+        _patch(
             name="note-state-copies",
             target="vllm.v1.worker.mamba_utils:collect_mamba_copy_meta",
-            replacement=f"{_HOOKS}:collect_mamba_copy_meta",
+            replacement=f"{_RUNNER}:collect_mamba_copy_meta",
             why="prefix caching of recurrent states notes addresses for a triton kernel",
-            upstream=f"{_SOURCE}mamba_utils.py",
-            vllm_range=_RANGE,
             sha256="eb28c28f2ae403f66c48d754b1809b6a3601b2b7368555a55632d9f304409137",
             remove_when="the platform provides the copy of mamba blocks",
         ),
-        Patch(
+        _patch(
             name="copy-states",
             target="vllm.v1.worker.mamba_utils:do_mamba_copy_block",
-            replacement=f"{_HOOKS}:do_mamba_copy_block",
+            replacement=f"{_RUNNER}:do_mamba_copy_block",
             why="prefix caching of recurrent states copies them by a triton kernel on CUDA",
-            upstream=f"{_SOURCE}mamba_utils.py",
-            vllm_range=_RANGE,
             sha256="23258295ea03d7931395d2e2ed8fff539a13932aca93a565c1a374c03fa63699",
             remove_when="the platform provides the copy of mamba blocks",
         ),
-        Patch(
+        _patch(
             name="grouped-routing",
             target="vllm.model_executor.layers.fused_moe.router.grouped_topk_router:grouped_topk",
             replacement="vllm_kunlun.ops.vllm_modules.grouped_topk_router:grouped_topk",
             why="the router calls this function, compiled torch, where the vendor has its own; "
             "the layer GroupedTopk, replaced by class, is called by nobody",
-            upstream=f"{_VLLM}model_executor/layers/fused_moe/router/grouped_topk_router.py",
-            vllm_range=_RANGE,
             sha256="91a77744fde0632b6cbcb08b551da48d714631167895c66056eb0a0275286c5d",
             remove_when="the router calls the layer GroupedTopk",
         ),
-        Patch(
+        _patch(
             name="grammar-mask",
             target="vllm.v1.structured_output.utils:apply_grammar_bitmask",
             replacement="vllm_kunlun.ops.vllm_modules.structured_output:apply_grammar_bitmask",
             why="it makes an index tensor in pinned memory on every device, and its library takes "
             "triton on a device of type cuda",
-            upstream=f"{_VLLM}v1/structured_output/utils.py",
-            vllm_range=_RANGE,
             sha256="d13d5a90542eee9fdaefad74000880b8369f3629faac7d34c4f53851c0623823",
             remove_when="vLLM asks the platform for pinned memory here, and xgrammar has a path in "
             "torch for any device",
         ),
+        _patch(
+            name="drafter-next-tokens",
+            target="vllm.v1.spec_decode.eagle:SpecDecodeBaseProposer.prepare_next_token_ids_padded",
+            replacement=f"{_DRAFTERS}:prepare_next_token_ids_padded",
+            why="it launches a triton kernel, and before that reads lengths one request at a time",
+            sha256="39fbd989318827f72ede86e821d5d189da32ec27377f9d063052ce7fe9efb9c8",
+            remove_when=_NO_TRITON,
+        ),
+        _patch(
+            name="drafter-last-accepted",
+            target="vllm.v1.spec_decode.utils:eagle_prepare_inputs_padded_kernel",
+            replacement=f"{_DRAFTERS}:last_accepted_kernel",
+            why="a triton kernel",
+            sha256="423608ffc15af97f5062ccf70b6272c36f15624d6f5f924c61ef7d1311305cc6",
+            remove_when=_NO_TRITON,
+        ),
+        _patch(
+            name="drafter-merge-tokens",
+            target="vllm.v1.spec_decode.draft_model:merge_toks_kernel",
+            replacement=f"{_DRAFTERS}:merge_tokens_kernel",
+            why="a triton kernel",
+            sha256="0d6ba83c9bd68a6c04869cb5533f7fe54401146a7aacd8ef27630ab0c6e770b4",
+            remove_when=_NO_TRITON,
+        ),
+        _patch(
+            name="drafts-behind-pieces",
+            target="vllm.v1.core.sched.scheduler:Scheduler.update_draft_token_ids",
+            replacement="vllm_kunlun.ops.vllm_modules.scheduler:update_draft_token_ids",
+            why="drafts proposed behind a piece of a prompt are verified behind its last piece: "
+            "none can be right, and a recurrent state keeps those that were rejected",
+            sha256="3fc10a0f94de7dc68b690add4950a3fa890bcb8b0819a25509f4370750c09d65",
+            remove_when="vLLM's scheduler ignores drafts of requests that still read their prompt",
+        ),
+    )
+
+
+def _patch(
+    *, name: str, target: str, replacement: str, why: str, sha256: str, remove_when: str
+) -> Patch:
+    return Patch(
+        name=name,
+        target=target,
+        replacement=replacement,
+        why=why,
+        upstream=upstream.link(target),
+        vllm_range=upstream.RANGE,
+        sha256=sha256,
+        remove_when=remove_when,
     )

@@ -18,11 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vllm_kunlun.ops import custom_op, vendor_ops
+from vllm_kunlun.ops.contract.limits import DEQUANTISE_TOKENS
 
-__all__ = ["DEQUANTISE_TOKENS", "awq_linear", "gptq_linear"]
-
-DEQUANTISE_TOKENS = 256
-"""From here on a weight dequantised once and a plain product are quicker than the fused one."""
+__all__ = ["awq_linear", "gptq_linear"]
 
 
 def _awq_shape(

@@ -11,7 +11,7 @@ import torch
 __all__ = ["least_seconds"]
 
 ROUNDS = 3
-"""At least so many, unless they take :data:`PATIENCE` times as long as asked for."""
+"""At least this number, unless they take :data:`PATIENCE` times as long as asked for."""
 PATIENCE = 4
 
 

@@ -3,7 +3,7 @@
 
 from vllm_kunlun.ops.conformance.case import Case
 from vllm_kunlun.ops.conformance.cases.activation import ACTIVATION
-from vllm_kunlun.ops.conformance.cases.attention import DENSE_ATTENTION
+from vllm_kunlun.ops.conformance.cases.attention import ATTENTION
 from vllm_kunlun.ops.conformance.cases.cache import CACHE
 from vllm_kunlun.ops.conformance.cases.causal_conv1d import CAUSAL_CONV1D
 from vllm_kunlun.ops.conformance.cases.embedding import EMBEDDING
@@ -28,7 +28,7 @@ CASES: tuple[Case, ...] = (
     *ACTIVATION,
     *CACHE,
     *CAUSAL_CONV1D,
-    *DENSE_ATTENTION,
+    *ATTENTION,
     *EMBEDDING,
     *FLASH_ATTN,
     *GDN,

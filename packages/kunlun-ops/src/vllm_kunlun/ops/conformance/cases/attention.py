@@ -13,7 +13,7 @@ from torch import Tensor
 from vllm_kunlun.ops.conformance.attention_formula import attend, cumulative, paged
 from vllm_kunlun.ops.conformance.case import Call, Case, Inputs
 
-__all__ = ["DENSE_ATTENTION", "Heads", "Pages", "decode", "merge", "prefill"]
+__all__ = ["ATTENTION", "Heads", "Pages", "decode", "merge", "prefill"]
 
 FLOAT32 = torch.float32
 SCALE, ALPHA = 0.3, 1.3
@@ -199,7 +199,7 @@ _MERGED: tuple[tuple[str, int, dict[str, list[int]] | None], ...] = (
     ("no tokens", 0, None),
     ("empty sides", 5, {"prefix": [0, 2], "suffix": [1]}),
 )
-DENSE_ATTENTION = (
+ATTENTION = (
     Case(_DECODE, "mixed lengths", lambda i: decode(i, [3, 17, 1, 40, 16])),
     Case(_DECODE, "one KV head", lambda i: decode(i, [33, 8], 1, _MQA)),
     Case(_DECODE, "heads of 256", lambda i: decode(i, [33, 8], 1, _WIDE)),

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from vllm_kunlun.ops.conformance.case import Call, Case, Inputs
+from vllm_kunlun.ops.contract.limits import CHUNK_TOKENS as CHUNK
 
 __all__ = ["GDN"]
 
-CHUNK = 64
 SCALE = 0.23
 HALVES = (torch.float16, torch.bfloat16)
 SINGLE = (torch.float32,)

@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 
 from vllm_kunlun.ops.conformance.case import Call, Case, Inputs
+from vllm_kunlun.ops.contract.limits import CLUSTERS, FUSED_ACTIVATION_TOKENS
 
 __all__ = ["MANY", "MOE_ROUTING", "sorting"]
 
-MANY = (1024, 1100, 2048, 4096)
-"""Tokens of a prefill: at and beyond 1024 a function may take another way on the card."""
+MANY = (FUSED_ACTIVATION_TOKENS, 1100, 2048, 4096)
+"""Tokens of a prefill: at and beyond the first a function may take another way on the card."""
 
 FLOAT32 = (torch.float32,)
 HALVES = (torch.float16, torch.bfloat16)
 INT32 = torch.int32
-CLUSTERS = 12
 NEAR = 1e-6
 """Scores nearer than this to each other may change places by rounding."""
 

@@ -12,16 +12,16 @@ from torch import Tensor
 
 from vllm_kunlun.ops.conformance.case import Call, Case, Inputs, Outcome
 
-__all__ = ["ROPE"]
+__all__ = ["ROTARY"]
 
-SIZE, ROTARY = 64, 64
+SIZE, ROTATED = 64, 64
 FLOAT32 = (torch.float32,)
 PLAIN, GATED = "kunlun_ops.split_norm_rope_neox", "xspeedgate_ops.split_norm_rope_neox"
 
 
 def _table(inputs: Inputs) -> Tensor:
     """Cosines, then sines: no turn at position 0, a quarter turn at position 1."""
-    half = ROTARY // 2
+    half = ROTATED // 2
     rows = [[1.0] * half + [0.0] * half, [0.0] * half + [1.0] * half]
     return inputs.tensor(rows, inputs.dtype)
 
@@ -47,7 +47,7 @@ def _call(
     if function == PLAIN:
         outputs = [inputs.empty(1, SIZE) for _ in range(3)]
         arguments = (*outputs, qkv, _table(inputs), weights, weights.clone(), positions,
-                     1, 2, 1, 1, SIZE, ROTARY)  # fmt: skip
+                     1, 2, 1, 1, SIZE, ROTATED)  # fmt: skip
         call = Call(arguments)
         places: tuple[Any, ...] = (0, 1)
     else:
@@ -77,7 +77,7 @@ def _gated_arguments(
         "num_q_heads": 1,
         "num_kv_heads": 1,
         "head_dim": SIZE,
-        "rotary_dim": ROTARY,
+        "rotary_dim": ROTATED,
         "attn_output_gate": False,
     }
 
@@ -123,7 +123,7 @@ def _without_gate(inputs: Inputs) -> Call:
 
 
 _NEAR = {torch.float32: 1e-3}
-ROPE = (
+ROTARY = (
     Case(PLAIN, "probe: epsilon", lambda i: _epsilon(i, PLAIN), FLOAT32, _NEAR,
          assumption="fused-rope-epsilon"),
     Case(GATED, "probe: epsilon", lambda i: _epsilon(i, GATED), FLOAT32, _NEAR,

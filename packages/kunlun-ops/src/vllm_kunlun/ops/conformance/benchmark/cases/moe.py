@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vllm_kunlun.ops.conformance.benchmark.case import Benchmark, Maker, Pair, Scale, Sizes
-from vllm_kunlun.ops.torch_ops.moe import FUSED_PAIRS, SMALL_PAIRS, run_experts, top_k
+from vllm_kunlun.ops.contract.limits import FUSED_PAIRS, SMALL_PAIRS
+from vllm_kunlun.ops.torch_ops.moe import run_experts, top_k
 
 __all__ = ["moe"]
 
@@ -34,7 +35,7 @@ def moe(scale: Scale) -> Iterator[Benchmark]:
 
 
 def _path(pairs: int) -> tuple[str, ...]:
-    """The functions that so many pairs (token, choice) go through."""
+    """The functions that this number of pairs (token, choice) goes through."""
     if pairs < FUSED_PAIRS:
         return (
             "xspeedgate_ops.moe_pre_small",

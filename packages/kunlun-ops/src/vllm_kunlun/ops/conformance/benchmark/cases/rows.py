@@ -21,7 +21,7 @@ NORM: Sizes = {  # rows, width
     "quick": [(64, 4096)],
     "tiny": [(3, 32)],
 }
-ROPE: Sizes = {  # tokens, query heads, key heads, head size
+ROTARY: Sizes = {  # tokens, query heads, key heads, head size
     "full": [(1, 16, 2, 128), (64, 16, 2, 128), (4096, 16, 2, 128)],
     "quick": [(64, 16, 2, 128)],
     "tiny": [(3, 2, 1, 32)],
@@ -44,12 +44,12 @@ def rows(scale: Scale) -> Iterator[Benchmark]:
                 f"{count} x {width}",
                 partial(build, count=count, width=width),
             )
-    for tokens, heads, kv_heads, head_size in ROPE[scale]:
+    for tokens, heads, kv_heads, head_size in ROTARY[scale]:
         yield Benchmark(
-            "rope",
+            "rotary",
             ("kunlun_ops.rotary_embedding",),
             f"T={tokens} H={heads}/{kv_heads} D={head_size}",
-            partial(_rope, tokens=tokens, heads=(heads, kv_heads), head_size=head_size),
+            partial(_rotary, tokens=tokens, heads=(heads, kv_heads), head_size=head_size),
         )
 
 
@@ -132,7 +132,7 @@ def _swiglu(make: Maker, count: int, width: int) -> Pair:
     return _pair(out, lambda: vendor_ops.swiglu(x=x, y=out), plain, passes=3)
 
 
-def _rope(make: Maker, tokens: int, heads: tuple[int, int], head_size: int) -> Pair:
+def _rotary(make: Maker, tokens: int, heads: tuple[int, int], head_size: int) -> Pair:
     query, key = (make.normal(tokens, count * head_size) for count in heads)
     angles = make.uniform(8192, head_size // 2) * 6.28
     table = torch.cat([angles.cos(), angles.sin()], dim=-1).to(make.dtype)

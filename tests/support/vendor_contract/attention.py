@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Contract section 2: dense attention and its cache."""
+"""Contract section 2: attention."""
 
 from __future__ import annotations
+
+from vllm_kunlun.ops.contract import limits
 
 from .signature import (
     FLOAT32,
     INT32,
     MODEL,
-    SLOTS,
     Nothing,
     Scalar,
     Signature,
@@ -17,31 +18,6 @@ from .signature import (
 _CACHE = "NB KVH BS D"
 
 SIGNATURES = (
-    Signature(
-        "kunlun_ops.reshape_and_cache_flash",
-        "2",
-        positional=(
-            Tensor("key", MODEL, "T KVH D"),
-            Tensor("value", MODEL, "T KVH D"),
-            Tensor("key_cache", MODEL, "NB KVH BS D | NB BS KVH D", write="inout",
-                   layout="stride(0)"),
-            Tensor("value_cache", MODEL, "NB KVH BS D | NB BS KVH D", write="inout",
-                   layout="stride(0)"),
-            Tensor("slot_mapping", SLOTS, "T"),
-        ),
-        named=(Scalar("BLHD_LAYOUT", "bool", default=True),),
-    ),
-    Signature(
-        "kunlun_ops.reshape_and_cache",
-        "2",
-        positional=(
-            Tensor("key", MODEL, "T KVH D"),
-            Tensor("value", MODEL, "T KVH D"),
-            Tensor("key_cache", MODEL, _CACHE, write="inout"),
-            Tensor("value_cache", MODEL, _CACHE, write="inout"),
-            Tensor("slot_mapping", SLOTS, "T"),
-        ),
-    ),
     Signature(
         "kunlun_ops.prefill_attention",
         "2",
@@ -92,7 +68,7 @@ SIGNATURES = (
             Tensor("block_tables", INT32, "B MB"),
             Tensor("sink", FLOAT32, "H", or_none=True),
         ),
-        most=(("S", 32),),
+        most=(("S", limits.MAX_DECODE_QUERIES),),
     ),
     Signature(
         "kunlun_ops.attention",
