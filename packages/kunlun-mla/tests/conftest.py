@@ -7,7 +7,6 @@ in random order, and memory that no request owns is NaN.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -15,13 +14,13 @@ from typing import Any
 
 import pytest
 import torch
+from support.recorder import names_called
 from vllm.config import VllmConfig, set_current_vllm_config
 from vllm.v1.attention.backend import CommonAttentionMetadata
 from vllm.v1.kv_cache_interface import MLAAttentionSpec
 from vllm.v1.worker.workspace import init_workspace_manager, reset_workspace_manager
 
 from vllm_kunlun.mla import flashmla
-from vllm_kunlun.ops import vendor_ops
 
 HEADS, LATENT, ROPE, NOPE, VALUE, BLOCK = 3, 40, 16, 24, 32, 64
 SCALE = 0.3
@@ -62,20 +61,7 @@ def implementation() -> Callable[..., Any]:
 @pytest.fixture
 def called(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the vendor's functions, in the order in which the test comes to call them."""
-    names: list[str] = []
-
-    def recorded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any, **keywords: Any) -> Any:
-            names.append(name)
-            return function(*arguments, **keywords)
-
-        return call
-
-    for name in vendor_ops.__all__:
-        function = getattr(vendor_ops, name)
-        if inspect.isfunction(function):
-            monkeypatch.setattr(vendor_ops, name, recorded(name, function))
-    return names
+    return names_called(monkeypatch)
 
 
 @dataclass

@@ -3,19 +3,18 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import torch
+from support.recorder import names_called
 from vllm import distributed
 from vllm.config import VllmConfig, set_current_vllm_config
 from vllm.model_executor import parameter
 from vllm.model_executor.layers import linear
 from vllm.model_executor.layers.linear import QKVParallelLinear
 
-from vllm_kunlun.ops import vendor_ops
 from vllm_kunlun.quantization import registry
 from vllm_kunlun.quantization.formats.compressed_tensors import KunlunCompressedTensorsConfig
 
@@ -25,20 +24,7 @@ HIDDEN, HEAD, HEADS, KV_HEADS = 32, 8, 4, 2
 @pytest.fixture
 def called(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the vendor's functions, in the order in which the test comes to call them."""
-    names: list[str] = []
-
-    def recorded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any, **keywords: Any) -> Any:
-            names.append(name)
-            return function(*arguments, **keywords)
-
-        return call
-
-    for name in vendor_ops.__all__:
-        function = getattr(vendor_ops, name)
-        if inspect.isfunction(function):
-            monkeypatch.setattr(vendor_ops, name, recorded(name, function))
-    return names
+    return names_called(monkeypatch)
 
 
 @pytest.fixture

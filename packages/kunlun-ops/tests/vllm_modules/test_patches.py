@@ -40,7 +40,8 @@ def test_it_is_in_place(patch: Patch) -> None:
 
 @ENTRIES
 def test_it_takes_the_arguments_of_what_it_replaces(patch: Patch) -> None:
-    resolve(patch.target)  # imported, so that the ledger knows the original
+    if not callable(resolve(patch.target)):  # imported, so that the ledger knows the original
+        pytest.skip("a compiled kernel, which is called through its grid")
     ours, theirs = (
         inspect.signature(each).parameters
         for each in (resolve(patch.replacement), patch_ledger.original(patch.name))
