@@ -18,9 +18,6 @@ OWN = [
 PAGES = [*OWN, *(ROOT / wheel.folder / "README.md" for wheel in WHEELS)]
 TOP = ("packages", "docs", "tests", "support", "examples", "benchmarks")
 
-COMING = {"vendor-contract.md", "adding-a-vendor-function.md"}
-"""Pages that are being written; to be deleted with the last of them."""
-
 
 def short(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
@@ -60,7 +57,7 @@ def is_module(name: str) -> bool:
 @pytest.mark.parametrize("page", PAGES, ids=short)
 def test_links_lead_somewhere(page):
     files = [page.parent / link for link in links(page.read_text())]
-    assert [file for file in files if not file.exists() and file.name not in COMING] == []
+    assert [file for file in files if not file.exists()] == []
 
 
 @pytest.mark.parametrize("page", OWN, ids=short)

@@ -10,7 +10,7 @@ import tomlkit
 
 from vllm_kunlun.platforms import wheels
 
-PACKAGES = Path(__file__).parents[1] / "packages"
+PACKAGES = Path(__file__).parents[2] / "packages"
 PROJECTS: dict[str, dict[str, Any]] = {
     project["name"]: project
     for file in PACKAGES.rglob("pyproject.toml")
