@@ -86,15 +86,6 @@ def test_direct_registration() -> None:
     assert op is torch.ops.vllm_kunlun.tripled_by_the_tests.default
 
 
-def test_registration_by_its_short_path() -> None:
-    from vllm_kunlun.ops import custom_op
-    from vllm_kunlun.ops.torch_ops.registration import custom_op as original
-
-    assert custom_op is original
-    with pytest.raises(ImportError):
-        from vllm_kunlun.ops import no_such_name  # noqa: F401
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
 @pytest.mark.parametrize("rotary", [None, 32], ids=["whole", "partial"])
 @pytest.mark.parametrize(("heads", "kv_heads"), [(4, 2), (3, 1)])

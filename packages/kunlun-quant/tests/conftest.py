@@ -12,8 +12,10 @@ from support.recorder import names_called
 from vllm import distributed
 from vllm.config import VllmConfig, set_current_vllm_config
 from vllm.model_executor import parameter
-from vllm.model_executor.layers import linear
+from vllm.model_executor.layers import linear, quantization
 from vllm.model_executor.layers.linear import QKVParallelLinear
+from vllm.model_executor.layers.quantization.kernels import mixed_precision, scaled_mm
+from vllm.platforms import PlatformEnum
 
 from vllm_kunlun.quantization import registry
 from vllm_kunlun.quantization.formats.compressed_tensors import KunlunCompressedTensorsConfig
@@ -50,6 +52,18 @@ def one_rank(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     registry.register()
     with set_current_vllm_config(VllmConfig()):
         yield
+
+
+@pytest.fixture
+def registries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """vLLM's registries, as they are without this wheel."""
+    supported = [n for n in linear.WEIGHT_LOADER_V2_SUPPORTED if not n.startswith("Kunlun")]
+    possible = [k for k in mixed_precision._POSSIBLE_KERNELS if "kunlun" not in k.__module__]
+    int8 = {k: v for k, v in scaled_mm._POSSIBLE_INT8_KERNELS.items() if k != PlatformEnum.OOT}
+    monkeypatch.setattr(linear, "WEIGHT_LOADER_V2_SUPPORTED", supported)
+    monkeypatch.setattr(mixed_precision, "_POSSIBLE_KERNELS", possible)
+    monkeypatch.setattr(scaled_mm, "_POSSIBLE_INT8_KERNELS", int8)
+    monkeypatch.setattr(quantization, "_CUSTOMIZED_METHOD_TO_QUANT_CONFIG", {})
 
 
 @pytest.fixture

@@ -9,29 +9,22 @@ from functools import partial
 import pytest
 
 from vllm_kunlun.ops.conformance.check import Report, as_json, check
-from vllm_kunlun.ops.conformance.outcomes import (
-    AssumptionOutcome,
-    CaseOutcome,
-    FunctionOutcome,
-    judge_assumptions,
-)
+from vllm_kunlun.ops.conformance.outcomes import CaseOutcome, FunctionOutcome
 from vllm_kunlun.ops.conformance.provenance import surroundings
-from vllm_kunlun.ops.contract.assumptions import ASSUMPTIONS
+from vllm_kunlun.ops.conformance.worker import TIMEOUT_SECONDS, Worker
 from vllm_kunlun.ops.contract.functions import select
 
 PLANTED = {
     "rmsnorm": "raise ZeroDivisionError('planted')",
-    "add_rmsnorm": "os.kill(os.getpid(), signal.SIGSEGV)",
     "gemma_rmsnorm": "os._exit(7)",
     "rms_norm_gated": "real(*args); args[1].mul_(1.5)",
     "quant2d": "real(**kwargs); away_from_zero(**kwargs)",
-    "moe_post": "time.sleep(600)",
 }
 """Function of kunlun_ops -> what it does instead."""
 
 ASKED = (*PLANTED, "swap_blocks", "l2norm", "matmul")
 SOURCE = """
-import os, signal, time
+import os
 from vllm_kunlun.emulator import kunlun_ops
 
 def away_from_zero(x, y, max, **rest):
@@ -53,7 +46,7 @@ def planted(name: str, body: str) -> str:
 def report() -> Report:
     """Of a library in which much is broken; the faults are planted in the process that checks."""
     source = SOURCE + "".join(planted(*pair) for pair in PLANTED.items())
-    return check(select(ASKED), prepare=partial(exec, source, {}), timeout_seconds=10)
+    return check(select(ASKED), prepare=partial(exec, source, {}))
 
 
 def one(report: Report, name: str) -> FunctionOutcome:
@@ -61,27 +54,9 @@ def one(report: Report, name: str) -> FunctionOutcome:
     return found
 
 
-@pytest.mark.parametrize(
-    ("name", "message", "ran_all"),
-    [
-        ("rmsnorm", "ZeroDivisionError: planted", True),
-        ("add_rmsnorm", "the process ended: signal SIGSEGV", False),
-        ("gemma_rmsnorm", "the process ended: exit code 7", False),
-        ("moe_post", "no answer within 10 s", False),
-    ],
-)
-def test_a_function_that_breaks_fails(
-    report: Report, name: str, message: str, ran_all: bool
-) -> None:
-    broken = one(report, name)
-    assert broken.status == "fail"
-    assert broken.cases[0].message == message
-    assert broken.cases[0].error is None
-    assert (broken.not_run == 0) == ran_all
-
-
-def test_and_the_rest_goes_on(report: Report) -> None:
+def test_a_function_that_breaks_stops_nothing_else(report: Report) -> None:
     assert not report.ok
+    assert [one(report, name).status for name in ("rmsnorm", "gemma_rmsnorm")] == 2 * ["fail"]
     assert [each.name for each in report.functions] == [each.name for each in select(ASKED)]
     assert one(report, "l2norm").status == "pass"
     assert one(report, "swap_blocks").status == "no cases"
@@ -117,8 +92,8 @@ def test_the_report_as_json(report: Report) -> None:
 
 
 def test_an_infinite_error_is_text_in_json() -> None:
-    finding = FunctionOutcome("f", (case(error=float("inf"), message="shape"),))
-    whole = Report(surroundings(), (finding,), ())
+    infinite = CaseOutcome("x", "float32", "shape", float("inf"), 1e-5)
+    whole = Report(surroundings(), (FunctionOutcome("f", (infinite,)),), ())
     assert as_json(whole)["functions"][0]["cases"][0]["error"] == "inf"
 
 
@@ -129,6 +104,20 @@ def test_without_faults_the_emulator_passes() -> None:
     assert tuple(seen) == report.functions
     assert report.count("pass") == 2
     assert report.count_verdict("as assumed") == 2
+
+
+def test_the_time_that_a_case_may_take_is_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[float] = []
+
+    class Watched(Worker):
+        def check(self, name: str) -> FunctionOutcome:
+            limits.append(self._timeout_seconds)
+            return FunctionOutcome(name)
+
+    monkeypatch.setattr("vllm_kunlun.ops.conformance.check.Worker", Watched)
+    check(select(["rmsnorm"]), timeout_seconds=3)
+    check(select(["rmsnorm"]))
+    assert limits == [3, TIMEOUT_SECONDS]
 
 
 HEADS_FIRST = """
@@ -166,40 +155,3 @@ def test_a_library_of_the_other_form(refusal: str, message: str) -> None:
     assert report.ok
     (entry,) = as_json(report)["findings"]
     assert (entry["name"], entry["follows"]) == ("merge-lse", "heads-first")
-
-
-def case(**changes: object) -> CaseOutcome:
-    values = {"label": "x", "dtype": "float32", "message": "", "error": 0.0, "tolerance": 1e-5}
-    return CaseOutcome(**{**values, **changes})  # type: ignore[arg-type]
-
-
-def test_an_excused_case_does_not_count() -> None:
-    bad = case(message="error", finding="merge-lse", form="heads-first", excused=True)
-    assert FunctionOutcome("f", (case(), bad)).status == "pass"
-    assert FunctionOutcome("f", (case(message="error"), bad)).status == "fail"
-
-
-def test_the_worst_run_is_the_one_nearest_to_its_tolerance() -> None:
-    small, large = case(error=9e-6), case(error=1e-2, tolerance=2e-2)
-    assert FunctionOutcome("f", (large, small)).worst is small
-    exact = case(error=0.1, tolerance=0.0)
-    assert FunctionOutcome("f", (large, exact, small)).worst is exact
-    assert FunctionOutcome("f").worst is None
-
-
-def test_verdicts_on_assumptions() -> None:
-    subject = ASSUMPTIONS[0]
-
-    def verdict(*runs: CaseOutcome) -> AssumptionOutcome:
-        (found,) = judge_assumptions([subject], [FunctionOutcome("f", runs)])
-        return found
-
-    about = {"assumption": subject.id}
-    assert verdict(case()).verdict == "not probed"
-    assert verdict(case(**about)).verdict == "as assumed"
-    other = case(**about, message="error", otherwise="it wraps round")
-    assert verdict(case(**about), other) == AssumptionOutcome(
-        subject, "otherwise", "it wraps round"
-    )
-    unknown = verdict(case(**about, message="boom"))
-    assert (unknown.verdict, unknown.detail) == ("undecided", "x, float32: boom")

@@ -6,9 +6,8 @@ from __future__ import annotations
 import pytest
 
 from vllm_kunlun.ops import vendor_ops
-from vllm_kunlun.ops.conformance.callers import callers
 from vllm_kunlun.ops.conformance.cases import CASES
-from vllm_kunlun.ops.conformance.inventory import assumptions_about, emulated, inventory
+from vllm_kunlun.ops.conformance.inventory import assumptions_about, emulated
 from vllm_kunlun.ops.contract.functions import VendorFunction, contract, select
 from vllm_kunlun.platforms.errors import UnsupportedError
 
@@ -41,21 +40,6 @@ def test_names_are_unique_and_known_here() -> None:
     assert {each.surface for each in contract()} == {
         "custom_ops", "flash_attn", "kunlun_ops", "xspeedgate_ops"
     }  # fmt: skip
-
-
-def test_callers_are_read_from_the_sources() -> None:
-    found = callers()
-    assert "vllm_kunlun.ops.attention.implementation" in found["prefill_attention"]
-    assert found["moe_post"] == ("vllm_kunlun.ops.torch_ops.moe",)
-
-
-def test_inventory_counts() -> None:
-    (entry,) = inventory(select(["kunlun_ops.rms_norm_gated"]))
-    assert entry.cases == sum(case.function == "kunlun_ops.rms_norm_gated" for case in CASES) > 0
-    assert entry.assumptions == ("gated-norm-without-gate",)
-    assert entry.emulated
-    (absent,) = inventory(select(["swap_blocks"]))
-    assert absent[1:] == ((), (), 0, False)
 
 
 def test_select_by_name_by_pattern_and_in_the_contracts_order() -> None:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 import types
 
 import pytest
@@ -14,7 +13,6 @@ from vllm_kunlun.ops.conformance.benchmark.case import Benchmark, Maker, Pair
 from vllm_kunlun.ops.conformance.benchmark.cases import benchmarks
 from vllm_kunlun.ops.conformance.benchmark.ceiling import Ceilings
 from vllm_kunlun.ops.conformance.benchmark.run import TOLERANCES, Timing, difference, run, time_one
-from vllm_kunlun.ops.conformance.benchmark.timing import ROUNDS, least_seconds
 from vllm_kunlun.ops.contract.functions import contract
 from vllm_kunlun.ops.vendor_ops.library import Libraries, libraries, use_libraries
 
@@ -119,35 +117,6 @@ def test_the_share_is_of_the_ceiling_that_is_met_first() -> None:
         assert each.vendor_us is not None
         assert each.achieved == pytest.approx(work / (each.vendor_us * 1e-6))
         assert each.share == pytest.approx(each.achieved / ceiling)
-
-
-def test_ceilings_are_measured_once(ceilings: Ceilings) -> None:
-    copy, read = ceilings.memory()
-    assert copy > 0
-    assert read > 0
-    assert ceilings.memory() == (copy, read)
-    assert (ceilings.products(torch.float32) or 0) > 0
-    assert ceilings.products(torch.bool) is None
-    assert ceilings.measured()[torch.bool] is None
-
-
-def test_functions_run_in_turns() -> None:
-    order: list[str] = []
-    times = least_seconds(lambda: order.append("a"), lambda: order.append("b"), seconds=0.01)
-    assert order == ["a", "b"] * (len(order) // 2)
-    assert len(order) >= 2 * ROUNDS
-    assert all(0 < each < 1 for each in times)
-
-
-def test_slow_functions_run_less_often_but_once() -> None:
-    calls: list[None] = []
-
-    def slow() -> None:
-        time.sleep(0.05)
-        calls.append(None)
-
-    least_seconds(slow, seconds=0.001)
-    assert len(calls) == 1
 
 
 def test_the_ratio_is_torch_over_vendor() -> None:

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vllm_kunlun.ops.contract.limits import FAST_LAYOUT_COLUMNS
 from vllm_kunlun.platforms.errors import CheckpointError
 from vllm_kunlun.quantization.layouts import repack
 from vllm_kunlun.quantization.layouts.scales import check_finite
@@ -41,7 +42,7 @@ ZERO_OFFSETS = {"": 1, "gptq": 1, "gptq_v2": 0}
 """A checkpoint's format -> what is added to a stored zero to get the true one."""
 
 RUN_ROWS = 32
-_COLUMNS = {4: 64, 8: 4}
+_COLUMNS = {4: FAST_LAYOUT_COLUMNS, 8: 4}
 
 
 @dataclass(frozen=True)
