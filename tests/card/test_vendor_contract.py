@@ -17,7 +17,7 @@ from support import fake_vendor, vendor_calls
 from support.vendor_calls import describe_call
 from support.vendor_contract import CONTRACT, check
 
-from vllm_kunlun.ops.contract.functions import contract
+from vllm_kunlun.ops.contract.functions import called
 
 
 def ints(*values: int, dtype: torch.dtype = torch.int32) -> torch.Tensor:
@@ -360,7 +360,7 @@ def test_attention_sends_each_copy_from_where_it_is() -> None:
 # ---------------------------------------------------------------------------- the fakes
 
 
-CALLED = {each.name: each for each in contract() if each.call is not None}
+CALLED = {each.name: each for each in called()}
 ASSUMED = {"flash_attn.flash_attn_varlen_func": {"softmax_scale"}}
 """Arguments that we pass and that no public call does: only an assumption speaks for them."""
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from vllm_kunlun.ops import vendor_ops
-from vllm_kunlun.ops.contract.functions import contract
+from vllm_kunlun.ops.contract.functions import called
 
 
 class Recorder:
@@ -38,7 +38,7 @@ def names_called(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         return call
 
-    for name in sorted({each.adapter_name for each in contract() if each.call is not None}):
+    for name in sorted({each.adapter_name for each in called()}):
         function = getattr(vendor_ops, name)
         assert inspect.isfunction(function), name
         monkeypatch.setattr(vendor_ops, name, recorded(name, function))

@@ -15,7 +15,7 @@ from vllm.model_executor.layers.layernorm import RMSNorm
 from vllm.model_executor.layers.rotary_embedding import get_rope
 
 from vllm_kunlun.ops import vendor_ops
-from vllm_kunlun.ops.contract.functions import contract
+from vllm_kunlun.ops.contract.functions import called
 from vllm_kunlun.ops.layers import LAYERS
 from vllm_kunlun.platforms.errors import UnsupportedError
 
@@ -56,7 +56,7 @@ def test_a_layer_from_the_manuals_path_computes() -> None:
 
 def test_vendor_functions_by_attribute() -> None:
     functions = load("vllm_kunlun.ops._kunlun_ops.KunlunOps")
-    for name in (each.adapter_name for each in contract() if each.call is not None):
+    for name in (each.adapter_name for each in called()):
         assert getattr(functions, name) is getattr(vendor_ops, name)
         assert name in dir(functions)
     with pytest.raises(AttributeError, match="no_such_function"):

@@ -13,13 +13,13 @@ import pytest
 import torch
 
 from vllm_kunlun.emulator import flash_attn, kunlun_ops, xspeedgate_ops
-from vllm_kunlun.ops.contract.functions import VendorFunction, contract
+from vllm_kunlun.ops.contract.functions import VendorFunction, called
 from vllm_kunlun.ops.contract.signatures import compare, summary
 from vllm_kunlun.ops.vendor_ops import library
 from vllm_kunlun.ops.vendor_ops.library import Libraries
 
 SURFACES = {"flash_attn": flash_attn, "kunlun_ops": kunlun_ops, "xspeedgate_ops": xspeedgate_ops}
-CALLED = [each for each in contract() if each.call is not None]
+CALLED = called()
 
 
 def found(surface: str, **functions: Any) -> dict[str, tuple[str, str]]:

@@ -14,7 +14,7 @@ from support.recorder import Recorder
 
 from vllm_kunlun.emulator import flash_attn, kunlun_ops, xspeedgate_ops
 from vllm_kunlun.ops import vendor_ops
-from vllm_kunlun.ops.contract.functions import contract
+from vllm_kunlun.ops.contract.functions import called
 
 SURFACES = {"flash_attn": flash_attn, "kunlun_ops": kunlun_ops, "xspeedgate_ops": xspeedgate_ops}
 
@@ -50,11 +50,7 @@ SEPARATELY = {
 }
 """Adapter functions that pass arguments of their own: a test in its area's file."""
 
-STRAIGHT = {
-    each.adapter_name: each
-    for each in contract()
-    if each.call is not None and each.adapter_name not in SEPARATELY
-}
+STRAIGHT = {each.adapter_name: each for each in called() if each.adapter_name not in SEPARATELY}
 """Adapter functions that pass what they are given, as the contract says."""
 
 
@@ -77,7 +73,6 @@ def test_arguments(name: str, recorders: dict[str, Recorder]) -> None:
 
 
 def test_the_contract_the_adapter_and_the_emulator_have_the_same_functions() -> None:
-    called = [each for each in contract() if each.call is not None]
     rooms = [importlib.import_module(f"{vendor_ops.__name__}.{each.name}")
              for each in pkgutil.iter_modules(vendor_ops.__path__)]  # fmt: skip
     adapted = {
@@ -87,16 +82,16 @@ def test_the_contract_the_adapter_and_the_emulator_have_the_same_functions() -> 
         if inspect.isfunction(found := getattr(vendor_ops, name, None))
         and found.__module__ == room.__name__
     }
-    assert adapted == {each.adapter_name for each in called}
+    assert adapted == {each.adapter_name for each in called()}
     assert adapted >= SEPARATELY
     emulated = {f"{where}.{name}" for where in SURFACES for name in SURFACES[where].__all__}
-    assert {each.name for each in called} == emulated
+    assert {each.name for each in called()} == emulated
 
 
 @pytest.mark.parametrize("name", [*STRAIGHT, "prefill_attention"])
 def test_emulator_takes_arguments_the_same_way(name: str) -> None:
     """The emulator refuses what a card may refuse: by name where the contract says by position."""
-    each = next(each for each in contract() if each.adapter_name == name)
+    each = next(each for each in called() if each.adapter_name == name)
     positional, named = each.arguments
     signature = inspect.signature(getattr(SURFACES[each.surface], each.name.split(".")[1]))
     signature.bind(*positional, **dict.fromkeys(named))

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from vllm_kunlun.platforms.errors import UnsupportedError
 
-__all__ = ["VendorFunction", "contract", "select"]
+__all__ = ["VendorFunction", "called", "contract", "select"]
 
 
 class VendorFunction(BaseModel):
@@ -65,6 +65,11 @@ def contract() -> tuple[VendorFunction, ...]:
     """All functions, in the order of the contract's sections."""
     text = resources.files(__package__).joinpath("contract.json").read_text(encoding="utf-8")
     return tuple(VendorFunction.model_validate(row) for row in json.loads(text))
+
+
+def called() -> tuple[VendorFunction, ...]:
+    """Those of :func:`contract` that the adapter calls."""
+    return tuple(each for each in contract() if each.call is not None)
 
 
 def select(patterns: Iterable[str]) -> tuple[VendorFunction, ...]:

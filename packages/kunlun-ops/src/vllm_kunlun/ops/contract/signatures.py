@@ -31,13 +31,13 @@ class SignatureOutcome:
 
 def compare(libraries: Any) -> tuple[SignatureOutcome, ...]:
     """An outcome for each function that the adapter calls and ``libraries`` have."""
-    from vllm_kunlun.ops.contract.functions import contract
+    from vllm_kunlun.ops.contract.functions import called
 
     outcomes = []
-    for each in contract():
+    for each in called():
         library = getattr(libraries, each.surface, None)
         found = getattr(library, each.name.split(".", 1)[1], None)
-        if each.call is not None and found is not None:
+        if found is not None:
             outcomes.append(_compare(each.name, found, *each.arguments))
     return tuple(outcomes)
 

@@ -6,11 +6,11 @@ from __future__ import annotations
 from typing import Any
 
 from vllm_kunlun.ops import vendor_ops
-from vllm_kunlun.ops.contract.functions import contract
+from vllm_kunlun.ops.contract.functions import called
 
 __all__ = ["KunlunOps"]
 
-_NAMES = {each.adapter_name for each in contract() if each.call is not None}
+_NAMES = {each.adapter_name for each in called()}
 
 
 class _VendorFunctions(type):

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 
 from vllm_kunlun.ops.contract import findings, signatures
-from vllm_kunlun.ops.contract.functions import contract
+from vllm_kunlun.ops.contract.functions import called
 from vllm_kunlun.platforms import device, emulator
 from vllm_kunlun.platforms.errors import KunlunError, VendorLibraryError
 
@@ -156,9 +156,9 @@ def is_optional(function: str) -> bool:
 def missing_symbols() -> dict[str, list[str]]:
     """Library -> the functions we call that it lacks; empty lists where all is well."""
     missing: dict[str, list[str]] = {library: [] for library in Libraries._fields}
-    for each in contract():
+    for each in called():
         library, _, name = each.name.partition(".")
-        if each.call is not None and not has(library, name):
+        if not has(library, name):
             missing[library].append(name)
     return missing
 
