@@ -32,7 +32,7 @@ def main() -> None:
     check_name(options.name)
     folder = ROOT / FAMILIES / options.name
     write(folder, values(options.name, options.architecture, options.title))
-    sync.write()
+    sync.bring_up_to_date()
     print(
         f"wrote {folder.relative_to(ROOT)}. Next: `uv sync`, then correct its family.py "
         "(architectures, preset, status); docs/adding-a-model-family.md goes on from there"

@@ -10,10 +10,10 @@ from __future__ import annotations
 import argparse
 import ast
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import written
 from members import ROOT, Wheel, read_all
 
 PAGE = "docs/refused.md"
@@ -30,13 +30,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="compare, write nothing")
     options = parser.parse_args()
-    path, text = ROOT / PAGE, page(ROOT, read_all(ROOT))
-    if path.exists() and path.read_text() == text:
-        return
-    if options.check:
-        sys.exit(f"{PAGE} differs from the errors in the code: run `python support/refused.py`")
-    path.write_text(text)
-    print(f"wrote {PAGE}")
+    written.update(
+        {PAGE: page(ROOT, read_all(ROOT))},
+        check=options.check,
+        why="differs from the errors in the code: run `python support/refused.py`",
+    )
 
 
 def page(root: Path, wheels: list[Wheel]) -> str:

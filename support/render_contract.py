@@ -13,7 +13,8 @@ import re
 import sys
 import textwrap
 from importlib import resources
-from pathlib import Path
+
+import written
 
 from vllm_kunlun.ops import vendor_ops
 from vllm_kunlun.ops.contract.assumptions import ASSUMPTIONS
@@ -21,8 +22,7 @@ from vllm_kunlun.ops.contract.findings import FINDINGS
 from vllm_kunlun.ops.contract.functions import VendorFunction, contract
 from vllm_kunlun.ops.contract.limits import LIMITS
 
-ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "vendor-contract.md"
+PAGE = "docs/vendor-contract.md"
 
 HEAD = """\
 # The vendor-op contract
@@ -38,14 +38,12 @@ LIVE = {True: "called by the vendor's own plugin", False: "not called by the ven
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="compare, write nothing")
-    new = page()
-    if PAGE.exists() and PAGE.read_text(encoding="utf-8") == new:
-        return
-    name = PAGE.relative_to(ROOT)
-    if parser.parse_args().check:
-        sys.exit(f"{name} differs from ops/contract: run `python support/render_contract.py`")
-    PAGE.write_text(new, encoding="utf-8")
-    print(f"wrote {name}")
+    options = parser.parse_args()
+    written.update(
+        {PAGE: page()},
+        check=options.check,
+        why="differs from ops/contract: run `python support/render_contract.py`",
+    )
 
 
 def page() -> str:

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+import written
 from members import ROOT, Wheel, read_all
 
 CATALOGUE = "packages/kunlun-platform/src/vllm_kunlun/platforms/wheels.json"
@@ -32,31 +33,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="compare, write nothing")
     options = parser.parse_args()
-    if options.check and (files := ", ".join(stale())):
-        sys.exit(f"{files} differ from the wheels' own pyproject.toml: run `nox -s sync`")
-    if not options.check:
-        write()
+    bring_up_to_date(check=options.check)
 
 
-def stale() -> dict[str, str]:
-    """The files that are not what would be written, with what would be."""
-    return {
-        file: text
-        for file, text in texts(ROOT, read_all(ROOT)).items()
-        if not (ROOT / file).exists() or (ROOT / file).read_text() != text
-    }
-
-
-def write() -> None:
-    """Bring every file up to date."""
-    for file, text in stale().items():
-        (ROOT / file).write_text(text)
-        print(f"wrote {file}")
+def bring_up_to_date(*, check: bool = False) -> None:
+    """Write every file that is not as the wheels want it; with ``check`` exit instead."""
+    written.update(
+        texts(ROOT, read_all(ROOT)),
+        check=check,
+        why="differ from the wheels' own pyproject.toml: run `nox -s sync`",
+    )
 
 
 def texts(root: Path, wheels: list[Wheel]) -> dict[str, str]:
     """File -> its text with every block as the wheels want it."""
-    written = {CATALOGUE: catalogue(wheels)}
+    found = {CATALOGUE: catalogue(wheels)}
     for file, blocks in {
         "pyproject.toml": {
             "extras": extras(wheels),
@@ -72,8 +63,8 @@ def texts(root: Path, wheels: list[Wheel]) -> dict[str, str]:
         text = (root / file).read_text()
         for name, inside in blocks.items():
             text = replaced(file, text, name, inside)
-        written[file] = text
-    return written
+        found[file] = text
+    return found
 
 
 def replaced(file: str, text: str, name: str, inside: str) -> str:
