@@ -38,8 +38,13 @@ class Device:
     plugin stands aside and vLLM picks another platform).
     """
 
-    kind: Literal["xpu", "emulated", "none"]
+    kind: Literal["xpu", "rehearsal", "emulated", "none"]
     reason: str
+
+    @property
+    def is_card(self) -> bool:
+        """Whether vLLM is told of a card: it is there, or its own path is rehearsed."""
+        return self.kind in ("xpu", "rehearsal")
 
 
 def detect(requested: str | None = None, dev_root: Path = Path("/dev")) -> Device:
@@ -56,6 +61,8 @@ def detect(requested: str | None = None, dev_root: Path = Path("/dev")) -> Devic
     choice = envs.VLLM_KUNLUN_DEVICE if requested is None else requested
     if choice == "emulated":
         return Device("emulated", "VLLM_KUNLUN_DEVICE=emulated asks for the emulator.")
+    if choice == "rehearsal":
+        return Device("rehearsal", "VLLM_KUNLUN_DEVICE=rehearsal asks for the card's own path.")
     cards = sorted(node.name for node in dev_root.glob(_CARD_NODES))
     missing = [name for name in VENDOR_MODULES if not _importable(name)]
     if choice == "xpu":

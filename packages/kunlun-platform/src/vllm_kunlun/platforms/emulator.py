@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+import pkgutil
+from importlib.metadata import EntryPoint
+from typing import Any
+
 from vllm_kunlun.platforms import wheels
 
-__all__ = ["GROUP", "is_installed", "name_of"]
+__all__ = ["GROUP", "is_installed", "load", "name_of"]
 
 GROUP = "vllm_kunlun.emulator"
 """Name of a part (``worker``, or a vendor library) -> ``module`` or ``module:Class``."""
@@ -22,11 +26,19 @@ def name_of(part: str) -> str:
     Raises:
         MissingWheelError: no installed wheel provides it, or several do.
     """
-    entry = wheels.provider(
+    return _entry(part).value.replace(":", ".")
+
+
+def load(part: str) -> Any:
+    """The object that one part of the emulator names. Raises as :func:`name_of`."""
+    return pkgutil.resolve_name(_entry(part).value)
+
+
+def _entry(part: str) -> EntryPoint:
+    return wheels.provider(
         GROUP,
         part,
         need="without a card its emulator must answer",
         instead=" (or, on a machine with a card, the vendor's driver and wheels; `vllm-kunlun "
         "doctor` says what is missing).",
     )
-    return entry.value.replace(":", ".")

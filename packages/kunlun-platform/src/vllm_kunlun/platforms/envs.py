@@ -122,7 +122,7 @@ TABLE: dict[str, EnvVar] = {
             "auto",
             "which device to run on; auto takes a card if there is one, and the emulator if there "
             "is no accelerator at all",
-            choices=("auto", "xpu", "emulated"),
+            choices=("auto", "xpu", "emulated", "rehearsal"),
         ),
         _ours(
             "VLLM_KUNLUN_VENDOR",

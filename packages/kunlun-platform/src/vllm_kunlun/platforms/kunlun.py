@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["KunlunPlatform"]
 
-_ON_CARD = device.detect().kind == "xpu"
+_ON_CARD = device.detect().is_card
 
 CLASSES = "vllm_kunlun.platform_classes"
 """Entry-point group of the classes that other wheels give to vLLM by way of the platform."""
@@ -37,7 +37,7 @@ class KunlunPlatform(Platform):
     _enum = PlatformEnum.OOT
     device_name: str = "cuda" if _ON_CARD else "cpu"
     device_type: str = "cuda" if _ON_CARD else "cpu"
-    dispatch_key: str = "CUDA" if _ON_CARD else "CPU"
+    dispatch_key: str = "CUDA" if device.detect().kind == "xpu" else "CPU"
     ray_device_key: str = "GPU" if _ON_CARD else ""
     device_control_env_var: str = "XPU_VISIBLE_DEVICES"
     dist_backend: str = "nccl" if _ON_CARD else "gloo"

@@ -43,6 +43,8 @@ def register() -> str | None:
         if found.kind == "emulated":
             emulator.name_of("worker")  # now, and not when an engine starts
         version.check_vllm()
+        if found.kind == "rehearsal":
+            emulator.load("rehearsal")()
         import_hook.install()
         patch_ledger.install()
         triton_messages.hide()
