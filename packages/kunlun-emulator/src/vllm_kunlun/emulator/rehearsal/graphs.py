@@ -11,6 +11,8 @@ import torch
 from torch.utils._pytree import tree_flatten
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
+from vllm_kunlun.emulator.rehearsal import counts
+
 __all__ = ["Graph", "capture", "record_call"]
 
 _capturing: list[Graph] = []
@@ -79,6 +81,7 @@ def record_call(function: Callable[..., Any]) -> Callable[..., Any]:
     """``function`` of the vendor as one node of the graph that is being captured, if one is."""
 
     def call(*arguments: Any, **keywords: Any) -> Any:
+        counts.add("vendor", getattr(function, "__name__", "vendor function"))
         if not _capturing:
             return function(*arguments, **keywords)
         with _disable_current_modes():
