@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import types
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ import torch.distributed as dist
 
 from vllm_kunlun.emulator.rehearsal import graphs, streams
 
-__all__ = ["install"]
+__all__ = ["replacements"]
 
 _GIB = 1 << 30
 _PROPERTIES = types.SimpleNamespace(
@@ -26,12 +27,6 @@ def _answers(value: Any) -> Any:
     return lambda *_arguments, **_keywords: value
 
 
-def _watch_thread(_device: Any = None) -> None:
-    from vllm_kunlun.emulator.rehearsal import installation
-
-    installation.install_in_thread()
-
-
 _CUDA: dict[str, Any] = {
     "is_available": lambda: True,
     "_is_compiled": lambda: True,
@@ -39,7 +34,7 @@ _CUDA: dict[str, Any] = {
     "_lazy_init": _answers(None),
     "device_count": lambda: 1,
     "current_device": lambda: 0,
-    "set_device": _watch_thread,
+    "set_device": _answers(None),
     "device": lambda _: contextlib.nullcontext(),
     "get_device_properties": lambda _=None: _PROPERTIES,
     "get_device_name": lambda _=None: _PROPERTIES.name,
@@ -72,21 +67,19 @@ _CUDA: dict[str, Any] = {
 }
 
 
-def install() -> None:
-    """Put the façade in place, for the life of the process."""
-    for name, value in _CUDA.items():
-        setattr(torch.cuda, name, value)
-    torch.Event, torch.Stream = streams.Event, streams.Stream
-    torch.accelerator.synchronize = lambda _=None: streams.wait_all()
+def replacements() -> Iterator[tuple[Any, str, Any]]:
+    """What the façade puts in place: an object, the name of an attribute, and its value."""
+    yield from ((torch.cuda, name, value) for name, value in _CUDA.items())
+    yield from ((torch, each.__name__, each) for each in (streams.Event, streams.Stream))
     for name in ("empty_cache", "reset_peak_memory_stats"):
-        setattr(torch.accelerator, name, _answers(None))
-    torch.accelerator.memory_stats = lambda _=None: {}
-    torch.accelerator.current_stream = lambda _=None: streams.current()
-    torch._C._construct_storage_from_data_pointer = _storage_at(
-        torch._C._construct_storage_from_data_pointer
-    )
-    dist.init_process_group = _on_gloo(dist.init_process_group)
-    dist.new_group = _on_gloo(dist.new_group)
+        yield torch.accelerator, name, _answers(None)
+    yield torch.accelerator, "synchronize", lambda _=None: streams.wait_all()
+    yield torch.accelerator, "memory_stats", lambda _=None: {}
+    yield torch.accelerator, "current_stream", lambda _=None: streams.current()
+    construct = torch._C._construct_storage_from_data_pointer
+    yield torch._C, construct.__name__, _storage_at(construct)
+    for function in (dist.init_process_group, dist.new_group):
+        yield dist, function.__name__, _on_gloo(function)
 
 
 def _storage_at(construct: Any) -> Any:

@@ -3,13 +3,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch.utils._pytree import tree_iter
 
-__all__ = ["is_on_device", "is_pinned", "pin", "put_on_device", "put_on_host", "same_memory", "tensors"]
+__all__ = [
+    "is_on_device",
+    "is_pinned",
+    "pin",
+    "put_on_device",
+    "put_on_host",
+    "same_memory",
+    "tensors",
+]
 
 
 def _memory(value: Any) -> Any:
