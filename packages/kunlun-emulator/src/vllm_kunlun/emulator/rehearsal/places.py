@@ -15,7 +15,6 @@ __all__ = [
     "pin",
     "put_on_device",
     "put_on_host",
-    "same_memory",
     "tensors",
 ]
 
@@ -53,11 +52,6 @@ def is_on_device(tensor: torch.Tensor) -> bool:
 def is_pinned(tensor: torch.Tensor) -> bool:
     """Whether copies between ``tensor`` and the device need no wait."""
     return tensor.layout == torch.strided and getattr(_memory(tensor), "pinned", False)
-
-
-def same_memory(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether two tensors are views of one memory."""
-    return _memory(one).data_ptr() == _memory(other).data_ptr()
 
 
 def tensors(*values: Any) -> Iterator[torch.Tensor]:

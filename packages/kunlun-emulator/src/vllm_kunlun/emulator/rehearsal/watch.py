@@ -34,7 +34,12 @@ _TAKES_MEMORY = {
 _LIKE = ("_like", "::new_empty", "::new_empty_strided", "::new_zeros", "::new_ones", "::new_full")
 _INDEXES = ("aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_")
 _MASKS = (torch.bool, torch.uint8)
-_NO_WORK = {"aten::_unsafe_view", "aten::resize_", "aten::set_", "aten::lift_fresh", "aten::detach"}
+_NO_WORK = {
+    "aten::_unsafe_view", "aten::resize_", "aten::set_", "aten::lift_fresh", "aten::detach",
+    "aten::squeeze_", "aten::unsqueeze_", "aten::t_", "aten::transpose_", "aten::as_strided_",
+    "aten::record_stream",
+}  # fmt: skip
+"""Ops that change what a tensor says of its memory, beside those that torch knows as views."""
 
 _NAMESPACES = ("vllm", "_C", "_C_cache_ops", "_moe_C")
 """Of the custom ops of vLLM that are Python functions; ours say theirs themselves."""

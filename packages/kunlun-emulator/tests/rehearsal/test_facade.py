@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``torch.cuda`` answers as on a machine with a card."""
+
+import pytest
+import torch
+import torch.distributed as dist
+
+
+def test_there_is_a_device(rehearsal):
+    assert torch.cuda.is_available()
+    assert torch.cuda.device_count() >= 1
+    assert "P800" in torch.cuda.get_device_name()
+    assert torch.cuda.get_device_properties(0).total_memory > 0
+    free, total = torch.cuda.mem_get_info()
+    assert 0 < free <= total
+
+
+def test_the_vendors_collectives_answer_to_nccl(rehearsal, tmp_path):
+    dist.init_process_group("nccl", init_method=f"file://{tmp_path}/ranks", rank=0, world_size=1)
+    try:
+        x = torch.ones(2, device="cuda")
+        dist.all_reduce(x)
+        assert x.tolist() == [1, 1]
+    finally:
+        dist.destroy_process_group()
+
+
+def test_a_storage_that_does_not_own_lies_where_it_is_said_to(rehearsal):
+    x = torch.ones(2, device="cuda")
+    memory = torch._C._construct_storage_from_data_pointer(x.data_ptr(), x.device, 8)
+    view = torch.empty(0, device=x.device).set_(memory, 0, (2,), (1,))
+    assert (view.is_cuda, view.data_ptr()) == (True, x.data_ptr())
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_generators_of_both_draw(rehearsal, device):
+    one, two = (torch.Generator(device=device).manual_seed(3) for _ in range(2))
+    draws = [torch.rand(4, device=device, generator=each) for each in (one, two)]
+    assert torch.equal(*draws)
