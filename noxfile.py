@@ -171,6 +171,14 @@ def engine_slow(session: nox.Session) -> None:
 
 
 @nox.session
+def two_hosts(session: nox.Session) -> None:
+    """Ray over two hosts (Linux namespaces, as root), by the commands of docs/two-hosts.md."""
+    install = ("uv", "pip", "install", "--no-config", "-q", "-p", sys.executable)
+    session.run(*install, "ray==2.60.0", external=True)
+    pytest(session, "tests/rehearsal/test_two_hosts.py", "-m", "slow", threads=1)
+
+
+@nox.session
 def support(session: nox.Session) -> None:
     """Try every feature on every architecture, write support/matrix.json and its tables (1 h)."""
     # One process each: the second asks which architectures the first has rows for.

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from vllm_kunlun.emulator.rehearsal import graphs, streams
+from vllm_kunlun.emulator.rehearsal import cards, graphs, streams
 
 __all__ = ["replacements"]
 
@@ -32,10 +32,10 @@ _CUDA: dict[str, Any] = {
     "_is_compiled": lambda: True,
     "is_initialized": lambda: True,
     "_lazy_init": _answers(None),
-    "device_count": lambda: 1,
-    "current_device": lambda: 0,
-    "set_device": _answers(None),
-    "device": lambda _: contextlib.nullcontext(),
+    "device_count": cards.count,
+    "current_device": cards.current,
+    "set_device": cards.choose,
+    "device": cards.Chosen,
     "get_device_properties": lambda _=None: _PROPERTIES,
     "get_device_name": lambda _=None: _PROPERTIES.name,
     "get_device_capability": lambda _=None: (8, 6),
