@@ -63,17 +63,31 @@ def _ask(llm: LLM, requests: list[Any], adapters: list[LoRARequest | None] | Non
     return list(outputs)
 
 
+def _small(monkeypatch: pytest.MonkeyPatch, tokens: int) -> list[int]:
+    """Let a context be read ``tokens`` at a time. Returns: the chunks of each step that reads one."""
+    from vllm_kunlun.mla import flashmla, metadata
+
+    read: list[int] = []
+    context = metadata.FlashMLAMetadataBuilder._context
+
+    def counted(builder: metadata.FlashMLAMetadataBuilder, part: Any) -> Any:
+        chunks = context(builder, part)
+        read.append(len(chunks))
+        return chunks
+
+    for module in (metadata, flashmla):
+        monkeypatch.setattr(module, "context_capacity_tokens", lambda _: tokens)
+    monkeypatch.setattr(metadata.FlashMLAMetadataBuilder, "_context", counted)
+    return read
+
+
 @pytest.mark.parametrize(("kind", "way"), _tests())
 def test_every_token_is_the_judges(kind, way, case, monkeypatch, request):
     """Twice: the second time in another order, and so in other places of the same graphs."""
     assert current_platform.device_type == "cuda"
     replays = request.getfixturevalue("replays")  # once the platform has put the façade in place
     asked, serving, options = case(kind), KINDS[kind], WAYS[way]
-    if serving.context_tokens is not None:
-        from vllm_kunlun.mla import metadata
-
-        tokens = serving.context_tokens
-        monkeypatch.setattr(metadata, "context_capacity_tokens", lambda _: tokens)
+    chunks = [] if serving.context_tokens is None else _small(monkeypatch, serving.context_tokens)
     adapters = None
     if asked.adapters is not None:
         numbers = {folder: number for number, folder in enumerate(set(asked.adapters) - {None}, 1)}
@@ -93,5 +107,6 @@ def test_every_token_is_the_judges(kind, way, case, monkeypatch, request):
     assert [list(each.outputs[0].token_ids) for each in again] == asked.expected
     assert 0 < accepted <= proposed
     assert bool(replays) != options.get("enforce_eager", True)
+    assert serving.context_tokens is None or max(chunks) > 1
     if serving.cached:
         assert sum(each.num_cached_tokens for each in again) > 0

@@ -46,7 +46,8 @@ class Kind:
     quick: bool = False
     """Captured, it is among the tests that every change is tried with."""
     context_tokens: int | None = None
-    """Latent attention reads so much of a context at a time, where it would read all at once."""
+    """Latent attention reads so much of a context at a time, where it would read all at once; at
+    least a page for each request."""
     cached: bool = False
     """Asked again, it must find prefixes in the cache."""
 
@@ -68,7 +69,7 @@ def text_prompts(*lengths: int) -> list[list[int]]:
 
 
 _SHORT = (1, 2, 5, 16, 17, 33, 61)
-_LONG = (1, 15, 64, 129, 200, 230)
+_LONG = (1, 15, 64, 129, 200, 450)
 
 
 def _judged(
@@ -153,9 +154,14 @@ KINDS: dict[str, Kind] = {
     "moe-sinks": Kind(_model("gpt-oss")),
     "mla": Kind(
         _model("deepseek-v3", _LONG),
-        {"enable_chunked_prefill": True, "max_num_batched_tokens": 48},
+        {
+            "enable_chunked_prefill": True,
+            "max_num_batched_tokens": 80,
+            "max_num_seqs": 3,
+            "max_model_len": 512,
+        },
         quick=True,
-        context_tokens=64,
+        context_tokens=3 * 64,
         cached=True,
     ),
     "mla-sparse-drafts": Kind(_sparse_with_a_draft_layer, _drafting("mtp", 1)),

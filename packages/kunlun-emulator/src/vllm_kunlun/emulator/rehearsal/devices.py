@@ -19,6 +19,8 @@ _HOST = torch.device("cpu")
 def _names_device(value: Any) -> bool:
     if isinstance(value, str):
         return value.partition(":")[0] == "cuda"
+    if isinstance(value, int):
+        return not isinstance(value, bool)  # a number alone is the device's, as in torch
     return isinstance(value, torch.device) and value.type == "cuda"
 
 

@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import types
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from vllm_kunlun.emulator.rehearsal import graphs, streams
+from vllm_kunlun.emulator.rehearsal import devices, graphs, streams
 
 __all__ = ["install"]
 
@@ -77,6 +79,24 @@ def install() -> None:
     torch.accelerator.current_stream = lambda _=None: streams.CURRENT
     dist.init_process_group = _on_gloo(dist.init_process_group)
     dist.new_group = _on_gloo(dist.new_group)
+    torch.library.Library.impl = _on_host(torch.library.Library.impl)  # type: ignore[method-assign]
+
+
+def _on_host(implement: Callable[..., Any]) -> Callable[..., Any]:
+    """A custom op's Python function may name the device: torch ends the modes it is called in."""
+
+    def implement_on_host(
+        self: Any, op_name: Any, function: Any, *args: Any, **keywords: Any
+    ) -> Any:
+        @functools.wraps(function)
+        def on_host(*arguments: Any, **named: Any) -> Any:
+            with devices.OnHost():
+                return function(*arguments, **named)
+
+        plain = not callable(function) or keywords.get("with_keyset")
+        return implement(self, op_name, function if plain else on_host, *args, **keywords)
+
+    return implement_on_host
 
 
 def _on_gloo(function: Any) -> Any:
