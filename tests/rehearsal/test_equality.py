@@ -64,7 +64,7 @@ def _ask(llm: LLM, requests: list[Any], adapters: list[LoRARequest | None] | Non
 
 
 def _small(monkeypatch: pytest.MonkeyPatch, tokens: int) -> list[int]:
-    """Let a context be read ``tokens`` at a time. Returns: the chunks of each step that reads one."""
+    """Let a context be read ``tokens`` at a time. Returns: how many chunks each step reads."""
     from vllm_kunlun.mla import flashmla, metadata
 
     read: list[int] = []

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the rehearsal of a card is asked: a table of kinds, each with checkpoint, options and judge.
+"""What a rehearsed card is asked: a table of kinds, each with checkpoint, options and judge.
 
-Nothing here needs vLLM. A kind is made, and its judge asked, in a process in which no ``torch.cuda``
+Nothing here needs vLLM. A kind is made, and its judge asked, in a process where no ``torch.cuda``
 is rehearsed (:func:`plain_process`): the judge must be HF transformers as it is.
 """
 

@@ -23,6 +23,14 @@ _PROPERTIES = types.SimpleNamespace(
 )  # fmt: skip
 
 
+class Generator(torch._C.Generator):
+    """A generator of the device's draws from the host's numbers."""
+
+    def __new__(cls, device: Any = None) -> Generator:
+        made: Generator = super().__new__(cls, device=torch.device("cpu"))
+        return made
+
+
 def _answers(value: Any) -> Any:
     """A function of its own, as Dynamo knows each of torch's by its object."""
     return lambda *_arguments, **_keywords: value
@@ -73,6 +81,7 @@ def install() -> None:
     for name, value in _CUDA.items():
         setattr(torch.cuda, name, value)
     torch.Event, torch.Stream = streams.Event, streams.Stream
+    torch.Generator = Generator  # type: ignore[misc]
     for name in ("synchronize", "empty_cache", "reset_peak_memory_stats"):
         setattr(torch.accelerator, name, _answers(None))
     torch.accelerator.memory_stats = lambda _=None: {}
