@@ -24,6 +24,8 @@ _GENERATED = "<eval_with_key>"
 def _names_device(value: Any) -> bool:
     if isinstance(value, str):
         return value.partition(":")[0] == "cuda"
+    if isinstance(value, int):
+        return not isinstance(value, bool)  # a number alone is the device's, as in torch
     return isinstance(value, torch.device) and value.type == "cuda"
 
 
