@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from vllm_kunlun.emulator.device import untouched_memory
 from vllm_kunlun.emulator.rehearsal import places
 
 __all__ = ["OnHost"]
@@ -46,7 +47,10 @@ class OnHost(TorchFunctionMode):
         if name == "to" and len(args) > 1:
             to_device = to_device or any(map(_names_device, args[1:]))
             args = (args[0], *(_HOST if _names_device(each) else each for each in args[1:]))
-        result = function(*args, **keywords)
+        if function is torch.zeros and to_device and keywords.get("dtype") == torch.int8:
+            result = untouched_memory.take(*args)  # a KV cache: as large as the device allows
+        else:
+            result = function(*args, **keywords)
         if to_device and isinstance(result, torch.Tensor):
             places.put_on_device(result)
         return result

@@ -4,21 +4,43 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import logging
 import types
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from vllm_kunlun.emulator.rehearsal import graphs, streams
+from vllm_kunlun.emulator.rehearsal import device_memory, graphs, streams
 
 __all__ = ["install"]
 
-_GIB = 1 << 30
-_PROPERTIES = types.SimpleNamespace(
-    name="Kunlun P800 (rehearsal)", major=8, minor=6, total_memory=96 * _GIB,
-    multi_processor_count=12, gcnArchName="", uuid="kunlun-rehearsal-0",
-)  # fmt: skip
+logger = logging.getLogger("vllm.kunlun.rehearsal")
+
+_NAME = "Kunlun P800 (rehearsal)"
+
+
+def _properties(_device: Any = None) -> types.SimpleNamespace:
+    return types.SimpleNamespace(
+        name=_NAME, major=8, minor=6, total_memory=device_memory.total(),
+        multi_processor_count=12, gcnArchName="", uuid="kunlun-rehearsal-0",
+    )  # fmt: skip
+
+
+@functools.cache
+def _say_what_this_is() -> None:
+    """Say once that no card answers: figures of speed are the host's."""
+    logger.warning(
+        "This is a rehearsal and no card: the card's own path runs on this host's processors, "
+        "checked at each step and slow. The device has %.1f GiB of the host's memory "
+        "(VLLM_KUNLUN_EMULATED_MEMORY_GIB sets it).",
+        device_memory.total() / 2**30,
+    )
+
+
+def _set_device(_device: Any) -> None:
+    _say_what_this_is()  # here, since only what uses the device comes by
 
 
 def _answers(value: Any) -> Any:
@@ -33,19 +55,19 @@ _CUDA: dict[str, Any] = {
     "_lazy_init": _answers(None),
     "device_count": lambda: 1,
     "current_device": lambda: 0,
-    "set_device": _answers(None),
+    "set_device": _set_device,
     "device": lambda _: contextlib.nullcontext(),
-    "get_device_properties": lambda _=None: _PROPERTIES,
-    "get_device_name": lambda _=None: _PROPERTIES.name,
+    "get_device_properties": _properties,
+    "get_device_name": lambda _=None: _NAME,
     "get_device_capability": lambda _=None: (8, 6),
     "can_device_access_peer": lambda *_: False,
-    "mem_get_info": lambda _=None: (95 * _GIB, 96 * _GIB),
-    "memory_allocated": _answers(0),
-    "memory_reserved": _answers(0),
-    "max_memory_allocated": _answers(0),
-    "max_memory_reserved": _answers(0),
-    "memory_stats": lambda _=None: {},
-    "reset_peak_memory_stats": _answers(None),
+    "mem_get_info": lambda _=None: (device_memory.free(), device_memory.total()),
+    "memory_allocated": lambda _=None: device_memory.allocated(),
+    "memory_reserved": lambda _=None: device_memory.reserved(),
+    "max_memory_allocated": lambda _=None: device_memory.peak(),
+    "max_memory_reserved": lambda _=None: device_memory.peak(),
+    "memory_stats": lambda _=None: device_memory.stats(),
+    "reset_peak_memory_stats": lambda _=None: device_memory.reset_peak(),
     "empty_cache": _answers(None),
     "ipc_collect": _answers(None),
     "synchronize": _answers(None),
@@ -71,9 +93,10 @@ def install() -> None:
     for name, value in _CUDA.items():
         setattr(torch.cuda, name, value)
     torch.Event, torch.Stream = streams.Event, streams.Stream
-    for name in ("synchronize", "empty_cache", "reset_peak_memory_stats"):
+    for name in ("synchronize", "empty_cache"):
         setattr(torch.accelerator, name, _answers(None))
-    torch.accelerator.memory_stats = lambda _=None: {}
+    for name in ("memory_stats", "reset_peak_memory_stats"):
+        setattr(torch.accelerator, name, _CUDA[name])
     torch.accelerator.current_stream = lambda _=None: streams.CURRENT
     dist.init_process_group = _on_gloo(dist.init_process_group)
     dist.new_group = _on_gloo(dist.new_group)

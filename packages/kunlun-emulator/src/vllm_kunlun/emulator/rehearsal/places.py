@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from vllm_kunlun.emulator.rehearsal import device_memory
+
 __all__ = ["DEVICE", "is_on_device", "put_on_device"]
 
 DEVICE = torch.device("cuda", 0)
@@ -15,6 +17,7 @@ DEVICE = torch.device("cuda", 0)
 def put_on_device(tensor: torch.Tensor) -> torch.Tensor:
     """Let the memory of ``tensor``, and so of all its views, count as the device's."""
     tensor.untyped_storage().on_device = True
+    device_memory.track(tensor.untyped_storage())
     return tensor
 
 
