@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from vllm_kunlun.emulator.rehearsal import device_memory, graphs, streams
+from vllm_kunlun.emulator.rehearsal import device_memory, generators, graphs, streams
 
 __all__ = ["install"]
 
@@ -93,6 +93,7 @@ def install() -> None:
     for name, value in _CUDA.items():
         setattr(torch.cuda, name, value)
     torch.Event, torch.Stream = streams.Event, streams.Stream
+    torch.Generator = generators.Generator  # type: ignore[misc]
     for name in ("synchronize", "empty_cache"):
         setattr(torch.accelerator, name, _answers(None))
     for name in ("memory_stats", "reset_peak_memory_stats"):
