@@ -159,7 +159,8 @@ TABLE: dict[str, EnvVar] = {
             "VLLM_KUNLUN_EMULATED_MEMORY_GIB",
             "float",
             None,
-            "memory of the emulated device in GiB; default half of what this process may use",
+            "memory of the emulated or rehearsed device in GiB; default half of what this process "
+            "may use, at most a card's",
             minimum=0.01,
         ),
         _ours(

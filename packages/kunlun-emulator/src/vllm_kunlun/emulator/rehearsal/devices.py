@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from vllm_kunlun.emulator.device import untouched_memory
 from vllm_kunlun.emulator.rehearsal import places, streams
 from vllm_kunlun.emulator.rehearsal.quiet import is_quiet, quiet
 from vllm_kunlun.emulator.rehearsal.watch import asked_for, refuse_in_graph
@@ -57,6 +58,9 @@ class OnHost(TorchFunctionMode):
         pinned = keywords.pop("pin_memory", False)
         if name in _FROM_HOST:
             result = _move(function(*args, **keywords), device)
+        elif function is torch.zeros and device and keywords.get("dtype") == torch.int8:
+            # A KV cache, as large as the device allows.
+            return places.put_on_device(untouched_memory.take(*args))
         else:
             with asked_for(device):
                 result = function(*args, **keywords)

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_iter
 
+from vllm_kunlun.emulator.rehearsal import device_memory
+
 __all__ = [
     "is_on_device",
     "is_pinned",
@@ -26,7 +28,9 @@ def _memory(value: Any) -> Any:
 
 def put_on_device(tensor: torch.Tensor) -> torch.Tensor:
     """Let the memory of ``tensor``, and so of all its views, count as the device's."""
-    _memory(tensor).on_device = True
+    memory = _memory(tensor)
+    memory.on_device = True
+    device_memory.track(memory)
     return tensor
 
 
@@ -35,6 +39,7 @@ def put_on_host(tensor: torch.Tensor) -> torch.Tensor:
     memory = _memory(tensor)
     if getattr(memory, "on_device", False):
         memory.on_device = False
+        device_memory.release(memory)
     return tensor
 
 

@@ -36,7 +36,7 @@ class Block:
     """Memory at one address."""
 
     def __init__(self, size: int) -> None:
-        self.memory = torch.empty(size, dtype=torch.uint8)
+        self.memory = places.put_on_device(torch.empty(size, dtype=torch.uint8))
         self.address = self.memory.data_ptr()
         self.size = size
         self.owner: StorageWeakRef | None = None
