@@ -103,9 +103,13 @@ class _Node:
                 f"{graph} was captured with {self.work.name} where its code now calls {work.name}"
             )
         captured = tree_flatten((self.work.arguments, self.work.keywords))[0]
-        for number, (was, now) in enumerate(
-            zip(captured, tree_flatten((work.arguments, work.keywords))[0], strict=True)
-        ):
+        given = tree_flatten((work.arguments, work.keywords))[0]
+        if len(captured) != len(given):
+            raise faults.HostValueBakedError(
+                f"{work.name} in {graph} was captured with {len(captured)} arguments and now gets "
+                f"{len(given)}"
+            )
+        for number, (was, now) in enumerate(zip(captured, given, strict=True)):
             if isinstance(was, torch.Tensor) and places.is_on_device(was):
                 if not isinstance(now, torch.Tensor) or was.shape != now.shape:
                     raise faults.HostValueBakedError(
@@ -136,7 +140,7 @@ def _same(one: Any, other: Any) -> bool:
         return isinstance(other, torch.Tensor) and torch.equal(one, other)
     if isinstance(one, torch._C.ScriptObject):
         return True
-    return bool(one is other or one == other)
+    return bool(one is other or one == other or (one != one and other != other))
 
 
 def _shape(value: Any) -> Any:
