@@ -71,10 +71,11 @@ def install() -> None:
     for name, value in _CUDA.items():
         setattr(torch.cuda, name, value)
     torch.Event, torch.Stream = streams.Event, streams.Stream
-    for name in ("synchronize", "empty_cache", "reset_peak_memory_stats"):
-        setattr(torch.accelerator, name, _answers(None))
-    torch.accelerator.memory_stats = lambda _=None: {}
-    torch.accelerator.current_stream = lambda _=None: streams.CURRENT
+    if hasattr(torch, "accelerator"):  # from torch 2.6 on
+        for name in ("synchronize", "empty_cache", "reset_peak_memory_stats"):
+            setattr(torch.accelerator, name, _answers(None))
+        torch.accelerator.memory_stats = lambda _=None: {}
+        torch.accelerator.current_stream = lambda _=None: streams.CURRENT
     dist.init_process_group = _on_gloo(dist.init_process_group)
     dist.new_group = _on_gloo(dist.new_group)
 
