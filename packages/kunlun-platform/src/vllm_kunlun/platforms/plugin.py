@@ -43,10 +43,10 @@ def register() -> str | None:
         if found.kind == "emulated":
             emulator.name_of("worker")  # now, and not when an engine starts
         version.check_vllm()
-        if found.kind == "rehearsal":
-            emulator.load("rehearsal")()
         import_hook.install()
         patch_ledger.install()
+        if found.kind == "rehearsal":
+            emulator.load("rehearsal")()  # imports torch and vLLM: both are mended by now
         triton_messages.hide()
         if found.kind == "xpu":
             _set_card_values()

@@ -95,10 +95,12 @@ def replacements() -> Iterator[tuple[Any, str, Any]]:
     yield from ((torch.cuda, name, value) for name, value in _CUDA.items())
     yield from ((torch, each.__name__, each) for each in (streams.Event, streams.Stream))
     yield torch, "Generator", generators.Generator
-    for name in (
-        "current_stream", "empty_cache", "memory_stats", "reset_peak_memory_stats", "synchronize"
-    ):  # fmt: skip
-        yield torch.accelerator, name, _CUDA[name]
+    if hasattr(torch, "accelerator"):  # from torch 2.6 on
+        for name in (
+            "current_stream", "empty_cache", "memory_stats", "reset_peak_memory_stats",
+            "synchronize",
+        ):  # fmt: skip
+            yield torch.accelerator, name, _CUDA[name]
     construct = torch._C._construct_storage_from_data_pointer
     yield torch._C, construct.__name__, _storage_at(construct)
     for function in (dist.init_process_group, dist.new_group):
