@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from vllm_kunlun.platforms.errors import UnsupportedError
 
-__all__ = ["TABLE", "EnvVar", "card_values", "describe", "set_default", "unread"]
+__all__ = ["TABLE", "EnvVar", "card_values", "describe", "set_default", "unread", "with_values"]
 
 Reader = Literal["vllm-kunlun", "vendor runtime", "vLLM", "nobody"]
 """Whose code looks at a variable; ``nobody``: an older plugin's, which now has no effect."""
@@ -268,6 +268,11 @@ def set_default(name: str, value: str) -> bool:
         return False
     os.environ[name] = value
     return True
+
+
+def with_values(values: Mapping[str, str]) -> dict[str, str]:
+    """The environment for a process to be started: this one's, with ``values`` in place of its."""
+    return {**os.environ, **values}
 
 
 def card_values() -> dict[str, str]:
