@@ -77,9 +77,7 @@ def _answer(llm: Any, request: Request, tokens: int) -> tuple[Counter[counts.Ask
 
     draw = random.Random(0)
     engine = llm.llm_engine
-    sampling = SamplingParams(
-        temperature=0, max_tokens=tokens, ignore_eos=True, detokenize=False
-    )
+    sampling = SamplingParams(temperature=0, max_tokens=tokens, ignore_eos=True, detokenize=False)
     before, times = counts.snapshot(), []
     for place in range(request.batch):
         prompt = [draw.randrange(3, request.vocabulary) for _ in range(request.prompt_tokens)]

@@ -138,9 +138,7 @@ _GPT_OSS: dict[str, Any] = {
     "hidden_size": 2880,
     "intermediate_size": 2880,
     "num_hidden_layers": 24,
-    "layer_types": [
-        "full_attention" if layer % 2 else "sliding_attention" for layer in range(24)
-    ],
+    "layer_types": ["full_attention" if layer % 2 else "sliding_attention" for layer in range(24)],
     "sliding_window": 128,
     "num_attention_heads": 64,
     "num_key_value_heads": 8,

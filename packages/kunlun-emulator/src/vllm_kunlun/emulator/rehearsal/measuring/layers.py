@@ -55,16 +55,16 @@ def depth_name(config: dict[str, Any]) -> str:
 
 
 def pattern_of(config: dict[str, Any]) -> Pattern:
-    """The shortest pattern that the kinds of layers follow."""
+    """The shortest pattern that the kinds of layers follow and show twice; else all, once."""
     text = text_of(config)
     depth = text[depth_name(config)]
     kinds = [_kind(text, layer, depth) for layer in range(depth)]
     candidates = (
         Pattern(length - period, period)
-        for length in range(1, depth + 1)
-        for period in range(1, length + 1)
+        for length in range(1, depth)
+        for period in range(1, min(length, depth - length) + 1)
     )
-    return next(
+    fitting = (
         each
         for each in candidates
         if all(
@@ -72,6 +72,7 @@ def pattern_of(config: dict[str, Any]) -> Pattern:
             for layer in range(each.first + each.period, depth)
         )
     )
+    return next(fitting, Pattern(0, depth))
 
 
 def with_layers(config: dict[str, Any], count: int) -> dict[str, Any]:
@@ -88,9 +89,7 @@ def with_layers(config: dict[str, Any], count: int) -> dict[str, Any]:
     kept = first
     if not any(isinstance(text.get(each), int) and text[each] > 1 for each in _INTERVALS):
         kept = max(min(first, count - period), 0)
-    chosen = [
-        layer if layer < kept else first + (layer - kept) % period for layer in range(count)
-    ]
+    chosen = [layer if layer < kept else first + (layer - kept) % period for layer in range(count)]
     for key in _lists(text, depth):
         text[key] = [text[key][layer] for layer in chosen]
     for key in _dense_firsts(text):

@@ -32,9 +32,9 @@ def run_of(answer: dict[str, Any], period: int | None) -> dict[str, Any]:
         period: by which the difference of the two is divided.
 
     Returns:
-        ``captured_bytes``, ``captured_bytes_per_layer`` and ``phases``: for each of ``prefill`` and
-        ``decode`` its ``steps``, ``host_ms``, ``totals`` (kind -> ``in_graph`` and ``outside``, each
-        with ``per_step`` and ``per_layer``) and ``asked``, the same by name.
+        ``captured_bytes``, ``captured_bytes_per_layer``, ``vllm_classes`` and ``phases``: for each
+        of ``prefill`` and ``decode`` its ``steps``, ``host_ms``, ``totals`` (kind -> ``in_graph``
+        and ``outside``, each with ``per_step`` and ``per_layer``) and ``asked``, the same by name.
     """
     model, *deeper = answer["models"]
     more = None
