@@ -10,8 +10,6 @@ from importlib.metadata import entry_points
 import pytest
 
 COMMANDS = (
-    "demo", "serve", "doctor", "env", "models", "rehearse", "ops list", "ops check", "ops bench",
-)  # fmt: skip
     "demo",
     "serve",
     "doctor",
