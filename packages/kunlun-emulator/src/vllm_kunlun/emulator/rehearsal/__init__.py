@@ -1,5 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The card's own path over host memory: vLLM's GPU worker, captured graphs, a step ahead."""
+"""The card's own path over host memory: vLLM's GPU worker, captured graphs, a step ahead.
+
+What stands where the vendor's torch does: the names of ``torch.cuda`` (``facade``), calls that name
+the device (``devices``), every op (``watch``), captured graphs and their memory (``graphs``,
+``pool``), streams and copies that are to be waited for (``streams``), and the vendor's functions
+(``vendor``). What a card would punish is an error with a name (``faults``); what the device is
+asked for is counted (``counts``).
+"""
 
 from __future__ import annotations
 
@@ -7,16 +14,7 @@ __all__ = ["install"]
 
 
 def install() -> None:
-    """Put what stands for the vendor's torch in place, for the life of the process. Re-entrant."""
-    from vllm_kunlun.emulator.rehearsal import devices, facade, graphs
-    from vllm_kunlun.ops.vendor_ops import library
+    """Put it all in place, for the life of the process. Re-entrant."""
+    from vllm_kunlun.emulator.rehearsal import installation
 
-    if getattr(install, "done", False):
-        return
-    install.done = True  # type: ignore[attr-defined]
-    facade.install()
-    devices.OnHost().__enter__()
-    install.libraries = library.use_libraries(**{  # type: ignore[attr-defined]
-        each: graphs.Recorded(getattr(library._emulated(), each)) for each in library.Libraries._fields
-    })
-    install.libraries.__enter__()
+    installation.install()

@@ -26,6 +26,12 @@ def _answers(value: Any) -> Any:
     return lambda *_arguments, **_keywords: value
 
 
+def _watch_thread(_device: Any = None) -> None:
+    from vllm_kunlun.emulator.rehearsal import installation
+
+    installation.install_in_thread()
+
+
 _CUDA: dict[str, Any] = {
     "is_available": lambda: True,
     "_is_compiled": lambda: True,
@@ -33,7 +39,7 @@ _CUDA: dict[str, Any] = {
     "_lazy_init": _answers(None),
     "device_count": lambda: 1,
     "current_device": lambda: 0,
-    "set_device": _answers(None),
+    "set_device": _watch_thread,
     "device": lambda _: contextlib.nullcontext(),
     "get_device_properties": lambda _=None: _PROPERTIES,
     "get_device_name": lambda _=None: _PROPERTIES.name,
@@ -48,14 +54,14 @@ _CUDA: dict[str, Any] = {
     "reset_peak_memory_stats": _answers(None),
     "empty_cache": _answers(None),
     "ipc_collect": _answers(None),
-    "synchronize": _answers(None),
+    "synchronize": lambda _=None: streams.wait_all(),
     "Stream": streams.Stream,
     "Event": streams.Event,
-    "current_stream": lambda _=None: streams.CURRENT,
-    "default_stream": lambda _=None: streams.CURRENT,
-    "stream": lambda _: contextlib.nullcontext(),
-    "set_stream": _answers(None),
-    "is_current_stream_capturing": lambda: False,
+    "current_stream": lambda _=None: streams.current(),
+    "default_stream": lambda _=None: streams.default,
+    "stream": lambda stream: contextlib.nullcontext() if stream is None else stream,
+    "set_stream": streams.use,
+    "is_current_stream_capturing": graphs.is_capturing,
     "CUDAGraph": graphs.Graph,
     "graph": graphs.capture,
     "graph_pool_handle": lambda: (0, 0),
@@ -71,12 +77,27 @@ def install() -> None:
     for name, value in _CUDA.items():
         setattr(torch.cuda, name, value)
     torch.Event, torch.Stream = streams.Event, streams.Stream
-    for name in ("synchronize", "empty_cache", "reset_peak_memory_stats"):
+    torch.accelerator.synchronize = lambda _=None: streams.wait_all()
+    for name in ("empty_cache", "reset_peak_memory_stats"):
         setattr(torch.accelerator, name, _answers(None))
     torch.accelerator.memory_stats = lambda _=None: {}
-    torch.accelerator.current_stream = lambda _=None: streams.CURRENT
+    torch.accelerator.current_stream = lambda _=None: streams.current()
+    torch._C._construct_storage_from_data_pointer = _storage_at(
+        torch._C._construct_storage_from_data_pointer
+    )
     dist.init_process_group = _on_gloo(dist.init_process_group)
     dist.new_group = _on_gloo(dist.new_group)
+
+
+def _storage_at(construct: Any) -> Any:
+    """The storage that does not own its memory, which is the host's whatever it counts as."""
+
+    def call(address: int, device: torch.device, size: int) -> Any:
+        storage = construct(address, torch.device("cpu"), size)
+        storage.on_device = device.type == "cuda"
+        return storage
+
+    return call
 
 
 def _on_gloo(function: Any) -> Any:

@@ -1,103 +1,262 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Captured graphs: nodes that are called again with the arguments they were recorded with."""
+"""Captured graphs: nodes at fixed addresses, run again, and every other time checked.
+
+A node is one function of the vendor or one op of torch that starts work. At a replay the nodes run
+with the tensors that they were captured with. At every other replay the code that was captured runs
+again instead, and each node that it comes to is compared with the captured one: the same function,
+the same addresses, the same values of the host. Then the captured node runs. So both ways compute
+the same, and what a graph cannot follow has a name.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import gc
+import itertools
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
-from torch.utils._pytree import tree_flatten
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._pytree import tree_flatten, tree_map
 
-from vllm_kunlun.emulator.rehearsal import counts
+from vllm_kunlun.emulator.rehearsal import counts, faults, places
+from vllm_kunlun.emulator.rehearsal.pool import Block, Pool, without_owning
+from vllm_kunlun.emulator.rehearsal.quiet import quiet
 
-__all__ = ["Graph", "capture", "record_call"]
+__all__ = ["POOL", "Graph", "Work", "active", "capture", "is_capturing"]
 
-_capturing: list[Graph] = []
+POOL = Pool()
+
+_numbers = itertools.count(1)
+_active: list[Graph] = []
+_unchecked: list[Graph] = []
 
 
-class _Node(NamedTuple):
+class Work(NamedTuple):
+    """A call that the device is asked for."""
+
+    kind: counts.Kind | None
+    """None of what only takes memory."""
+    name: str
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
     keywords: dict[str, Any]
-    results: list[Any]
 
-    def run(self) -> None:
-        again = tree_flatten(self.function(*self.arguments, **self.keywords))[0]
-        for recorded, new in zip(self.results, again, strict=True):
-            if isinstance(recorded, torch.Tensor) and recorded.data_ptr() != new.data_ptr():
-                recorded.copy_(new)
+    def run(self) -> Any:
+        with quiet():
+            return self.function(*self.arguments, **self.keywords)
+
+
+class _Node:
+    """Work as it was captured: tensors of the device by address, all else by value."""
+
+    def __init__(self, work: Work, results: Any, taken: list[Block]) -> None:
+        self._inputs: list[tuple[StorageWeakRef, torch.Size]] = []
+        self.work = work._replace(
+            arguments=tree_map(self._captured, work.arguments),
+            keywords=tree_map(self._captured, work.keywords),
+        )
+        self._results = tree_map(_address, results)
+        self._taken = taken
+
+    def _captured(self, value: Any) -> Any:
+        if not isinstance(value, torch.Tensor):
+            return value
+        if not places.is_on_device(value):
+            return value.clone()
+        if POOL.block_of(value) is None:
+            self._inputs.append((StorageWeakRef(value.untyped_storage()), value.shape))
+        return without_owning(value)
+
+    def check_inputs(self, graph: Graph) -> None:
+        for storage, shape in self._inputs:
+            if storage.expired():
+                raise faults.GraphInputMovedError(
+                    f"{graph} reads a tensor of shape {tuple(shape)} for {self.work.name} "
+                    "that was freed after the capture: keep it where the graph's caller fills it"
+                )
+
+    def run(self, graph: Graph) -> None:
+        """Do the work again; the results go where they were at capture."""
+        for block in self._taken:
+            block.held_by = graph
+        if self.work.kind is None:
+            return
+        counts.add(self.work.kind, self.work.name, in_graph=True)
+        self.check_inputs(graph)
+        again = tree_flatten(self.work.run())[0]
+        for recorded, new in zip(tree_flatten(self._results)[0], again, strict=True):
+            if isinstance(recorded, torch.Tensor):
+                if recorded.data_ptr() != new.data_ptr():
+                    recorded.copy_(new)
+            elif hasattr(new, "wait"):
+                new.wait()
+
+    def results(self) -> Any:
+        """What the captured call gave, at the same addresses."""
+        return tree_map(_address, self._results)
+
+    def compare(self, work: Work, graph: Graph) -> None:
+        """Raises: RehearsalFault: ``work`` is not what was captured."""
+        if work.name != self.work.name:
+            raise faults.HostValueBakedError(
+                f"{graph} was captured with {self.work.name} where its code now calls {work.name}"
+            )
+        captured = tree_flatten((self.work.arguments, self.work.keywords))[0]
+        for number, (was, now) in enumerate(
+            zip(captured, tree_flatten((work.arguments, work.keywords))[0], strict=True)
+        ):
+            if isinstance(was, torch.Tensor) and places.is_on_device(was):
+                if was.data_ptr() != now.data_ptr():
+                    raise faults.GraphInputMovedError(
+                        f"argument {number} of {work.name} in {graph}, of shape "
+                        f"{tuple(now.shape)}, lies at another address than when it was captured: "
+                        "fill one buffer that is kept, and pass that"
+                    )
+            elif not _same(was, now):
+                raise faults.HostValueBakedError(
+                    f"argument {number} of {work.name} in {graph} was {_short(was)} when it was "
+                    f"captured and is {_short(now)} now: a graph holds values of the host as they "
+                    "were. Pass it as a tensor of the device, or keep the op out of graphs"
+                )
+
+
+def _address(value: Any) -> Any:
+    return without_owning(value) if isinstance(value, torch.Tensor) else value
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, torch.Tensor):
+        return isinstance(other, torch.Tensor) and torch.equal(one, other)
+    if isinstance(one, torch._C.ScriptObject):
+        return True
+    return bool(one is other or one == other)
+
+
+def _short(value: Any) -> str:
+    return repr(value.tolist() if isinstance(value, torch.Tensor) else value)[:80]
 
 
 class Graph:
     """Stands for ``torch.cuda.CUDAGraph``."""
 
     def __init__(self, *_arguments: Any, **_keywords: Any) -> None:
-        self.nodes: list[_Node] = []
+        self._number = next(_numbers)
+        self._nodes: list[_Node] = []
+        self._replays = 0
+        self._rest: Iterator[_Node] | None = None
+
+    def __str__(self) -> str:
+        return f"graph {self._number}"
+
+    def meet(self, work: Work) -> Any:
+        """The results of ``work`` that the code inside the graph has come to."""
+        with quiet():
+            return self._record(work) if self._rest is None else self._follow(work)
+
+    def _record(self, work: Work) -> Any:
+        inputs = {each.untyped_storage().data_ptr() for each in places.tensors(work[3:])}
+        taken: list[Block] = []
+
+        def placed(result: Any) -> Any:
+            if not isinstance(result, torch.Tensor):
+                return result
+            if result.untyped_storage().data_ptr() in inputs:
+                return result
+            tensor, block = POOL.take(result, self)
+            taken.append(block)
+            return tensor
+
+        results = tree_map(placed, work.run())
+        self._nodes.append(_Node(work, results, taken))
+        return results
+
+    def _follow(self, work: Work) -> Any:
+        assert self._rest is not None
+        node = next(self._rest, None)
+        if node is None:
+            raise faults.HostValueBakedError(
+                f"the code of {self} now calls {work.name} after all that was captured"
+            )
+        node.compare(work, self)
+        node.run(self)
+        return node.results()
+
+    @contextlib.contextmanager
+    def following(self) -> Iterator[None]:
+        """The code inside is held against the captured nodes, which run in its place."""
+        self._rest = iter(self._nodes)
+        try:
+            with _as_active(self):
+                yield
+            if left := list(self._rest):
+                raise faults.HostValueBakedError(
+                    f"the code of {self} no longer calls {left[0].work.name}, which was captured"
+                )
+        finally:
+            self._rest = None
 
     def replay(self) -> None:
-        with _disable_current_modes():
-            for node in self.nodes:
-                node.run()
+        """Do all work again, at the addresses of the capture."""
+        _check_kept()
+        counts.add("replay", str(self))
+        self._replays += 1
+        caller = sys._getframe(1).f_locals
+        runnable = getattr(caller.get("self"), "runnable", None)
+        if self._replays % 2 and runnable is not None:
+            with self.following():
+                runnable(*caller["args"], **caller["kwargs"])
+            return
+        with quiet():
+            for node in self._nodes:
+                node.run(self)
 
     def pool(self) -> tuple[int, int]:
         return 0, 0
 
     def reset(self) -> None:
-        self.nodes.clear()
+        self._nodes.clear()
 
 
-class _Recorder(TorchDispatchMode):
-    def __init__(self, graph: Graph) -> None:
-        super().__init__()
-        self.graph = graph
+def active() -> Graph | None:
+    """The graph that is being captured, or followed; None outside of graphs."""
+    return _active[-1] if _active else None
 
-    def __torch_dispatch__(
-        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        implementation = getattr(function, "implementation", None)
-        if implementation is not None:  # an op of ours: what it calls are the nodes
-            with self:
-                return implementation(*args, **(kwargs or {}))
-        result = function(*args, **(kwargs or {}))
-        self.graph.nodes.append(_Node(function, args, kwargs or {}, tree_flatten(result)[0]))
-        return result
+
+def is_capturing() -> bool:
+    """Whether a graph is being captured, or followed."""
+    return bool(_active)
 
 
 @contextlib.contextmanager
 def capture(graph: Graph, *_arguments: Any, **_keywords: Any) -> Iterator[None]:
     """Stands for ``torch.cuda.graph``."""
-    _capturing.append(graph)
+    _unchecked.append(graph)
+    with _as_active(graph):
+        yield
+
+
+@contextlib.contextmanager
+def _as_active(graph: Graph) -> Iterator[None]:
+    _active.append(graph)
     try:
-        with _Recorder(graph):
-            yield
+        yield
     finally:
-        _capturing.pop()
+        _active.pop()
 
 
-def record_call(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function`` of the vendor as one node of the graph that is being captured, if one is."""
-
-    def call(*arguments: Any, **keywords: Any) -> Any:
-        counts.add("vendor", getattr(function, "__name__", "vendor function"))
-        if not _capturing:
-            return function(*arguments, **keywords)
-        with _disable_current_modes():
-            result = function(*arguments, **keywords)
-        node = _Node(function, arguments, keywords, tree_flatten(result)[0])
-        _capturing[-1].nodes.append(node)
-        return result
-
-    return call
-
-
-class Recorded:
-    """A vendor library whose functions are nodes."""
-
-    def __init__(self, library: Any) -> None:
-        self._library = library
-
-    def __getattr__(self, name: str) -> Any:
-        return record_call(getattr(self._library, name))
+def _check_kept() -> None:
+    """Once after graphs were captured. Raises: GraphOutputKeptError."""
+    if not _unchecked:
+        return
+    _unchecked.clear()
+    gc.collect()
+    if kept := POOL.kept():
+        graph, size = next(iter(kept.items()))
+        raise faults.GraphOutputKeptError(
+            f"{len(kept)} captured graphs have outputs that somebody still owns ({graph}: {size} "
+            f"bytes; all: {sum(kept.values())} bytes), so that each graph takes memory of its own: "
+            "keep a view that does not own (torch.ops._C.weak_ref_tensor)"
+        )

@@ -3,25 +3,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_iter
 
-__all__ = ["DEVICE", "is_on_device", "put_on_device"]
+__all__ = ["is_on_device", "is_pinned", "pin", "put_on_device", "put_on_host", "same_memory", "tensors"]
 
-DEVICE = torch.device("cuda", 0)
+
+def _memory(value: Any) -> Any:
+    """The storage of a tensor that has one."""
+    return value.untyped_storage()
 
 
 def put_on_device(tensor: torch.Tensor) -> torch.Tensor:
     """Let the memory of ``tensor``, and so of all its views, count as the device's."""
-    tensor.untyped_storage().on_device = True
+    _memory(tensor).on_device = True
     return tensor
 
 
-def is_on_device(value: Any) -> bool:
-    """Whether ``value`` is a tensor in the device's memory."""
-    return (
-        isinstance(value, torch.Tensor)
-        and value.layout == torch.strided
-        and getattr(value.untyped_storage(), "on_device", False)
-    )
+def put_on_host(tensor: torch.Tensor) -> torch.Tensor:
+    """Let the memory of ``tensor``, and so of all its views, count as the host's."""
+    memory = _memory(tensor)
+    if getattr(memory, "on_device", False):
+        memory.on_device = False
+    return tensor
+
+
+def pin(tensor: torch.Tensor) -> torch.Tensor:
+    """Let the memory of ``tensor`` count as the host's, where copies need no wait."""
+    _memory(tensor).pinned = True
+    return tensor
+
+
+def is_on_device(tensor: torch.Tensor) -> bool:
+    """Whether ``tensor`` lies in the device's memory."""
+    return tensor.layout == torch.strided and getattr(_memory(tensor), "on_device", False)
+
+
+def is_pinned(tensor: torch.Tensor) -> bool:
+    """Whether copies between ``tensor`` and the device need no wait."""
+    return tensor.layout == torch.strided and getattr(_memory(tensor), "pinned", False)
+
+
+def same_memory(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two tensors are views of one memory."""
+    return _memory(one).data_ptr() == _memory(other).data_ptr()
+
+
+def tensors(*values: Any) -> Iterator[torch.Tensor]:
+    """The tensors in nested lists, tuples and dictionaries."""
+    return (each for each in tree_iter(values) if isinstance(each, torch.Tensor))

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every op of torch, as the device meets it: where its tensors lie, what it starts, what it waits for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
+
+from vllm_kunlun.emulator.rehearsal import counts, faults, graphs, places, streams
+from vllm_kunlun.emulator.rehearsal.quiet import is_quiet
+
+__all__ = ["Watch", "asked_for", "keep_implementations", "refuse_in_graph"]
+
+_WAITS = {
+    "aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::equal",
+    "aten::_unique2", "aten::unique_dim", "aten::unique_consecutive", "aten::bincount",
+    "aten::is_nonzero", "aten::allclose",
+}  # fmt: skip
+"""Ops whose result, or its shape, the host must read."""
+
+_TAKES_MEMORY = {
+    "aten::empty", "aten::empty_like", "aten::empty_strided", "aten::new_empty",
+    "aten::new_empty_strided",
+}  # fmt: skip
+_LIKE = ("_like", "::new_empty", "::new_empty_strided", "::new_zeros", "::new_ones", "::new_full")
+_INDEXES = ("aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_")
+_NO_WORK = {"aten::_unsafe_view", "aten::resize_", "aten::set_", "aten::lift_fresh", "aten::detach"}
+
+_NAMESPACES = ("vllm", "_C", "_C_cache_ops", "_moe_C")
+"""Of the custom ops of vLLM that are Python functions; ours say theirs themselves."""
+
+_implementations: dict[str, Callable[..., Any]] = {}
+_wanted = threading.local()
+
+
+class asked_for:  # noqa: N801
+    """Inside, memory without a tensor beside it is the device's, or the host's, as was asked."""
+
+    def __init__(self, device: bool | None) -> None:
+        self._device = device
+
+    def __enter__(self) -> None:
+        self._before = getattr(_wanted, "device", None)
+        _wanted.device = self._device
+
+    def __exit__(self, *_reason: object) -> None:
+        _wanted.device = self._before
+
+
+def keep_implementations() -> None:
+    """From now on know the Python function behind each custom op, to look inside it."""
+    implement = torch.library.Library.impl
+
+    def impl(self: Any, op_name: Any, fn: Any, dispatch_key: str = "", **keywords: Any) -> Any:
+        if self.ns in _NAMESPACES and isinstance(op_name, str):
+            _implementations[f"{self.ns}::{op_name}"] = fn
+        return implement(self, op_name, fn, dispatch_key, **keywords)
+
+    torch.library.Library.impl = impl  # type: ignore[method-assign]
+
+
+class Watch(TorchDispatchMode):
+    """Checks, counts and captures each op that is called inside it."""
+
+    @classmethod
+    def is_infra_mode(cls) -> bool:
+        return True  # so that torch.compile compiles inside it
+
+    def __torch_dispatch__(
+        self, op: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        keywords = kwargs or {}
+        if is_quiet() or _is_traced(args, keywords):
+            return op(*args, **keywords)
+        name = op._schema.name
+        inside = getattr(op, "implementation", None) or _implementations.get(name)
+        if inside is not None:
+            with self:
+                return inside(*args, **keywords)
+        if op._can_decompose():  # as in inference mode, where ops made of others come here
+            with self:
+                return op.decompose(*args, **keywords)
+        inputs = list(places.tensors(args, keywords))
+        if name == "aten::copy_" and _crosses(*inputs):
+            return _cross(op, *inputs, args, keywords)
+        for each in inputs:
+            (graphs.POOL.check_read if places.is_on_device(each) else streams.check_arrived)(each)
+        on_device = _lies_on_device(name, inputs)
+        if name in _WAITS and on_device:
+            return _read_by_host(op, name, args, keywords)
+        if not on_device:
+            return op(*args, **keywords)
+        if op.is_view or name in _NO_WORK:
+            return op(*args, **keywords)
+        return _work(op, name, args, keywords)
+
+
+def _is_traced(args: Any, keywords: Any) -> bool:
+    return any(isinstance(each, FakeTensor) or each.is_meta for each in places.tensors(args, keywords)) or (
+        torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is not None
+    )
+
+
+def _lies_on_device(name: str, inputs: list[torch.Tensor]) -> bool:
+    """Where the op works. Raises: WrongMemoryError: some of its tensors lie elsewhere."""
+    there = [each for each in inputs if places.is_on_device(each)]
+    wanted = getattr(_wanted, "device", None)
+    if not inputs or (wanted is not None and name.endswith(_LIKE)):
+        return bool(wanted)
+    if not there:
+        return False
+    if name in _INDEXES and places.is_on_device(inputs[0]):
+        return True  # torch copies indices of the host by itself
+    for each in inputs:
+        if each.dim() and not places.is_on_device(each):
+            raise faults.WrongMemoryError(
+                f"{name} takes a tensor of the device of shape {tuple(there[0].shape)} and one of "
+                f"the host of shape {tuple(each.shape)}: move one of them"
+            )
+    return True
+
+
+def _work(op: Any, name: str, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    kind: counts.Kind | None = None if name in _TAKES_MEMORY else "launch"
+    graph = graphs.active()
+    if graph is not None:
+        return graph.meet(graphs.Work(kind, name, op, args, keywords))
+    if kind is not None:
+        counts.add(kind, name)
+    return tree_map(_mark, op(*args, **keywords))
+
+
+def _mark(result: Any) -> Any:
+    return places.put_on_device(result) if isinstance(result, torch.Tensor) else result
+
+
+def _crosses(destination: torch.Tensor, source: torch.Tensor) -> bool:
+    return places.is_on_device(destination) != places.is_on_device(source)
+
+
+def _cross(
+    op: Any,
+    destination: torch.Tensor,
+    source: torch.Tensor,
+    args: tuple[Any, ...],
+    keywords: dict[str, Any],
+) -> torch.Tensor:
+    """``destination.copy_(source)`` between host and device."""
+    waits = not (args[2] if len(args) > 2 else keywords.get("non_blocking", False))
+    if places.is_on_device(destination):
+        streams.check_arrived(source)
+        if graph := graphs.active():
+            return graph.meet(graphs.Work("copy to device", "aten::copy_", op, args, keywords))
+        counts.add("copy to device", faults.place())
+        op(*args, **keywords)
+        if waits:
+            streams.current().synchronize()
+        return destination
+    refuse_in_graph("aten::copy_")
+    graphs.POOL.check_read(source)
+    counts.add("copy to host", faults.place())
+    if waits or not places.is_pinned(destination):
+        streams.current().synchronize()
+        op(*args, **keywords)
+    else:
+        streams.copy_later(destination, source)
+    return destination
+
+
+def _read_by_host(op: Any, name: str, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    refuse_in_graph(name)
+    counts.add("launch", name)
+    counts.add("copy to host", faults.place())
+    streams.current().synchronize()
+    return tree_map(_mark, op(*args, **keywords))
+
+
+def refuse_in_graph(name: str) -> None:
+    """Raises: HostReadInCaptureError: a graph is being captured."""
+    if graph := graphs.active():
+        raise faults.HostReadInCaptureError(
+            f"{name} reads a value of the device on the host while {graph} is captured: at a "
+            "replay the host reads nothing. Compute with the tensor, or keep the op out of graphs"
+        )
