@@ -56,9 +56,24 @@ def test_a_refusal_comes_back_as_one(child, log):
         process.run(REQUEST, log)
 
 
-def test_an_end_without_an_answer_names_the_log(child, log):
+def test_an_end_without_an_answer_says_why_and_names_the_log(child, log):
     child(None)
-    with pytest.raises(KunlunError, match=f"code 3 .*{log.name}"):
+    log.write(
+        "ValueError: the first\n[rank0]: Traceback\n[rank0]:   raise\n"
+        "[rank0]: vllm_kunlun.faults.MovedInputError: input 2 has moved.\nINFO bye\n"
+    )
+    log.flush()
+    with pytest.raises(KunlunError) as caught:
+        process.run(REQUEST, log)
+    assert str(caught.value) == (
+        "the rehearsal ended with code 3 before it answered: vllm_kunlun.faults.MovedInputError: "
+        f"input 2 has moved. The place in the code stands in {log.name}."
+    )
+
+
+def test_an_end_without_a_word_names_the_log(child, log):
+    child(None)
+    with pytest.raises(KunlunError, match=f"before it answered. The place .* {log.name}"):
         process.run(REQUEST, log)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The process that measures: ``python -m ...process REQUEST ANSWER``, both files of JSON.
+"""The process that measures; request and answer are files of JSON.
 
 A process of its own, because the façade of the vendor's torch and vLLM's platform are chosen once.
 """
@@ -7,6 +7,7 @@ A process of its own, because the façade of the vendor's torch and vLLM's platf
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -30,6 +31,11 @@ _VARIABLES = {
     "VLLM_NO_USAGE_STATS": "1",
 }
 
+_MAIN = f"import sys; from {__name__} import main; main(*sys.argv[1:])"
+
+_ERROR = re.compile(r"^(?:\[rank\d+\]: )?((?:\w+\.)*\w*(?:Error|Exception): .+)$", re.MULTILINE)
+"""The last line of a traceback."""
+
 
 def run(request: Request, log: TextIO) -> dict[str, Any]:
     """Measure in a process of its own; what it prints goes to ``log``.
@@ -42,7 +48,7 @@ def run(request: Request, log: TextIO) -> dict[str, Any]:
         asked, answered = Path(folder, "request.json"), Path(folder, "answer.json")
         asked.write_text(json.dumps(request.as_json()), encoding="utf-8")
         done = subprocess.run(
-            [sys.executable, "-m", __name__, str(asked), str(answered)],
+            [sys.executable, "-c", _MAIN, str(asked), str(answered)],
             env=envs.with_values(_VARIABLES),
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -51,13 +57,18 @@ def run(request: Request, log: TextIO) -> dict[str, Any]:
         )
         if not answered.is_file():
             raise KunlunError(
-                f"the rehearsal ended with code {done.returncode} before it answered: read "
-                f"{log.name}, whose last lines say why."
+                f"the rehearsal ended with code {done.returncode} before it answered"
+                f"{_last_error(Path(log.name))}. The place in the code stands in {log.name}."
             )
         answer: dict[str, Any] = json.loads(answered.read_text(encoding="utf-8"))
     if "refused" in answer:
         raise UnsupportedError(answer["refused"])
     return answer
+
+
+def _last_error(log: Path) -> str:
+    found = _ERROR.findall(log.read_text(encoding="utf-8", errors="replace"))
+    return f": {found[-1].rstrip('.')}" if found else ""
 
 
 def main(asked: str, answered: str) -> None:
@@ -118,7 +129,3 @@ def _reason(error: ValueError) -> str:
     if not callable(errors):
         return str(error)
     return "; ".join(str(each.get("ctx", {}).get("error", each["msg"])) for each in errors())
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
