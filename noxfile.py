@@ -25,12 +25,15 @@ MEMBERS = sorted(
 nox.needs_version = ">=2025.5"
 nox.options.default_venv_backend = "none"
 nox.options.stop_on_first_error = False
-nox.options.sessions = ["lint", "types", "layers", "unit", "engine", "vendor_stack", "wheels"]
+nox.options.sessions = [
+    *("lint", "types", "layers", "unit", "engine", "rehearsal_quick", "vendor_stack", "wheels")
+]
 
 
-def pytest(session: nox.Session, *args: str, threads: int = 2) -> None:
-    """Run pytest as the tests expect it: no hub, few threads, quiet vLLM."""
+def pytest(session: nox.Session, *args: str, threads: int = 2, **more: str) -> None:
+    """Run pytest as the tests expect it: no hub, few threads, quiet vLLM; ``more`` environment."""
     env = {
+        **more,
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "VLLM_NO_USAGE_STATS": "1",
@@ -157,6 +160,7 @@ def engine(session: nox.Session) -> None:
         session,
         "tests",
         "--ignore=tests/wheels",
+        "--ignore=tests/rehearsal",
         "-m",
         "not slow and not matrix",
         *workers,
@@ -167,7 +171,41 @@ def engine(session: nox.Session) -> None:
 @nox.session
 def engine_slow(session: nox.Session) -> None:
     """Engine tests of quantised checkpoints, latent attention and speculation (up to an hour)."""
-    pytest(session, "tests", "--ignore=tests/wheels", "-m", "slow and not matrix")
+    pytest(
+        session,
+        "tests",
+        "--ignore=tests/wheels",
+        "--ignore=tests/rehearsal",
+        "-m",
+        "slow and not matrix",
+    )
+
+
+@nox.session
+def rehearsal(session: nox.Session) -> None:
+    """The card's own path over host memory: each kind of model, captured, eager (half an hour)."""
+    rehearse(session)
+
+
+@nox.session
+def rehearsal_quick(session: nox.Session) -> None:
+    """As `rehearsal`, six kinds captured: what every change is tried with (5 minutes at most)."""
+    rehearse(session, "-m", "not slow")
+
+
+def rehearse(session: nox.Session, *args: str) -> None:
+    """Run tests/rehearsal; a process has one device, so they share none with the other tests."""
+    workers = ("-n", "2", "--dist", "loadgroup")
+    device = {"VLLM_KUNLUN_DEVICE": "rehearsal", "NUMBA_NUM_THREADS": "1"}
+    pytest(session, "tests/rehearsal", *workers, *args, threads=1, **device)
+
+
+@nox.session
+def two_hosts(session: nox.Session) -> None:
+    """Ray over two hosts (Linux namespaces, as root), by the commands of docs/two-hosts.md."""
+    install = ("uv", "pip", "install", "--no-config", "-q", "-p", sys.executable)
+    session.run(*install, "ray==2.60.0", external=True)
+    pytest(session, "tests/rehearsal/test_two_hosts.py", "-m", "slow", threads=1)
 
 
 @nox.session

@@ -46,7 +46,9 @@ class Server:
 
 
 @contextlib.contextmanager
-def server(command: list[str], log: Path, **environment: str) -> Iterator[Server]:
+def server(
+    command: list[str], log: Path, start_seconds: float = START_SECONDS, **environment: str
+) -> Iterator[Server]:
     """Start ``command`` with a free ``--port`` and wait until it is healthy."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -61,7 +63,7 @@ def server(command: list[str], log: Path, **environment: str) -> Iterator[Server
         )
     running = Server(process, port, log)
     try:
-        _wait(running)
+        _wait(running, start_seconds)
         yield running
     finally:
         if process.poll() is None:
@@ -74,8 +76,8 @@ def server(command: list[str], log: Path, **environment: str) -> Iterator[Server
         process.wait()
 
 
-def _wait(running: Server) -> None:
-    deadline = time.monotonic() + START_SECONDS
+def _wait(running: Server, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if running.process.poll() is not None:
             break

@@ -139,3 +139,13 @@ def test_describe(monkeypatch: pytest.MonkeyPatch) -> None:
         "auto",
         False,
     )
+
+
+def test_ranks_on_other_hosts_agree_in_what_is_ours_and_the_vendors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in envs.TABLE:
+        monkeypatch.delenv(name, raising=False)
+    for name in ("VLLM_KUNLUN_DEVICE", "USE_ORI_ROPE", "VLLM_HOST_IP", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.setenv(name, "1")
+    assert envs.shared() == {"VLLM_KUNLUN_DEVICE": "1", "USE_ORI_ROPE": "1"}

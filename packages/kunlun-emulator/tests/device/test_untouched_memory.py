@@ -34,3 +34,9 @@ def test_other_zeros_are_torchs() -> None:
         assert torch.zeros(2, 3).shape == (2, 3)
         assert torch.zeros(4, dtype=torch.int32).dtype == torch.int32
         assert torch.zeros((2, 3), dtype=torch.int8).shape == (2, 3)
+
+
+def test_memory_that_was_taken_is_zero() -> None:
+    taken = untouched_memory.take(MIB)
+    assert (taken.shape, taken.dtype) == ((MIB,), torch.int8)
+    assert not taken.any()

@@ -19,6 +19,10 @@ class KunlunCommunicator(DeviceCommunicatorBase):
     since the others are CUDA libraries.
     """
 
+    ca_comm = None
+    """vLLM asks before a capture: an all-reduce over peer memory, with a context of its own, which
+    ours is not. The vendor's collectives are captured like any other call."""
+
     def __init__(
         self,
         cpu_group: dist.ProcessGroup,

@@ -11,7 +11,7 @@ from vllm.logger import init_logger
 from vllm_kunlun.platforms import families
 from vllm_kunlun.platforms.checks import cache, lora, model, parallel
 from vllm_kunlun.platforms.settings import cache as cache_settings
-from vllm_kunlun.platforms.settings import compilation, engine
+from vllm_kunlun.platforms.settings import compilation, engine, hosts
 from vllm_kunlun.platforms.torch25 import refusals
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def check_and_update(config: VllmConfig, *, on_card: bool) -> None:
     parallel.check(config)
     cache_settings.update(config)
     engine.update(config, on_card=on_card)
+    hosts.update(config)
     compilation.turn_off_what_does_not_fit(config.compilation_config)
     refusals.check(config.compilation_config)
     compilation.update(config.compilation_config, on_card=on_card)

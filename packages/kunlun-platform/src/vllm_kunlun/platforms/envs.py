@@ -17,7 +17,17 @@ from pydantic import BaseModel, ConfigDict
 
 from vllm_kunlun.platforms.errors import UnsupportedError
 
-__all__ = ["TABLE", "EnvVar", "card_values", "describe", "set_default", "unread", "with_values"]
+__all__ = [
+    "SHARED",
+    "TABLE",
+    "EnvVar",
+    "card_values",
+    "describe",
+    "set_default",
+    "shared",
+    "unread",
+    "with_values",
+]
 
 Reader = Literal["vllm-kunlun", "vendor runtime", "vLLM", "nobody"]
 """Whose code looks at a variable; ``nobody``: an older plugin's, which now has no effect."""
@@ -150,7 +160,8 @@ TABLE: dict[str, EnvVar] = {
             "VLLM_KUNLUN_EMULATED_MEMORY_GIB",
             "float",
             None,
-            "memory of the emulated device in GiB; default half of what this process may use",
+            "memory of the emulated or rehearsed device in GiB; default half of what this process "
+            "may use, at most a card's",
             minimum=0.01,
         ),
         _ours(
@@ -217,6 +228,11 @@ TABLE: dict[str, EnvVar] = {
         _vendor("X_DEDUP", "bool", "report each kernel once in that tracer"),
         _vendor("X_DUMP_NUM", "int", "how many tensors that tracer writes out"),
         _vllm("VLLM_HOST_IP", "str", "this host's address for multi-host runs"),
+        _vllm(
+            "CUDA_VISIBLE_DEVICES",
+            "str",
+            "as XPU_VISIBLE_DEVICES, by torch's name; Ray would set it to one card a worker",
+        ),
         _vllm("VLLM_PORT", "int", "first port of vLLM's internal channels, not the server's"),
         _vllm("VLLM_PLUGINS", "str", "names of the plugins to load, comma separated; default all"),
         _vllm(
@@ -253,6 +269,9 @@ TABLE: dict[str, EnvVar] = {
     )
 }
 
+SHARED = [v.name for v in TABLE.values() if v.reader in ("vllm-kunlun", "vendor runtime")]
+"""Variables in which every rank of a server must agree, on other hosts too."""
+
 
 def __getattr__(name: str) -> Any:
     variable = TABLE.get(name)
@@ -273,6 +292,11 @@ def set_default(name: str, value: str) -> bool:
 def with_values(values: Mapping[str, str]) -> dict[str, str]:
     """The environment for a process to be started: this one's, with ``values`` in place of its."""
     return {**os.environ, **values}
+
+
+def shared() -> dict[str, str]:
+    """What is set of the variables in which every rank must agree."""
+    return {name: os.environ[name] for name in SHARED if name in os.environ}
 
 
 def card_values() -> dict[str, str]:

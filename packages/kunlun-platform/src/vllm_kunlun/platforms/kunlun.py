@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from vllm.platforms.interface import DeviceCapability, Platform, PlatformEnum
 
-from vllm_kunlun.platforms import configuration, device, memory, wheels
+from vllm_kunlun.platforms import configuration, device, envs, memory, wheels
 from vllm_kunlun.platforms.checks import attention_backends, quantisation, requests
 from vllm_kunlun.platforms.checks import dtype as dtypes
 from vllm_kunlun.platforms.settings import compilation
@@ -42,11 +42,7 @@ class KunlunPlatform(Platform):
     device_control_env_var: str = "XPU_VISIBLE_DEVICES"
     dist_backend: str = "nccl" if _ON_CARD else "gloo"
     simple_compile_backend: str = "eager"
-    additional_env_vars: list[str] = [
-        "XPU_VISIBLE_DEVICES",
-        "VLLM_KUNLUN_DEVICE",
-        "VLLM_KUNLUN_VENDOR",
-    ]
+    additional_env_vars: list[str] = envs.SHARED
 
     @property
     def supported_dtypes(self) -> list[torch.dtype]:

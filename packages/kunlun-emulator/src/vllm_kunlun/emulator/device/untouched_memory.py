@@ -11,7 +11,13 @@ import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["zeros"]
+__all__ = ["take", "zeros"]
+
+
+def take(size: int) -> torch.Tensor:
+    """``size`` zeros, int8 ``[size]``, whose pages become resident as they are written."""
+    # torch writes its zeros; numpy asks the C library for memory that is zero already.
+    return torch.from_numpy(np.zeros(size, dtype=np.int8))
 
 
 class _Untouched(TorchFunctionMode):  # type: ignore[misc]
@@ -24,8 +30,7 @@ class _Untouched(TorchFunctionMode):  # type: ignore[misc]
     ) -> Any:
         kwargs = kwargs or {}
         if function is torch.zeros and kwargs.get("dtype") == torch.int8:
-            # torch writes its zeros; numpy asks the C library for memory that is zero already.
-            return torch.from_numpy(np.zeros(args[0], dtype=np.int8))
+            return take(args[0])
         return function(*args, **kwargs)
 
 

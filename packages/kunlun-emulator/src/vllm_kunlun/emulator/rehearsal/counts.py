@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Literal, NamedTuple
 
-__all__ = ["Asked", "Kind", "add", "captured_bytes", "snapshot"]
+__all__ = ["Asked", "Kind", "add", "snapshot"]
 
 Kind = Literal["vendor", "launch", "copy to device", "copy to host", "wait", "replay"]
 """``vendor``: a function of the vendor's libraries. ``launch``: any other op that starts work on
@@ -34,8 +34,3 @@ def add(kind: Kind, name: str, in_graph: bool = False) -> None:
 def snapshot() -> Counter[Asked]:
     """How often each thing was asked for since the process began: take two, and subtract."""
     return _asked.copy()
-
-
-def captured_bytes() -> int:
-    """Bytes that captured graphs hold for what is computed in them."""
-    return 0

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from vllm_kunlun.emulator.device import untouched_memory
 from vllm_kunlun.emulator.rehearsal import places, streams
 from vllm_kunlun.emulator.rehearsal.quiet import is_quiet, quiet
 from vllm_kunlun.emulator.rehearsal.watch import asked_for, refuse_in_graph
@@ -24,7 +25,11 @@ _GENERATED = "<eval_with_key>"
 def _names_device(value: Any) -> bool:
     if isinstance(value, str):
         return value.partition(":")[0] == "cuda"
+    if isinstance(value, int):
+        return not isinstance(value, bool)  # a number alone is the device's, as in torch
     return isinstance(value, torch.device) and value.type == "cuda"
+
+
 _FROM_HOST = ("tensor", "as_tensor", "asarray")
 
 
@@ -53,6 +58,9 @@ class OnHost(TorchFunctionMode):
         pinned = keywords.pop("pin_memory", False)
         if name in _FROM_HOST:
             result = _move(function(*args, **keywords), device)
+        elif function is torch.zeros and device and keywords.get("dtype") == torch.int8:
+            # A KV cache, as large as the device allows.
+            return places.put_on_device(untouched_memory.take(*args))
         else:
             with asked_for(device):
                 result = function(*args, **keywords)
@@ -100,16 +108,14 @@ def _move(
 def _to(_function: Any, tensor: torch.Tensor, *args: Any, **keywords: Any) -> torch.Tensor:
     copy = keywords.pop("copy", False)
     if args and isinstance(args[0], torch.Tensor):
-        device, dtype = places.is_on_device(args[0]), args[0].dtype
-        return _move(tensor, device, dtype, *args[1:], copy=copy, **keywords)
+        place = "cuda" if places.is_on_device(args[0]) else "cpu"
+        args = (place, args[0].dtype, *args[1:])
     args = tuple("cuda" if _names_device(each) else each for each in args)
     named, dtype, non_blocking, memory_format = torch._C._nn._parse_to(*args, **keywords)
     device = places.is_on_device(tensor) if named is None else _names_device(named)
     if named is not None and _is_generated(sys._getframe(2)):
         device = True
-    return _move(
-        tensor, device, dtype, non_blocking, copy, memory_format or torch.preserve_format
-    )
+    return _move(tensor, device, dtype, non_blocking, copy, memory_format or torch.preserve_format)
 
 
 def _cpu(_function: Any, tensor: torch.Tensor, **keywords: Any) -> torch.Tensor:

@@ -4,21 +4,45 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import logging
 import types
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from vllm_kunlun.emulator.rehearsal import graphs, streams
+from vllm_kunlun.emulator.rehearsal import cards, device_memory, generators, graphs, streams
 
-__all__ = ["install"]
+__all__ = ["replacements"]
 
-_GIB = 1 << 30
-_PROPERTIES = types.SimpleNamespace(
-    name="Kunlun P800 (rehearsal)", major=8, minor=6, total_memory=96 * _GIB,
-    multi_processor_count=12, gcnArchName="", uuid="kunlun-rehearsal-0",
-)  # fmt: skip
+logger = logging.getLogger("vllm.kunlun.rehearsal")
+
+_NAME = "Kunlun P800 (rehearsal)"
+
+
+def _properties(_device: Any = None) -> types.SimpleNamespace:
+    return types.SimpleNamespace(
+        name=_NAME, major=8, minor=6, total_memory=device_memory.total(),
+        multi_processor_count=12, gcnArchName="", uuid=f"kunlun-rehearsal-{cards.current()}",
+    )  # fmt: skip
+
+
+@functools.cache
+def _say_what_this_is() -> None:
+    """Say once that no card answers: figures of speed are the host's."""
+    logger.warning(
+        "This is a rehearsal and no card: the card's own path runs on this host's processors, "
+        "checked at each step and slow. The device has %.1f GiB of the host's memory "
+        "(VLLM_KUNLUN_EMULATED_MEMORY_GIB sets it).",
+        device_memory.total() / 2**30,
+    )
+
+
+def _set_device(device: Any) -> None:
+    cards.choose(device)
+    _say_what_this_is()  # here, since only what uses the device comes by
 
 
 def _answers(value: Any) -> Any:
@@ -26,32 +50,26 @@ def _answers(value: Any) -> Any:
     return lambda *_arguments, **_keywords: value
 
 
-def _watch_thread(_device: Any = None) -> None:
-    from vllm_kunlun.emulator.rehearsal import installation
-
-    installation.install_in_thread()
-
-
 _CUDA: dict[str, Any] = {
     "is_available": lambda: True,
     "_is_compiled": lambda: True,
     "is_initialized": lambda: True,
     "_lazy_init": _answers(None),
-    "device_count": lambda: 1,
-    "current_device": lambda: 0,
-    "set_device": _watch_thread,
-    "device": lambda _: contextlib.nullcontext(),
-    "get_device_properties": lambda _=None: _PROPERTIES,
-    "get_device_name": lambda _=None: _PROPERTIES.name,
+    "device_count": cards.count,
+    "current_device": cards.current,
+    "set_device": _set_device,
+    "device": cards.Chosen,
+    "get_device_properties": _properties,
+    "get_device_name": lambda _=None: _NAME,
     "get_device_capability": lambda _=None: (8, 6),
     "can_device_access_peer": lambda *_: False,
-    "mem_get_info": lambda _=None: (95 * _GIB, 96 * _GIB),
-    "memory_allocated": _answers(0),
-    "memory_reserved": _answers(0),
-    "max_memory_allocated": _answers(0),
-    "max_memory_reserved": _answers(0),
-    "memory_stats": lambda _=None: {},
-    "reset_peak_memory_stats": _answers(None),
+    "mem_get_info": lambda _=None: (device_memory.free(), device_memory.total()),
+    "memory_allocated": lambda _=None: device_memory.allocated(),
+    "memory_reserved": lambda _=None: device_memory.reserved(),
+    "max_memory_allocated": lambda _=None: device_memory.peak(),
+    "max_memory_reserved": lambda _=None: device_memory.peak(),
+    "memory_stats": lambda _=None: device_memory.stats(),
+    "reset_peak_memory_stats": lambda _=None: device_memory.reset_peak(),
     "empty_cache": _answers(None),
     "ipc_collect": _answers(None),
     "synchronize": lambda _=None: streams.wait_all(),
@@ -72,21 +90,19 @@ _CUDA: dict[str, Any] = {
 }
 
 
-def install() -> None:
-    """Put the façade in place, for the life of the process."""
-    for name, value in _CUDA.items():
-        setattr(torch.cuda, name, value)
-    torch.Event, torch.Stream = streams.Event, streams.Stream
-    torch.accelerator.synchronize = lambda _=None: streams.wait_all()
-    for name in ("empty_cache", "reset_peak_memory_stats"):
-        setattr(torch.accelerator, name, _answers(None))
-    torch.accelerator.memory_stats = lambda _=None: {}
-    torch.accelerator.current_stream = lambda _=None: streams.current()
-    torch._C._construct_storage_from_data_pointer = _storage_at(
-        torch._C._construct_storage_from_data_pointer
-    )
-    dist.init_process_group = _on_gloo(dist.init_process_group)
-    dist.new_group = _on_gloo(dist.new_group)
+def replacements() -> Iterator[tuple[Any, str, Any]]:
+    """What the façade puts in place: an object, the name of an attribute, and its value."""
+    yield from ((torch.cuda, name, value) for name, value in _CUDA.items())
+    yield from ((torch, each.__name__, each) for each in (streams.Event, streams.Stream))
+    yield torch, "Generator", generators.Generator
+    for name in (
+        "current_stream", "empty_cache", "memory_stats", "reset_peak_memory_stats", "synchronize"
+    ):  # fmt: skip
+        yield torch.accelerator, name, _CUDA[name]
+    construct = torch._C._construct_storage_from_data_pointer
+    yield torch._C, construct.__name__, _storage_at(construct)
+    for function in (dist.init_process_group, dist.new_group):
+        yield dist, function.__name__, _on_gloo(function)
 
 
 def _storage_at(construct: Any) -> Any:

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from types import FrameType
 
+import torch
+
 from vllm_kunlun.platforms.errors import KunlunError
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
 ]
 
 _HERE = Path(__file__).parent
+_TORCH = Path(torch.__file__).parent
 _PACKAGES = ("/vllm_kunlun/", "/vllm/")
 
 
@@ -71,6 +74,10 @@ def place() -> str:
             return f"{inside}:{frame.f_lineno}, {frame.f_code.co_name}"
         frame = frame.f_back
     caller = sys._getframe(1)
-    while caller.f_back is not None and Path(caller.f_code.co_filename).parent == _HERE:
+    while caller.f_back is not None and _is_between(Path(caller.f_code.co_filename)):
         caller = caller.f_back
     return f"{Path(caller.f_code.co_filename).name}:{caller.f_lineno}, {caller.f_code.co_name}"
+
+
+def _is_between(file: Path) -> bool:
+    return file.parent == _HERE or file.is_relative_to(_TORCH) or file.name == "contextlib.py"

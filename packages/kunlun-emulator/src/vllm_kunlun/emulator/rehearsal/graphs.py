@@ -22,12 +22,10 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._pytree import tree_flatten, tree_map
 
 from vllm_kunlun.emulator.rehearsal import counts, faults, places
-from vllm_kunlun.emulator.rehearsal.pool import Block, Pool, without_owning
+from vllm_kunlun.emulator.rehearsal.pool import POOL, Block, without_owning
 from vllm_kunlun.emulator.rehearsal.quiet import quiet
 
-__all__ = ["POOL", "Graph", "Work", "active", "capture", "is_capturing"]
-
-POOL = Pool()
+__all__ = ["Graph", "Work", "active", "capture", "is_capturing"]
 
 _numbers = itertools.count(1)
 _active: list[Graph] = []
@@ -109,6 +107,12 @@ class _Node:
             zip(captured, tree_flatten((work.arguments, work.keywords))[0], strict=True)
         ):
             if isinstance(was, torch.Tensor) and places.is_on_device(was):
+                if not isinstance(now, torch.Tensor) or was.shape != now.shape:
+                    raise faults.HostValueBakedError(
+                        f"argument {number} of {work.name} in {graph} had shape "
+                        f"{tuple(was.shape)} when it was captured and has {_shape(now)} now: a "
+                        "length of the host decides it. Keep the op out of graphs"
+                    )
                 if was.data_ptr() != now.data_ptr():
                     raise faults.GraphInputMovedError(
                         f"argument {number} of {work.name} in {graph}, of shape "
@@ -133,6 +137,10 @@ def _same(one: Any, other: Any) -> bool:
     if isinstance(one, torch._C.ScriptObject):
         return True
     return bool(one is other or one == other)
+
+
+def _shape(value: Any) -> Any:
+    return tuple(value.shape) if isinstance(value, torch.Tensor) else "none"
 
 
 def _short(value: Any) -> str:

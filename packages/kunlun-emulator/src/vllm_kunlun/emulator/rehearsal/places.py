@@ -3,13 +3,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch.utils._pytree import tree_iter
 
-__all__ = ["is_on_device", "is_pinned", "pin", "put_on_device", "put_on_host", "same_memory", "tensors"]
+from vllm_kunlun.emulator.rehearsal import device_memory
+
+__all__ = [
+    "is_on_device",
+    "is_pinned",
+    "pin",
+    "put_on_device",
+    "put_on_host",
+    "tensors",
+]
 
 
 def _memory(value: Any) -> Any:
@@ -19,7 +28,9 @@ def _memory(value: Any) -> Any:
 
 def put_on_device(tensor: torch.Tensor) -> torch.Tensor:
     """Let the memory of ``tensor``, and so of all its views, count as the device's."""
-    _memory(tensor).on_device = True
+    memory = _memory(tensor)
+    memory.on_device = True
+    device_memory.track(memory)
     return tensor
 
 
@@ -28,6 +39,7 @@ def put_on_host(tensor: torch.Tensor) -> torch.Tensor:
     memory = _memory(tensor)
     if getattr(memory, "on_device", False):
         memory.on_device = False
+        device_memory.release(memory)
     return tensor
 
 
@@ -45,11 +57,6 @@ def is_on_device(tensor: torch.Tensor) -> bool:
 def is_pinned(tensor: torch.Tensor) -> bool:
     """Whether copies between ``tensor`` and the device need no wait."""
     return tensor.layout == torch.strided and getattr(_memory(tensor), "pinned", False)
-
-
-def same_memory(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether two tensors are views of one memory."""
-    return _memory(one).data_ptr() == _memory(other).data_ptr()
 
 
 def tensors(*values: Any) -> Iterator[torch.Tensor]:

@@ -13,7 +13,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 from vllm_kunlun.emulator.rehearsal import faults, places
 
-__all__ = ["Block", "Pool", "without_owning"]
+__all__ = ["POOL", "Block", "Pool", "without_owning"]
 
 
 def without_owning(tensor: torch.Tensor) -> torch.Tensor:
@@ -36,7 +36,7 @@ class Block:
     """Memory at one address."""
 
     def __init__(self, size: int) -> None:
-        self.memory = torch.empty(size, dtype=torch.uint8)
+        self.memory = places.put_on_device(torch.empty(size, dtype=torch.uint8))
         self.address = self.memory.data_ptr()
         self.size = size
         self.owner: StorageWeakRef | None = None
@@ -109,3 +109,7 @@ class Pool:
             if not block.is_free:
                 found[block.made_by] = found.get(block.made_by, 0) + block.size
         return found
+
+
+POOL = Pool()
+"""Of this process."""

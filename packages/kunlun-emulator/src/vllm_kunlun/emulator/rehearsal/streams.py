@@ -18,7 +18,16 @@ import torch
 from vllm_kunlun.emulator.rehearsal import counts, faults
 from vllm_kunlun.emulator.rehearsal.quiet import quiet
 
-__all__ = ["Event", "Stream", "check_arrived", "copy_later", "current", "default", "use", "wait_all"]
+__all__ = [
+    "Event",
+    "Stream",
+    "check_arrived",
+    "copy_later",
+    "current",
+    "default",
+    "use",
+    "wait_all",
+]
 
 _numbers = itertools.count(1)
 _here = threading.local()

@@ -12,6 +12,7 @@ import torch
 from torch.utils._pytree import tree_map
 
 from vllm_kunlun.emulator.rehearsal import counts, faults, graphs, places, streams
+from vllm_kunlun.emulator.rehearsal.pool import POOL
 from vllm_kunlun.emulator.rehearsal.quiet import is_quiet, quiet
 
 __all__ = ["Watched"]
@@ -65,7 +66,7 @@ def _check_place(name: str, argument: str, tensor: torch.Tensor) -> None:
             f"{tuple(tensor.shape)}"
         )
     else:
-        graphs.POOL.check_read(tensor)
+        POOL.check_read(tensor)
 
 
 def _mark(value: Any) -> Any:

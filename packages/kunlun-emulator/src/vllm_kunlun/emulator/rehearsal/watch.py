@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every op of torch, as the device meets it: where its tensors lie, what it starts, what it waits for."""
+"""Every op of torch, as the device meets it: where its tensors lie, what it starts."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 from vllm_kunlun.emulator.rehearsal import counts, faults, graphs, places, streams
+from vllm_kunlun.emulator.rehearsal.pool import POOL
 from vllm_kunlun.emulator.rehearsal.quiet import is_quiet
 
 __all__ = ["Watch", "asked_for", "keep_implementations", "refuse_in_graph"]
@@ -30,7 +33,13 @@ _TAKES_MEMORY = {
 }  # fmt: skip
 _LIKE = ("_like", "::new_empty", "::new_empty_strided", "::new_zeros", "::new_ones", "::new_full")
 _INDEXES = ("aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_")
-_NO_WORK = {"aten::_unsafe_view", "aten::resize_", "aten::set_", "aten::lift_fresh", "aten::detach"}
+_MASKS = (torch.bool, torch.uint8)
+_NO_WORK = {
+    "aten::_unsafe_view", "aten::resize_", "aten::set_", "aten::lift_fresh", "aten::detach",
+    "aten::squeeze_", "aten::unsqueeze_", "aten::t_", "aten::transpose_", "aten::as_strided_",
+    "aten::record_stream",
+}  # fmt: skip
+"""Ops that change what a tensor says of its memory, beside those that torch knows as views."""
 
 _NAMESPACES = ("vllm", "_C", "_C_cache_ops", "_moe_C")
 """Of the custom ops of vLLM that are Python functions; ours say theirs themselves."""
@@ -39,18 +48,15 @@ _implementations: dict[str, Callable[..., Any]] = {}
 _wanted = threading.local()
 
 
-class asked_for:  # noqa: N801
+@contextlib.contextmanager
+def asked_for(device: bool) -> Iterator[None]:
     """Inside, memory without a tensor beside it is the device's, or the host's, as was asked."""
-
-    def __init__(self, device: bool | None) -> None:
-        self._device = device
-
-    def __enter__(self) -> None:
-        self._before = getattr(_wanted, "device", None)
-        _wanted.device = self._device
-
-    def __exit__(self, *_reason: object) -> None:
-        _wanted.device = self._before
+    before = getattr(_wanted, "device", None)
+    _wanted.device = device
+    try:
+        yield
+    finally:
+        _wanted.device = before
 
 
 def keep_implementations() -> None:
@@ -68,6 +74,11 @@ def keep_implementations() -> None:
 class Watch(TorchDispatchMode):
     """Checks, counts and captures each op that is called inside it."""
 
+    def __init__(self, calls: TorchFunctionMode) -> None:
+        """``calls`` is the mode of calls that name the device, also of those inside custom ops."""
+        super().__init__()
+        self._calls = calls
+
     @classmethod
     def is_infra_mode(cls) -> bool:
         return True  # so that torch.compile compiles inside it
@@ -81,18 +92,18 @@ class Watch(TorchDispatchMode):
         name = op._schema.name
         inside = getattr(op, "implementation", None) or _implementations.get(name)
         if inside is not None:
-            with self:
+            with self._calls, self:
                 return inside(*args, **keywords)
         if op._can_decompose():  # as in inference mode, where ops made of others come here
             with self:
                 return op.decompose(*args, **keywords)
         inputs = list(places.tensors(args, keywords))
         if name == "aten::copy_" and _crosses(*inputs):
-            return _cross(op, *inputs, args, keywords)
+            return _cross(op, inputs[0], inputs[1], args, keywords)
         for each in inputs:
-            (graphs.POOL.check_read if places.is_on_device(each) else streams.check_arrived)(each)
+            (POOL.check_read if places.is_on_device(each) else streams.check_arrived)(each)
         on_device = _lies_on_device(name, inputs)
-        if name in _WAITS and on_device:
+        if on_device and (name in _WAITS or _is_masked(name, inputs)):
             return _read_by_host(op, name, args, keywords)
         if not on_device:
             return op(*args, **keywords)
@@ -102,9 +113,9 @@ class Watch(TorchDispatchMode):
 
 
 def _is_traced(args: Any, keywords: Any) -> bool:
-    return any(isinstance(each, FakeTensor) or each.is_meta for each in places.tensors(args, keywords)) or (
-        torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is not None
-    )
+    return any(
+        isinstance(each, FakeTensor) or each.is_meta for each in places.tensors(args, keywords)
+    ) or (torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is not None)
 
 
 def _lies_on_device(name: str, inputs: list[torch.Tensor]) -> bool:
@@ -126,13 +137,25 @@ def _lies_on_device(name: str, inputs: list[torch.Tensor]) -> bool:
     return True
 
 
+def _is_masked(name: str, inputs: list[torch.Tensor]) -> bool:
+    """Whether an index is a mask, of which the host must know how many entries are set."""
+    if name == "aten::index":
+        return any(each.dtype in _MASKS for each in inputs[1:])
+    if name in _INDEXES:  # one value for all is filled in without counting
+        return inputs[-1].numel() > 1 and any(each.dtype in _MASKS for each in inputs[1:-1])
+    return False
+
+
 def _work(op: Any, name: str, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-    kind: counts.Kind | None = None if name in _TAKES_MEMORY else "launch"
     graph = graphs.active()
+    if name in _TAKES_MEMORY:
+        memory = places.put_on_device(op(*args, **keywords))
+        if graph is None or not memory.numel():
+            return memory
+        return graph.meet(graphs.Work(None, name, op, args, keywords))
     if graph is not None:
-        return graph.meet(graphs.Work(kind, name, op, args, keywords))
-    if kind is not None:
-        counts.add(kind, name)
+        return graph.meet(graphs.Work("launch", name, op, args, keywords))
+    counts.add("launch", name)
     return tree_map(_mark, op(*args, **keywords))
 
 
@@ -163,7 +186,7 @@ def _cross(
             streams.current().synchronize()
         return destination
     refuse_in_graph("aten::copy_")
-    graphs.POOL.check_read(source)
+    POOL.check_read(source)
     counts.add("copy to host", faults.place())
     if waits or not places.is_pinned(destination):
         streams.current().synchronize()

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ledger entries for servers of several ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vllm_kunlun.platforms.ledger.entries import Entry, Patch
+
+__all__ = ["patches"]
+
+
+def patches() -> Sequence[Entry]:
+    """Provider of the entry-point group ``vllm_kunlun.patches``."""
+    return (
+        Patch(
+            name="communicator-of-captures",
+            target="vllm.distributed.device_communicators.cuda_communicator:CudaCommunicator",
+            replacement="vllm_kunlun.platforms.communicator:KunlunCommunicator",
+            why="before two ranks capture a graph, their group asserts that its communicator is of "
+            "this class, which is imported for that alone on a platform out of tree",
+            upstream="https://github.com/vllm-project/vllm/blob/v0.15.1/vllm/distributed/"
+            "device_communicators/cuda_communicator.py",
+            vllm_range=">=0.15.1,<0.16",
+            sha256="1f847ea2bb37c0d6243ca2bf48e8b9e8c787c4fcb2bcca8520bdccd7a993ccc5",
+            remove_when="a group asks its communicator, of any class, for the context of a capture",
+        ),
+    )

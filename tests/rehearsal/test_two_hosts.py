@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two ranks on two hosts, started by the very commands of ``docs/two-hosts.md``."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from support import hosts
+from support.hosts import two_hosts
+from support.reference import Reference
+
+pytest.importorskip("ray", reason="Ray is not installed: pip install 'vllm-kunlun[ray]'")
+if refusal := hosts.refusal():
+    pytest.skip(refusal, allow_module_level=True)
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+PAGE = Path(__file__).parents[2] / "docs" / "two-hosts.md"
+BLOCKS = dict(re.findall(r"^```bash (\w+)\n(.*?)^```$", PAGE.read_text(), re.M | re.S))
+OPTIONS = (
+    "--dtype float32 --max-model-len 256 --max-num-seqs 16 --skip-tokenizer-init "
+    "--kv-cache-memory-bytes 67108864 --served-model-name tiny"
+)
+START_SECONDS = 900
+END_SECONDS = 120
+NEW_TOKENS = 16
+
+ASK = """
+import json, sys, urllib.error, urllib.request
+body = {"model": "tiny", "prompt": json.loads(sys.argv[1]), "max_tokens": int(sys.argv[2]),
+        "temperature": 0, "ignore_eos": True, "detokenize": False, "return_token_ids": True}
+request = urllib.request.Request(
+    "http://127.0.0.1:8000/v1/completions", json.dumps(body).encode(),
+    {"Content-Type": "application/json"},
+)
+try:
+    answer = json.load(urllib.request.urlopen(request))
+    print([choice["token_ids"] for choice in answer["choices"]])
+except (urllib.error.URLError, ConnectionError) as error:
+    print(error)
+"""
+
+
+def commands(block: str, checkpoint: Path) -> str:
+    """A block of the page with the holes filled."""
+    first, second = hosts.ADDRESSES
+    filled = BLOCKS[block]
+    for hole, value in {
+        "FIRST": first, "SECOND": second, "INTERFACE": hosts.INTERFACE, "CARDS": "1",
+        "RANKS": "2", "MODEL": f"{checkpoint} {OPTIONS}",
+    }.items():  # fmt: skip
+        filled = re.sub(rf"\b{hole}\b", value, filled)
+    return filled
+
+
+def ask(host: hosts.Host, prompts: list[list[int]], count: int = NEW_TOKENS) -> str:
+    return host.output(sys.executable, "-c", ASK, str(prompts), str(count)).strip()
+
+
+def workers(pair: tuple[hosts.Host, hosts.Host]) -> list[dict[int, str]]:
+    """The processes of vLLM on each host: the server, its engine, Ray's workers for it."""
+    return [host.processes("vllm serve", "VLLM::", "RayWorkerWrapper") for host in pair]
+
+
+def wait_until_gone(pair: tuple[hosts.Host, hosts.Host]) -> None:
+    deadline = time.monotonic() + END_SECONDS
+    while any(left := workers(pair)):
+        assert time.monotonic() < deadline, left
+        time.sleep(1)
+
+
+@pytest.fixture(scope="module")
+def model(checkpoint):
+    return checkpoint("qwen2")
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory, model):
+    """Two hosts on which Ray runs; what pytest's own process was told of devices is not theirs."""
+    mine = {
+        name: value
+        for name, value in os.environ.items()
+        if not re.match(r"VLLM_|RAY_|XPU_|CUDA_|.*_proxy$", name, re.I) or name == "VLLM_CACHE_ROOT"
+    }
+    theirs = {
+        **mine,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "OMP_NUM_THREADS": "1",
+        "NUMBA_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "RAY_raylet_start_wait_time_s": "300",
+    }
+    with two_hosts(tmp_path_factory.mktemp("hosts"), theirs) as (first, second):
+        first.run(commands("rehearse", model), 10)
+        first.run(commands("first", model), START_SECONDS)
+        second.run(commands("second", model), START_SECONDS)
+        yield first, second
+        for host in (first, second):
+            host.run(commands("stop", model), END_SECONDS)
+            assert host.processes("raylet") == {}
+
+
+def serve(first: hosts.Host, model: Path) -> None:
+    before = len(first.log.read_text(errors="replace"))
+    first.type(commands("serve", model))
+    deadline = time.monotonic() + START_SECONDS
+    while "Application startup complete" not in (
+        printed := first.log.read_text(errors="replace")[before:]
+    ):
+        assert time.monotonic() < deadline, printed[-6000:]
+        assert "Traceback" not in printed, printed[-6000:]
+        time.sleep(1)
+
+
+def test_two_hosts_answer_as_one_device(pair, model, prompts):
+    first, second = pair
+    serve(first, model)
+    assert [len(host.processes("RayWorkerWrapper")) for host in pair] == [1, 1]
+    reference = Reference(model)
+    assert ask(first, prompts) == str([reference.greedy(each, NEW_TOKENS) for each in prompts])
+    (server,) = first.processes("vllm serve")
+    first.signal(server, signal.SIGINT)  # Ctrl-C
+    wait_until_gone(pair)
+    assert second.processes("raylet")  # Ray stays
+
+
+@pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
+def test_a_killed_worker_ends_the_server(pair, model, prompts, busy):
+    first, second = pair
+    serve(first, model)
+    before = len(first.log.read_text(errors="replace"))
+    (worker,) = second.processes("RayWorkerWrapper")
+    with ThreadPoolExecutor() as pool:
+        if busy:
+            asked = pool.submit(ask, first, prompts, 180)
+            time.sleep(2)
+        second.signal(worker, signal.SIGKILL)
+        wait_until_gone(pair)
+        if busy:
+            assert "token_ids" not in asked.result(), "it had ended before"
+    printed = first.log.read_text(errors="replace")[before:]
+    assert printed.count("The worker of rank 1 is gone") == 1, printed[-6000:]
