@@ -46,7 +46,8 @@ class OnHost(TorchFunctionMode):
         keywords = kwargs or {}
         name = getattr(function, "__name__", "")
         if torch.compiler.is_compiling() or is_quiet():
-            return function(*_unnamed(args), **_without_device(keywords))
+            args = _unnamed(args) if name == "to" else args
+            return function(*args, **_without_device(keywords))
         if (special := _SPECIAL.get(name) or _GETTERS.get(function)) is not None:
             return special(function, *args, **keywords)
         if keywords.get("device") is None:
@@ -72,7 +73,8 @@ def _is_generated(frame: Any) -> bool:
 
 
 def _unnamed(args: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(_HOST if _names_device(each) else each for each in args)
+    """Of ``Tensor.to``."""
+    return (args[0], *(_HOST if _names_device(each) else each for each in args[1:]))
 
 
 def _without_device(keywords: dict[str, Any]) -> dict[str, Any]:
