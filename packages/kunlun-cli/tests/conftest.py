@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command, run in this process; the environment it sets is put back after each test."""
+"""The command, run in this process; the environment it sets is put back after each test.
+
+Also a reader of the pages that commands write.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
 from typing import Any
 
 import pytest
@@ -43,3 +47,37 @@ def run_json(run: Callable[..., Result]) -> Callable[..., tuple[int, dict[str, A
         return result.exit_code, json.loads(result.stdout)
 
     return call
+
+
+class Page(HTMLParser):
+    """Refuses tags that do not nest; keeps ids, text and what would be loaded from elsewhere."""
+
+    VOID = {"meta", "link", "br", "hr", "img", "input"}
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.ids, self.tags, self.loads, self.text = [], [], set(), [], ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.add(tag)
+        values = dict(attributes)
+        if "id" in values:
+            self.ids.append(values["id"])
+        self.loads += [v for k, v in values.items() if k in ("src", "href") and v[0] != "#"]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data if "style" not in self.open else ""
+
+
+@pytest.fixture
+def read_page():
+    """``read_page(text)``: the page with its ids, tags, text, and what it would load."""
+    return Page

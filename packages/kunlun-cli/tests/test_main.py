@@ -9,7 +9,17 @@ from importlib.metadata import entry_points
 
 import pytest
 
-COMMANDS = ("demo", "serve", "doctor", "env", "models", "ops list", "ops check", "ops bench")
+COMMANDS = (
+    "demo",
+    "serve",
+    "doctor",
+    "env",
+    "models",
+    "rehearse",
+    "ops list",
+    "ops check",
+    "ops bench",
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A report of ``ops check`` with each kind of outcome, and a reader of its page."""
+"""A report of ``ops check`` with each kind of outcome."""
 
 from __future__ import annotations
-
-from html.parser import HTMLParser
 
 import pytest
 
@@ -48,37 +46,3 @@ def report():
         functions,
         judge_assumptions([SUBJECTS[each] for each in ids], functions),
     )
-
-
-class Page(HTMLParser):
-    """Refuses tags that do not nest; keeps ids, text and what would be loaded from elsewhere."""
-
-    VOID = {"meta", "link", "br", "hr", "img", "input"}
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.ids, self.tags, self.loads, self.text = [], [], set(), [], ""
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.add(tag)
-        values = dict(attributes)
-        if "id" in values:
-            self.ids.append(values["id"])
-        self.loads += [v for k, v in values.items() if k in ("src", "href") and v[0] != "#"]
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text += data if "style" not in self.open else ""
-
-
-@pytest.fixture
-def read_page():
-    """``read_page(text)``: the page with its ids, tags, text, and what it would load."""
-    return Page

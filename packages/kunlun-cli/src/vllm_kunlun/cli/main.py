@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from vllm_kunlun.cli import demo, doctor, env, models, serve
 from vllm_kunlun.cli.console import err
 from vllm_kunlun.cli.ops import ops
+from vllm_kunlun.cli.rehearse import rehearse
 from vllm_kunlun.cli.verify import verify
 from vllm_kunlun.platforms.errors import KunlunError
 
@@ -51,4 +52,5 @@ app.command("doctor")(doctor.doctor)
 app.command("env")(env.env)
 app.command("models")(models.models)
 app.command("verify")(verify)
+app.command("rehearse")(rehearse)
 app.add_typer(ops)

@@ -26,6 +26,7 @@ __all__ = [
     "set_default",
     "shared",
     "unread",
+    "with_values",
 ]
 
 Reader = Literal["vllm-kunlun", "vendor runtime", "vLLM", "nobody"]
@@ -286,6 +287,11 @@ def set_default(name: str, value: str) -> bool:
         return False
     os.environ[name] = value
     return True
+
+
+def with_values(values: Mapping[str, str]) -> dict[str, str]:
+    """The environment for a process to be started: this one's, with ``values`` in place of its."""
+    return {**os.environ, **values}
 
 
 def shared() -> dict[str, str]:

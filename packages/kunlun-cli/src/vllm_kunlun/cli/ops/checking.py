@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,10 +10,10 @@ import typer
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from vllm_kunlun.cli import report_file
 from vllm_kunlun.cli.console import JsonFlag, err, out, own_stdout, print_json, table
 from vllm_kunlun.cli.ops.report import as_html, number
 from vllm_kunlun.cli.ops.wheel import Names, require_ops
-from vllm_kunlun.platforms.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from vllm_kunlun.ops.conformance.check import Report
@@ -43,7 +42,7 @@ def check(names: Names = None, report: ReportFile = None, json: JsonFlag = False
     They run in a process of their own: a function that crashes or hangs is reported, and the rest
     go on. Exit code 1 if a function fails.
     """
-    _refuse_bad_target(report)
+    report_file.check(report)
     require_ops()
     from vllm_kunlun.ops.conformance.check import as_json
     from vllm_kunlun.ops.contract.functions import select
@@ -52,12 +51,7 @@ def check(names: Names = None, report: ReportFile = None, json: JsonFlag = False
     with own_stdout(others=2) as stdout:
         found = _run(functions)
         if report is not None:
-            text = (
-                as_html(found)
-                if report.suffix == ".html"
-                else json_module.dumps(as_json(found), indent=2, ensure_ascii=False) + "\n"
-            )
-            report.write_text(text, encoding="utf-8")
+            report_file.write(report, as_json(found), lambda: as_html(found))
         if json:
             print_json(as_json(found), stdout)
     if not json:
@@ -65,18 +59,6 @@ def check(names: Names = None, report: ReportFile = None, json: JsonFlag = False
         if report is not None:
             out.print(f"Written: {report}", markup=False)
     raise typer.Exit(0 if found.ok else 1)
-
-
-def _refuse_bad_target(report: Path | None) -> None:
-    """Before the check, which takes minutes."""
-    if report is None:
-        return
-    if report.suffix not in (".html", ".json"):
-        raise UnsupportedError(f"--report {report}: name a file that ends in .html or .json.")
-    if not report.absolute().parent.is_dir():
-        raise UnsupportedError(
-            f"--report {report}: the folder {report.parent} does not exist; create it first."
-        )
 
 
 def _run(functions: tuple[VendorFunction, ...]) -> Report:

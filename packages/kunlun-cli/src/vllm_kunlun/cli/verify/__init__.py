@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from vllm_kunlun.cli import report_file
 from vllm_kunlun.cli.console import JsonFlag, err, out, own_stdout, print_json, quiet_vllm, table
 from vllm_kunlun.cli.ops.wheel import require_ops
 from vllm_kunlun.cli.verify.compare import Comparison, compare
@@ -49,12 +49,7 @@ def verify(
     Both run through vLLM's engine on this machine's device, one after the other. Exit code 1 if the
     perplexity grew by more than --limit.
     """
-    if report is not None and report.suffix not in (".html", ".json"):
-        raise UnsupportedError(f"--report {report}: name a file that ends in .html or .json.")
-    if report is not None and not report.absolute().parent.is_dir():
-        raise UnsupportedError(
-            f"--report {report}: the folder {report.parent} does not exist; create it first."
-        )
+    report_file.check(report)
     check_checkpoints(quantised, reference)
     quiet_vllm()
     # The engine's layers are looked into, so the engine is in this process.
@@ -66,12 +61,7 @@ def verify(
         found = _run(windows, quantised, reference, dtype=dtype, layers=layers)
         result = _result(found, quantised, reference, limit)
         if report is not None:
-            written = (
-                as_html(result)
-                if report.suffix == ".html"
-                else json_module.dumps(result, indent=2) + "\n"
-            )
-            report.write_text(written, encoding="utf-8")
+            report_file.write(report, result, lambda: as_html(result))
         if json:
             print_json(result, stdout)
     if not json:
