@@ -9,6 +9,21 @@ from vllm.distributed.device_communicators.base_device_communicator import Devic
 
 __all__ = ["KunlunCommunicator"]
 
+_groups: dict[str, dist.ProcessGroup | None] = {}
+"""By the name that vLLM gives to a group of ranks: an op takes no object of Python."""
+
+
+def _sum_in_place(tensor: torch.Tensor, group: str) -> None:
+    dist.all_reduce(tensor, group=_groups[group])
+
+
+# One op, and so one launch: torch.compile would take dist.all_reduce apart into a sum that makes a
+# tensor of its own, a wait, and a copy back.
+_library = torch.library.Library("vllm_kunlun", "FRAGMENT")
+_library.define("all_reduce(Tensor(a!) tensor, str group) -> ()")
+_library.impl("all_reduce", _sum_in_place, "CompositeExplicitAutograd")
+torch.library.register_fake("vllm_kunlun::all_reduce", lambda tensor, group: None, lib=_library)
+
 
 class KunlunCommunicator(DeviceCommunicatorBase):
     """The base class's collectives on the group's own backend.
@@ -31,6 +46,7 @@ class KunlunCommunicator(DeviceCommunicatorBase):
         unique_name: str = "",
     ) -> None:
         super().__init__(cpu_group, device, device_group, unique_name)
+        _groups[unique_name] = self.device_group
         if self.use_all2all:
             from vllm.distributed.device_communicators.all2all import NaiveAll2AllManager
 
@@ -39,7 +55,7 @@ class KunlunCommunicator(DeviceCommunicatorBase):
 
     def all_reduce(self, input_: torch.Tensor) -> torch.Tensor:
         """Sum over the group, written into ``input_``."""
-        dist.all_reduce(input_, group=self.device_group)
+        torch.ops.vllm_kunlun.all_reduce(input_, self.unique_name)
         return input_
 
     def all_gather(self, input_: torch.Tensor, dim: int = -1) -> torch.Tensor:
@@ -60,3 +76,8 @@ class KunlunCommunicator(DeviceCommunicatorBase):
         """Copy ``tensor`` of the group's rank ``src`` into every rank's, in place."""
         dist.broadcast(tensor, src=self.ranks[src], group=self.device_group)
         return tensor
+
+    def destroy(self) -> None:
+        """Forget the group."""
+        _groups.pop(self.unique_name, None)
+        super().destroy()
