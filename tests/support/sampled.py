@@ -86,7 +86,11 @@ def ask(llm: LLM, prompts: Sequence[str], asked: Sequence[dict[str, Any]]) -> li
 def answers(folder: Path, **options: Any) -> dict[str, list[Answer]]:
     """What an engine on this process's device says to each of :data:`REPEATABLE`."""
     prompts = [f"Question {name}: " for name in REPEATABLE]
-    with engine(folder, skip_tokenizer_init=False, **options) as llm:
+    # Whitespace wherever JSON allows it would be all that a random model says.
+    grammar = {"backend": "xgrammar", "disable_any_whitespace": True}
+    with engine(
+        folder, skip_tokenizer_init=False, structured_outputs_config=grammar, **options
+    ) as llm:
         return dict(zip(REPEATABLE, ask(llm, prompts, list(REPEATABLE.values())), strict=True))
 
 
