@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import pytest
+from typer.testing import CliRunner
 
 from vllm_kunlun.cli import checks, graphs
+from vllm_kunlun.cli.main import app
 from vllm_kunlun.platforms import device
 from vllm_kunlun.platforms.card import capture_causes
 from vllm_kunlun.platforms.ledger import patch_ledger
@@ -133,6 +135,8 @@ def test_doctor_reads_a_file_or_standard_input(run, run_json, monkeypatch, tmp_p
     log.write_text(END)
     assert run("doctor", "--log", log).exit_code == 0
     assert run("doctor", "--log", tmp_path / "absent").exit_code == 2
+    piped = CliRunner().invoke(app, ["doctor", "--log", "-"], input=OURS)
+    assert piped.exit_code == 1 and "piece 2 of 4" in piped.stdout
     assert run("doctor").exit_code == 0
 
 
