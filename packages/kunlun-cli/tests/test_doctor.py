@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from vllm_kunlun.cli import checks
+from vllm_kunlun.cli.check import Check
 
 
 def test_a_sound_installation_is_ok(run, run_json):
@@ -19,9 +20,9 @@ def test_a_sound_installation_is_ok(run, run_json):
 
 def test_each_finding_is_a_line_with_what_to_do(run, run_json, monkeypatch):
     found = [
-        checks.Check("one", "ok", "as it should be"),
-        checks.Check("two", "warn", "odd", "look"),
-        checks.Check("three", "fail", "broken", "mend it"),
+        Check("one", "ok", "as it should be"),
+        Check("two", "warn", "odd", "look"),
+        Check("three", "fail", "broken", "mend it"),
     ]
     monkeypatch.setattr(checks, "run", lambda: found)
     code, value = run_json("doctor")
@@ -37,5 +38,5 @@ def test_each_finding_is_a_line_with_what_to_do(run, run_json, monkeypatch):
 
 
 def test_a_warning_alone_is_exit_code_0(run_json, monkeypatch):
-    monkeypatch.setattr(checks, "run", lambda: [checks.Check("two", "warn", "odd", "look")])
+    monkeypatch.setattr(checks, "run", lambda: [Check("two", "warn", "odd", "look")])
     assert run_json("doctor")[0] == 0

@@ -8,27 +8,17 @@ import logging
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from importlib.util import find_spec
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 from packaging.requirements import Requirement
 
+from vllm_kunlun.cli import graphs
+from vllm_kunlun.cli.check import Check
 from vllm_kunlun.platforms import device, envs, version
 from vllm_kunlun.platforms.errors import KunlunError, UnsupportedError
 from vllm_kunlun.platforms.ledger import import_hook, patch_ledger
 
-__all__ = ["CHECKS", "GROUPS", "Check", "run"]
-
-Status = Literal["ok", "warn", "fail"]
-
-
-class Check(NamedTuple):
-    """One result: what was looked at, its status, what was seen, what to do."""
-
-    name: str
-    status: Status
-    detail: str
-    fix: str = ""
-
+__all__ = ["CHECKS", "GROUPS", "run"]
 
 WHEELS = {
     "kunlun-platform": "the platform",
@@ -372,4 +362,5 @@ CHECKS: dict[str, Callable[[], Iterator[Check]]] = {
     "entry points": _entry_points,
     "redirects": _redirects,
     "patches": _patches,
+    "graphs": graphs.check_settings,
 }

@@ -10,6 +10,7 @@ from __future__ import annotations
 __all__ = [
     "CheckpointError",
     "DeviceUnavailableError",
+    "GraphCaptureError",
     "IncompatibleVllmError",
     "KunlunError",
     "MissingWheelError",
@@ -38,6 +39,10 @@ class MissingWheelError(KunlunError):
 
 class DeviceUnavailableError(KunlunError):
     """The device asked for is not there, or the libraries that drive it are not."""
+
+
+class GraphCaptureError(KunlunError):
+    """A graph could not be captured; the message says where, what to do, and the cause last."""
 
 
 class IncompatibleVllmError(KunlunError):

@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A card's worker measures what the weights take of the device."""
+"""A card's worker measures what the weights take, and says where a capture failed."""
 
 from __future__ import annotations
 
 import logging
 from types import SimpleNamespace
 
+import pytest
 import torch
 
 from vllm_kunlun.platforms import memory
 from vllm_kunlun.platforms.card.worker import KunlunCardWorker
+from vllm_kunlun.platforms.errors import GraphCaptureError
 
 GIB = 2**30
 
@@ -31,3 +33,18 @@ def test_a_cards_worker_reports_after_it_has_profiled(monkeypatch, caplog):
     [record] = caplog.records
     assert record.levelname == "WARNING"
     assert "take 7.00 GiB" in record.getMessage()
+
+
+def test_a_capture_that_fails_is_explained(monkeypatch):
+    base = KunlunCardWorker.__mro__[1]
+    monkeypatch.setattr(
+        base, "compile_or_warm_up_model", lambda worker: worker.model_runner.capture_model()
+    )
+    worker = object.__new__(KunlunCardWorker)
+
+    def capture_model():
+        raise ValueError("planted")
+
+    worker.model_runner = SimpleNamespace(capture_model=capture_model)
+    with pytest.raises(GraphCaptureError, match=r"--enforce-eager.*Cause: ValueError: planted$"):
+        worker.compile_or_warm_up_model()

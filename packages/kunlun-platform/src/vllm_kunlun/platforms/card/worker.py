@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The worker of a card: vLLM's GPU worker, which also measures what the weights take."""
+"""The worker of a card: vLLM's GPU worker, which also measures what the weights take and says
+where the capture of a graph failed."""
 
 from __future__ import annotations
 
 from vllm.v1.worker.gpu_worker import Worker
 
 from vllm_kunlun.platforms import memory, weight_memory
+from vllm_kunlun.platforms.card import capture
 
 __all__ = ["KunlunCardWorker"]
 
@@ -28,3 +30,12 @@ class KunlunCardWorker(Worker):
             self.model_config.dtype,
         )
         return available
+
+    def compile_or_warm_up_model(self) -> None:
+        """Warm the model up and capture its graphs.
+
+        Raises:
+            GraphCaptureError: a graph could not be captured.
+        """
+        self.model_runner.capture_model = capture.explained(self.model_runner)
+        super().compile_or_warm_up_model()
