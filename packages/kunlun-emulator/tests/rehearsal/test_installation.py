@@ -7,10 +7,10 @@ import sys
 SCRIPT = """
 import threading
 import torch
-from vllm_kunlun.emulator import rehearsal
+from vllm_kunlun.emulator.rehearsal import installation
 from vllm_kunlun.emulator.rehearsal.faults import WrongMemoryError
-rehearsal.install()
-rehearsal.install()
+installation.install()
+installation.install()
 found = []
 def mix():
     try:

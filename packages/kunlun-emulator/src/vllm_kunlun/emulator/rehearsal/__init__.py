@@ -7,14 +7,3 @@ the device (``devices``), every op (``watch``), captured graphs and their memory
 (``vendor``). What a card would punish is an error with a name (``faults``); what the device is
 asked for is counted (``counts``).
 """
-
-from __future__ import annotations
-
-__all__ = ["install"]
-
-
-def install() -> None:
-    """Put it all in place, for the life of the process. Re-entrant."""
-    from vllm_kunlun.emulator.rehearsal import installation
-
-    installation.install()
