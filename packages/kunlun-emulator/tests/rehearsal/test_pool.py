@@ -32,3 +32,10 @@ def test_memory_of_no_graph_has_no_block():
     pool = Pool()
     pool.take(torch.ones(2), "one")
     assert pool.block_of(torch.ones(2)) is None
+
+
+def test_a_cleared_pool_is_a_new_one():
+    pool = Pool()
+    one, _ = pool.take(torch.ones(2), "one")
+    pool.clear()
+    assert (pool.size, pool.kept(), pool.block_of(one)) == (0, {}, None)

@@ -51,6 +51,7 @@ def measured(monkeypatch):
         yield types.SimpleNamespace(llm_engine=fake)
 
     monkeypatch.setattr(engine, "_engine", started)
+    monkeypatch.setattr(engine, "POOL", types.SimpleNamespace(size=96))
     monkeypatch.setattr(counts, "snapshot", lambda: fake.asked.copy())
     return engine.measure("folder", REQUEST), fake
 
@@ -65,6 +66,10 @@ def test_a_decode_step_is_free_of_what_begins_and_ends_an_answer(measured):
     found, _ = measured
     assert found.decode.asked == {LAUNCH: 3 * REQUEST.steps}
     assert found.decode.steps == REQUEST.steps
+
+
+def test_captured_memory_is_the_pools(measured):
+    assert measured[0].captured_bytes == 96
 
 
 def test_every_answer_is_of_the_same_prompts(measured):

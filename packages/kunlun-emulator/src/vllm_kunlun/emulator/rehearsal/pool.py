@@ -62,6 +62,11 @@ class Pool:
         """Bytes of all blocks."""
         return sum(block.size for block in self._blocks)
 
+    def clear(self) -> None:
+        """Forget all blocks, once the engine is gone whose graphs computed into them."""
+        self._blocks.clear()
+        self._by_address.clear()
+
     def take(self, result: torch.Tensor, graph: object) -> tuple[torch.Tensor, Block]:
         """``result`` in a block that it owns from now on, and the block."""
         size = result.untyped_storage().nbytes()

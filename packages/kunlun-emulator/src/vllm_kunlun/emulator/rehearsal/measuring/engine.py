@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from vllm_kunlun.emulator.rehearsal import counts
 from vllm_kunlun.emulator.rehearsal.measuring.request import Request
+from vllm_kunlun.emulator.rehearsal.pool import POOL
 
 __all__ = ["Sample", "measure"]
 
@@ -46,9 +47,8 @@ def measure(folder: str, request: Request) -> Measured:
     a step ahead, one step's work is spread over two calls of the engine, and a difference of whole
     answers has no such edges.
     """
-    held = counts.captured_bytes()
     with _engine(folder, request) as llm:
-        captured = counts.captured_bytes() - held
+        captured = POOL.size
         long = _SETTLED + request.steps
         for tokens in (long, 1):  # what happens once only
             _answer(llm, request, tokens)
@@ -117,3 +117,4 @@ def _engine(folder: str, request: Request) -> Iterator[Any]:
         del llm
         gc.collect()
         cleanup_dist_env_and_memory()
+        POOL.clear()
