@@ -71,4 +71,4 @@ def test_two_ranks_answer_as_transformers(options, front, checkpoint, prompts, t
     assert answer["tokens"] == [reference.greedy(prompt, NEW_TOKENS) for prompt in prompts]
     assert answer["worker"].endswith("KunlunCardWorker")
     assert answer["graphs"] == ("PIECEWISE" if "cudagraph_capture_sizes" in options else "NONE")
-    assert answer["ahead"]
+    assert answer["ahead"]  # with stages too: the next batch enters while the last one is under way

@@ -168,6 +168,12 @@ def test_a_card_installs_no_emulator(dist, tmp_path, extra, has):
     assert (EMULATOR in names) == has
 
 
+def test_several_hosts_want_ray_alone(dist, tmp_path):
+    names = resolve(dist, tmp_path, "ray")
+    assert "ray" in names
+    assert not names & {*WHEELS, "vllm", "torch", "cupy-cuda12x"}
+
+
 _TINY = {
     "vocab_size": 320, "hidden_size": 192, "intermediate_size": 160, "num_hidden_layers": 2,
     "num_attention_heads": 6, "initializer_range": 0.15, "max_position_embeddings": 256,
