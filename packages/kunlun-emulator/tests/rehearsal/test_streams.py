@@ -120,6 +120,25 @@ def test_an_event_that_was_asked_and_has_passed_needs_no_wait(x, host, asked):
     assert not any(kind == "wait" for kind, _ in asked())
 
 
+def test_an_event_that_no_work_of_the_model_precedes_has_passed(x, asked):
+    def waits():
+        return sum(n for (kind, _), n in asked().items() if kind == "wait")
+
+    event, weight = torch.cuda.Event(), torch.ones(4, 4, device="cuda")
+    torch.cuda.synchronize()
+    asked()
+    x.add_(1)
+    event.record()
+    event.synchronize()
+    assert waits() == 0
+    weight @ weight
+    event.record()
+    event.synchronize()
+    assert waits() == 1
+    event.synchronize()
+    assert waits() == 0
+
+
 def test_waits_are_counted_with_their_place(x, host, asked):
     asked()
     host.copy_(x, non_blocking=True)

@@ -21,7 +21,7 @@ import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._pytree import tree_flatten, tree_map
 
-from vllm_kunlun.emulator.rehearsal import counts, faults, places
+from vllm_kunlun.emulator.rehearsal import counts, faults, places, streams
 from vllm_kunlun.emulator.rehearsal.pool import POOL, Block, without_owning
 from vllm_kunlun.emulator.rehearsal.quiet import quiet
 
@@ -214,6 +214,7 @@ class Graph:
         """Do all work again, at the addresses of the capture."""
         _check_kept()
         counts.add("replay", str(self))
+        streams.begin_work()
         self._replays += 1
         caller = sys._getframe(1).f_locals
         runnable = getattr(caller.get("self"), "runnable", None)

@@ -21,6 +21,7 @@ from vllm_kunlun.emulator.rehearsal.quiet import quiet
 __all__ = [
     "Event",
     "Stream",
+    "begin_work",
     "check_arrived",
     "copy_later",
     "current",
@@ -41,6 +42,8 @@ class _Copy(NamedTuple):
 
 
 _on_the_way: list[_Copy] = []
+_passed: dict[Stream, int] = {}
+"""For each stream, the last of its work that the host has waited for."""
 _lock = threading.Lock()
 
 
@@ -107,7 +110,8 @@ class Event:
 
     def synchronize(self) -> None:
         """The host waits until the point is passed."""
-        _arrive(self._point)
+        ahead = any(number > _passed.get(each, 0) for each, number in self._point.items())
+        _arrive(self._point, waits=ahead)
 
     def wait(self, stream: Stream | None = None) -> None:
         (stream or current()).wait_point(self._point)
@@ -139,13 +143,18 @@ def wait_all() -> None:
     """The host waits for all work of all streams."""
     with _lock:
         point = {copy.stream: copy.number for copy in _on_the_way}
-    _arrive(point)
+    _arrive({**default.point(), **current().point(), **point})
+
+
+def begin_work() -> None:
+    """The model's work begins on the current stream: a later wait for it is a wait."""
+    current().number = next(_numbers)
 
 
 def copy_later(destination: torch.Tensor, source: torch.Tensor) -> None:
     """Copy into host memory on the current stream: rubbish until the host has waited for it."""
+    begin_work()
     stream = current()
-    stream.number = next(_numbers)
     with quiet():
         values = destination.clone().copy_(source)
         _fill_with_rubbish(destination)
@@ -167,6 +176,8 @@ def _arrive(point: dict[Stream, int], waits: bool = True) -> None:
     if waits:
         counts.add("wait", faults.place())
     with _lock:
+        for stream, number in point.items():
+            _passed[stream] = max(number, _passed.get(stream, 0))
         left = []
         for copy in _on_the_way:
             if copy.number > point.get(copy.stream, 0):

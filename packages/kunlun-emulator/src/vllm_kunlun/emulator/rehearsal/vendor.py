@@ -47,6 +47,7 @@ def _watched(function: Callable[..., Any], name: str) -> Callable[..., Any]:
         if graph is not None:
             return graph.meet(graphs.Work("vendor", name, function, args, keywords))
         counts.add("vendor", name)
+        streams.begin_work()
         with quiet():
             return tree_map(_mark, function(*args, **keywords))
 

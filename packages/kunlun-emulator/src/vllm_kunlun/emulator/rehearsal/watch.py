@@ -33,6 +33,7 @@ _TAKES_MEMORY = {
 }  # fmt: skip
 _LIKE = ("_like", "::new_empty", "::new_empty_strided", "::new_zeros", "::new_ones", "::new_full")
 _INDEXES = ("aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_")
+_PRODUCTS = {"aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::mv", "aten::dot"}
 _MASKS = (torch.bool, torch.uint8)
 _NO_WORK = {
     "aten::_unsafe_view", "aten::resize_", "aten::set_", "aten::lift_fresh", "aten::detach",
@@ -156,6 +157,8 @@ def _work(op: Any, name: str, args: tuple[Any, ...], keywords: dict[str, Any]) -
     if graph is not None:
         return graph.meet(graphs.Work("launch", name, op, args, keywords))
     counts.add("launch", name)
+    if name in _PRODUCTS or name.startswith("c10d::"):
+        streams.begin_work()
     return tree_map(_mark, op(*args, **keywords))
 
 
