@@ -39,7 +39,19 @@ class Host:
         self.log = folder / f"{name}.log"
         self._typed = 0
         self._first = subprocess.Popen(
-            ["unshare", *NAMESPACES, "--fork", "--mount-proc", "--kill-child", "sleep", "infinity"],
+            # With the process that made it the host ends too, however that one ends.
+            [
+                "setpriv",
+                "--pdeathsig",
+                "KILL",
+                "unshare",
+                *NAMESPACES,
+                "--fork",
+                "--mount-proc",
+                "--kill-child",
+                "sleep",
+                "infinity",
+            ],
             stderr=subprocess.DEVNULL,  # it complains of the signal that ends it
         )
         self._pid = self._child()
@@ -116,9 +128,13 @@ class Host:
 
     def processes(self, *words: str) -> dict[int, str]:
         """The host's processes whose command line holds one of ``words``, by their number there."""
-        lines = self.output("ps", "-eo", "pid=,args=").splitlines()
-        split = (line.strip().partition(" ") for line in lines)
-        return {int(pid): args for pid, _, args in split if any(word in args for word in words)}
+        found = {}
+        for line in self.output("ps", "-eo", "pid=,stat=,args=").splitlines():
+            pid, state, args = line.split(maxsplit=2)
+            # Nobody in the host waits for what its first process has inherited: these have ended.
+            if state[0] != "Z" and any(word in args for word in words):
+                found[int(pid)] = args
+        return found
 
     def signal(self, pid: int, number: signal.Signals) -> None:
         subprocess.run(self._inside("kill", f"-{number.value}", str(pid)), check=True)
