@@ -75,7 +75,9 @@ class OnHost(TorchFunctionMode):
 
 if torch25.is_installed():
     # What was compiled asks tensors for their shapes, and this torch would compile the answer, too.
-    OnHost.__torch_function__ = torch.compiler.disable(OnHost.__torch_function__)
+    OnHost.__torch_function__ = torch.compiler.disable(  # type: ignore[method-assign]
+        OnHost.__torch_function__
+    )
 
 
 def _is_traced() -> bool:
