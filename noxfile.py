@@ -129,13 +129,21 @@ def vendor_stack(session: nox.Session) -> None:
         "OMP_NUM_THREADS": "1",
     }
     whole = session.posargs[:1] == ["whole"]
-    # The ledger's tests empty it, so they want a process in which vLLM has registered nothing.
-    for lists in (("ledger",), ("quick", "whole") if whole else ("quick",)):
+    # The ledger's tests empty it, so they want a process in which vLLM has registered nothing; what
+    # rehearses wants one whose device is the rehearsed card.
+    sizes = ("quick", "whole") if whole else ("quick",)
+    rehearsing = {"VLLM_KUNLUN_DEVICE": "rehearsal", "NUMBA_NUM_THREADS": "1"}
+    for lists, more in (
+        (("ledger",), {}),
+        (sizes, {}),
+        (tuple(f"rehearsal-{size}" for size in sizes), rehearsing),
+    ):
         session.run(
-            *(str(python), "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile"),
+            *(str(python), "-m", "pytest", "-q", "-n", "2"),
+            *("--dist", "loadgroup" if more else "loadfile"),
             *(f"@tests/vendor_stack/{name}.txt" for name in lists),
             *session.posargs[whole:],
-            env=env,
+            env={**env, **more},
             external=True,
         )
     if whole:

@@ -99,3 +99,15 @@ def test_printing_is_no_work_of_the_device(asked):
     asked()
     assert "0., 0." in repr(x)
     assert not asked()
+
+
+def test_what_is_compiled_takes_tensors_of_the_device():
+    """Traced, a tensor is what its stand-in is; torch before 2.6 asks this mode while it traces."""
+
+    def plain(x):
+        return torch.relu(x + torch.ones(3, device="cuda")) + torch.zeros(3, device=x.device)
+
+    x = torch.randn(2, 3, device="cuda")
+    y = torch.compile(plain, backend="eager", fullgraph=True)(x)
+    assert torch.equal(y.cpu(), plain(x).cpu())
+    assert y.is_cuda

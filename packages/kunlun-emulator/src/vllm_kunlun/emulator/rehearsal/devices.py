@@ -8,18 +8,23 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch._dynamo import eval_frame
+from torch._guards import TracingContext
 from torch.overrides import TorchFunctionMode
 
 from vllm_kunlun.emulator.device import untouched_memory
 from vllm_kunlun.emulator.rehearsal import places, streams
 from vllm_kunlun.emulator.rehearsal.quiet import is_quiet, quiet
 from vllm_kunlun.emulator.rehearsal.watch import asked_for, refuse_in_graph
+from vllm_kunlun.platforms import torch25
 
 __all__ = ["OnHost"]
 
 _HOST = torch.device("cpu")
 _GENERATED = "<eval_with_key>"
 """File of code that torch.fx wrote. What it calls ``cpu`` is what the traced tensors lay on."""
+_BETWEEN = (__file__, eval_frame.__file__)
+"""Files of the frames between a call and this mode."""
 
 
 def _names_device(value: Any) -> bool:
@@ -45,7 +50,7 @@ class OnHost(TorchFunctionMode):
     ) -> Any:
         keywords = kwargs or {}
         name = getattr(function, "__name__", "")
-        if torch.compiler.is_compiling() or is_quiet():
+        if _is_traced() or is_quiet():
             args = _unnamed(args) if name == "to" else args
             return function(*args, **_without_device(keywords))
         if (special := _SPECIAL.get(name) or _GETTERS.get(function)) is not None:
@@ -54,7 +59,7 @@ class OnHost(TorchFunctionMode):
             if not keywords.get("pin_memory"):
                 return function(*args, **keywords)
             return places.pin(function(*args, **{**keywords, "pin_memory": False}))
-        device = _names_device(keywords["device"]) or _is_generated(sys._getframe(1))
+        device = _names_device(keywords["device"]) or _is_generated()
         keywords = {**keywords, "device": _HOST}
         pinned = keywords.pop("pin_memory", False)
         if name in _FROM_HOST:
@@ -68,8 +73,24 @@ class OnHost(TorchFunctionMode):
         return places.pin(result) if pinned and not device else result
 
 
-def _is_generated(frame: Any) -> bool:
-    return bool(frame.f_code.co_filename.startswith(_GENERATED))
+if torch25.is_installed():
+    # What was compiled asks tensors for their shapes, and this torch would compile the answer, too.
+    OnHost.__torch_function__ = torch.compiler.disable(  # type: ignore[method-assign]
+        OnHost.__torch_function__
+    )
+
+
+def _is_traced() -> bool:
+    """Whether torch.compile traces the call: torch before 2.6 calls the mode beside its tracing."""
+    return torch.compiler.is_compiling() or TracingContext.try_get() is not None
+
+
+def _is_generated() -> bool:
+    """Whether the call stands in code that torch.fx wrote."""
+    frame = sys._getframe(1)
+    while frame.f_code.co_filename in _BETWEEN and frame.f_back is not None:
+        frame = frame.f_back
+    return frame.f_code.co_filename.startswith(_GENERATED)
 
 
 def _unnamed(args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -115,7 +136,7 @@ def _to(_function: Any, tensor: torch.Tensor, *args: Any, **keywords: Any) -> to
     args = tuple("cuda" if _names_device(each) else each for each in args)
     named, dtype, non_blocking, memory_format = torch._C._nn._parse_to(*args, **keywords)
     device = places.is_on_device(tensor) if named is None else _names_device(named)
-    if named is not None and _is_generated(sys._getframe(2)):
+    if named is not None and _is_generated():
         device = True
     return _move(tensor, device, dtype, non_blocking, copy, memory_format or torch.preserve_format)
 
