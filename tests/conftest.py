@@ -9,12 +9,28 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.hung import (  # noqa: F401
+    pytest_runtest_makereport,
+    pytest_timeout_cancel_timer,
+    pytest_timeout_set_timer,
+)
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 os.environ.setdefault("VLLM_KUNLUN_DEVICE", "emulated")
+os.environ.setdefault("PYTHONFAULTHANDLER", "1")
+
+
+SLOW_SECONDS = 900
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give slow tests, and the cells of the support matrix, more time than pyproject.toml does."""
+    for item in items:
+        if any(map(item.get_closest_marker, ("slow", "matrix"))):
+            item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
 
 
 @pytest.fixture(scope="session")

@@ -5,13 +5,18 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support import hung
 from vllm import LLM, SamplingParams
 from vllm.lora.request import LoRARequest
+
+START_SECONDS = 300
+"""An engine whose processes need longer to start hangs: they take a minute on two busy cores."""
 
 _LATER = {
     "compiled": {"enforce_eager": False},
@@ -39,7 +44,7 @@ def engine(checkpoint: Path, **arguments: Any) -> Iterator[LLM]:
         **arguments,
     }
     try:
-        llm = LLM(model=str(checkpoint), **options)
+        llm = _start(model=str(checkpoint), **options)
         try:
             yield llm
         finally:
@@ -54,6 +59,35 @@ def engine(checkpoint: Path, **arguments: Any) -> Iterator[LLM]:
         cleanup_dist_env_and_memory()
         # vLLM keeps rotations for the next model, and some models (GLM, Ernie) change theirs.
         _ROPE_DICT.clear()
+
+
+class HungStartError(Exception):
+    """The processes of an engine hung while they started; the message has their stacks."""
+
+
+def _start(**options: Any) -> LLM:
+    """vLLM's engine, with a second start if the first one hung: that computed no answer yet.
+
+    Raises: HungStartError: the second one hung, too.
+    """
+    try:
+        return _start_in_time(**options)
+    except HungStartError as error:
+        warnings.warn(f"started once more, because {error}", stacklevel=2)
+    gc.collect()
+    return _start_in_time(**options)
+
+
+def _start_in_time(**options: Any) -> LLM:
+    with hung.limit(START_SECONDS, spared=hung.started()) as limit:
+        try:
+            return LLM(**options)
+        except RuntimeError as error:
+            failure = error
+    if not limit.passed:
+        raise failure
+    message = f"the engine did not start in {START_SECONDS} s, and its processes printed:"
+    raise HungStartError(f"{message}\n{limit.stacks}") from failure
 
 
 Prompt = Sequence[int] | dict[str, Any]

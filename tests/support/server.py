@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import psutil
+from support import hung
 
 START_SECONDS = 240
 STOP_SECONDS = 30
@@ -85,6 +87,9 @@ def _wait(running: Server, seconds: float) -> None:
             if httpx.get(f"{running.url}/health").status_code == 200:
                 return
         time.sleep(0.5)
+    if running.process.poll() is None:
+        left = filter(psutil.pid_exists, running.descendants())
+        hung.end_with_stacks(set(map(psutil.Process, left)))
     raise AssertionError(f"the server did not start:\n{running.log.read_text()[-6000:]}")
 
 
