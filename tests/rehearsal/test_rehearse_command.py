@@ -32,7 +32,7 @@ def command(tmp_path_factory):
 
 
 def _qwen3():
-    config = checkpoints.resized("qwen3", num_hidden_layers=12).to_dict()
+    config = checkpoints.CONFIGURATIONS["qwen3"].to_dict()
     return {**config, "architectures": ["Qwen3ForCausalLM"], "torch_dtype": "float32"}
 
 
