@@ -96,9 +96,7 @@ def pair(tmp_path_factory, model):
         "NUMBA_NUM_THREADS": "1",
         "HF_HUB_OFFLINE": "1",
         "VLLM_NO_USAGE_STATS": "1",
-        # Beside other tests Ray is slow to start, and gives itself up.
-        "RAY_raylet_start_wait_time_s": "300",
-        "RAY_agent_register_timeout_ms": "300000",
+        "RAY_raylet_start_wait_time_s": "300",  # other tests run beside this one
         "RAY_worker_niceness": "0",
     }
     with two_hosts(tmp_path_factory.mktemp("hosts"), theirs) as (first, second):
