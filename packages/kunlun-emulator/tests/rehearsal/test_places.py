@@ -27,3 +27,11 @@ def test_pinned_memory_is_the_hosts():
 def test_tensors_are_found_in_nested_values():
     a, b = torch.zeros(1), torch.ones(1)
     assert list(places.tensors([a, (1, {"k": b}), None], "text")) == [a, b]
+
+
+def test_a_tensor_that_vmap_has_wrapped_lies_where_it_lay():
+    seen = []
+    torch.vmap(lambda x: (seen.append(places.is_on_device(x)), x + 1)[1])(
+        places.put_on_device(torch.zeros(2, 3))
+    )
+    assert seen == [True]

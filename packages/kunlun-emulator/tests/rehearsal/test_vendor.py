@@ -50,6 +50,19 @@ def test_a_tensor_in_the_wrong_memory_is_caught(attend, where, message):
         attend(*on(*where))
 
 
+def test_a_pair_is_one_tensor_of_each_memory():
+    class library:
+        @staticmethod
+        def score(q, context_lens):
+            return q
+
+    score = Watched(library).score
+    q, host, device = on("cuda", "cpu", "cuda")
+    score(q, [host, device])
+    with pytest.raises(WrongMemoryError, match="reads context_lens_cpu on the host"):
+        score(q, [device, host])
+
+
 def test_a_length_that_is_still_on_its_way_is_caught(attend):
     q, lengths, on_device = on("cuda", "cpu", "cuda")
     lengths = lengths.pin_memory()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib.util
 import logging
 import types
 from collections.abc import Iterator
@@ -105,6 +106,9 @@ def replacements() -> Iterator[tuple[Any, str, Any]]:
     yield torch._C, construct.__name__, _storage_at(construct)
     for function in (dist.init_process_group, dist.new_group):
         yield dist, function.__name__, _on_gloo(function)
+    if importlib.util.find_spec("triton"):  # it would look for a driver of NVIDIA's
+        driver = importlib.import_module("triton.backends.nvidia.driver")
+        yield driver.CudaDriver, "is_active", staticmethod(lambda: False)
 
 
 def _storage_at(construct: Any) -> Any:

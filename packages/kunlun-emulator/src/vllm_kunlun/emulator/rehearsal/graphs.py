@@ -16,9 +16,9 @@ import itertools
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
+from weakref import ref
 
 import torch
-from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._pytree import tree_flatten, tree_map
 
 from vllm_kunlun.emulator.rehearsal import counts, faults, places, streams
@@ -51,7 +51,7 @@ class _Node:
     """Work as it was captured: tensors of the device by address, all else by value."""
 
     def __init__(self, work: Work, results: Any, taken: list[Block]) -> None:
-        self._inputs: list[tuple[StorageWeakRef, torch.Size]] = []
+        self._inputs: list[tuple[ref[torch.UntypedStorage], torch.Size]] = []
         self.work = work._replace(
             arguments=tree_map(self._captured, work.arguments),
             keywords=tree_map(self._captured, work.keywords),
@@ -65,12 +65,12 @@ class _Node:
         if not places.is_on_device(value):
             return value.clone()
         if POOL.block_of(value) is None:
-            self._inputs.append((StorageWeakRef(value.untyped_storage()), value.shape))
+            self._inputs.append((ref(value.untyped_storage()), value.shape))
         return without_owning(value)
 
     def check_inputs(self, graph: Graph) -> None:
         for storage, shape in self._inputs:
-            if storage.expired():
+            if storage() is None:
                 raise faults.GraphInputMovedError(
                     f"{graph} reads a tensor of shape {tuple(shape)} for {self.work.name} "
                     "that was freed after the capture: keep it where the graph's caller fills it"

@@ -22,7 +22,9 @@ __all__ = [
 
 
 def _memory(value: Any) -> Any:
-    """The storage of a tensor that has one."""
+    """The storage of a tensor; of the tensor that ``torch.vmap`` has wrapped."""
+    while torch._C._functorch.is_functorch_wrapped_tensor(value):
+        value = torch._C._functorch.get_unwrapped(value)
     return value.untyped_storage()
 
 

@@ -8,8 +8,9 @@ therefore views that own nothing.
 
 from __future__ import annotations
 
+from weakref import WeakValueDictionary, ref
+
 import torch
-from torch.multiprocessing.reductions import StorageWeakRef
 
 from vllm_kunlun.emulator.rehearsal import faults, places
 
@@ -39,7 +40,7 @@ class Block:
         self.memory = places.put_on_device(torch.empty(size, dtype=torch.uint8))
         self.address = self.memory.data_ptr()
         self.size = size
-        self.owner: StorageWeakRef | None = None
+        self.owner: ref[torch.UntypedStorage] | None = None
         self.made_by: object = None
         """The graph that took the block last, at capture."""
         self.held_by: object = None
@@ -47,60 +48,62 @@ class Block:
 
     @property
     def is_free(self) -> bool:
-        return self.owner is None or self.owner.expired()
+        return self.owner is None or self.owner() is None
 
 
 class Pool:
-    """The blocks of all graphs of one process, as vLLM captures into one pool."""
+    """The blocks of all graphs of one process, as vLLM captures into one pool.
+
+    A block lives as long as a graph that computes into it, or the tensor that owns it.
+    """
 
     def __init__(self) -> None:
-        self._blocks: list[Block] = []
-        self._by_address: dict[int, Block] = {}
+        self._blocks: WeakValueDictionary[int, Block] = WeakValueDictionary()
 
     @property
     def size(self) -> int:
         """Bytes of all blocks."""
-        return sum(block.size for block in self._blocks)
-
-    def clear(self) -> None:
-        """Forget all blocks, once the engine is gone whose graphs computed into them."""
-        self._blocks.clear()
-        self._by_address.clear()
+        return sum(block.size for block in self._blocks.values())
 
     def take(self, result: torch.Tensor, graph: object) -> tuple[torch.Tensor, Block]:
         """``result`` in a block that it owns from now on, and the block."""
         size = result.untyped_storage().nbytes()
         block = self._free_block(size)
         tensor = _view(block.address, size, result)
-        block.owner = StorageWeakRef(tensor.untyped_storage())
+        memory = places.put_on_device(tensor).untyped_storage()
+        memory.block, memory.computed_by = block, graph
+        block.owner = ref(memory)
         block.made_by = block.held_by = graph
-        places.put_on_device(tensor).untyped_storage().computed_by = graph
         tensor.copy_(result)
         return tensor, block
 
     def _free_block(self, size: int) -> Block:
-        fitting = [b for b in self._blocks if b.is_free and size <= b.size <= 2 * size + 512]
+        blocks = self._blocks.values()
+        fitting = [b for b in blocks if b.is_free and size <= b.size <= 2 * size + 512]
         if fitting:
             return min(fitting, key=lambda each: each.size)
         block = Block(max(size, 1))
-        self._blocks.append(block)
-        self._by_address[block.address] = block
+        self._blocks[block.address] = block
         return block
 
     def block_of(self, tensor: torch.Tensor) -> Block | None:
         """The block that ``tensor`` lies in; None if it is not of a graph."""
-        return self._by_address.get(tensor.untyped_storage().data_ptr()) if self._blocks else None
+        return self._blocks.get(tensor.untyped_storage().data_ptr()) if self._blocks else None
+
+    def meet(self, tensor: torch.Tensor) -> None:
+        """Note which graph computed ``tensor``, where it is met for the first time."""
+        if block := self.block_of(tensor):
+            memory = tensor.untyped_storage()
+            memory.computed_by = getattr(memory, "computed_by", block.held_by)
 
     def check_read(self, tensor: torch.Tensor) -> None:
         """Raises: GraphMemoryReusedError: another graph has put its own values there since."""
+        self.meet(tensor)
         block = self.block_of(tensor)
         if block is None:
             return
-        memory = tensor.untyped_storage()
-        graph = getattr(memory, "computed_by", None)
-        if graph is None:
-            memory.computed_by = block.held_by  # first met right after it was computed
-        elif graph is not block.held_by:
+        graph = tensor.untyped_storage().computed_by  # type: ignore[attr-defined]
+        if graph is not block.held_by:
             raise faults.GraphMemoryReusedError(
                 f"{graph} computed a tensor of shape {tuple(tensor.shape)}, {block.held_by} has "
                 "taken over its memory since, and now it is read: copy what is needed later, "
@@ -110,7 +113,7 @@ class Pool:
     def kept(self) -> dict[object, int]:
         """Graph -> bytes of what it computed that somebody still owns."""
         found: dict[object, int] = {}
-        for block in self._blocks:
+        for block in self._blocks.values():
             if not block.is_free:
                 found[block.made_by] = found.get(block.made_by, 0) + block.size
         return found

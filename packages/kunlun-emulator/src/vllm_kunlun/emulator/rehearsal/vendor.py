@@ -17,6 +17,9 @@ from vllm_kunlun.emulator.rehearsal.quiet import is_quiet, quiet
 
 __all__ = ["Watched"]
 
+_PAIRS = {"context_lens"}
+"""Arguments that are one tensor of the host and one of the device."""
+
 
 class Watched:
     """A vendor library whose functions are checked, counted and captured."""
@@ -41,8 +44,12 @@ def _watched(function: Callable[..., Any], name: str) -> Callable[..., Any]:
         if is_quiet():
             return function(*args, **keywords)
         for argument, value in bind(*args, **keywords).arguments.items():
-            for tensor in places.tensors(value):
-                _check_place(name, argument, tensor)
+            if argument in _PAIRS:
+                for place, tensor in zip(("cpu", "xpu"), value, strict=True):
+                    _check_place(name, f"{argument}_{place}", tensor)
+            else:
+                for tensor in places.tensors(value):
+                    _check_place(name, argument, tensor)
         graph = graphs.active()
         if graph is not None:
             return graph.meet(graphs.Work("vendor", name, function, args, keywords))

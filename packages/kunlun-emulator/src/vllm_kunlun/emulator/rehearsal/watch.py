@@ -101,8 +101,9 @@ class Watch(TorchDispatchMode):
         inputs = list(places.tensors(args, keywords))
         if name == "aten::copy_" and _crosses(*inputs):
             return _cross(op, inputs[0], inputs[1], args, keywords)
+        read = POOL.meet if op.is_view else POOL.check_read
         for each in inputs:
-            (POOL.check_read if places.is_on_device(each) else streams.check_arrived)(each)
+            (read if places.is_on_device(each) else streams.check_arrived)(each)
         on_device = _lies_on_device(name, inputs)
         if on_device and (name in _WAITS or _is_masked(name, inputs)):
             return _read_by_host(op, name, args, keywords)

@@ -117,4 +117,3 @@ def _engine(folder: str, request: Request) -> Iterator[Any]:
         del llm
         gc.collect()
         cleanup_dist_env_and_memory()
-        POOL.clear()
