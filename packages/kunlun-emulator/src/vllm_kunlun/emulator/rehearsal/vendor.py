@@ -17,7 +17,7 @@ from vllm_kunlun.emulator.rehearsal.quiet import is_quiet, quiet
 
 __all__ = ["Watched"]
 
-_PAIRS = {"context_lens"}
+_PAIRS = {"context_lens", "context_q_lens", "context_k_lens"}
 """Arguments that are one tensor of the host and one of the device."""
 
 
