@@ -204,8 +204,11 @@ def rehearsal_quick(session: nox.Session) -> None:
 def rehearse(session: nox.Session, *args: str) -> None:
     """Run tests/rehearsal; a process has one device, so they share none with the other tests."""
     workers = ("-n", "2", "--dist", "loadgroup")
-    device = {"VLLM_KUNLUN_DEVICE": "rehearsal", "NUMBA_NUM_THREADS": "1"}
-    pytest(session, "tests/rehearsal", *workers, *args, threads=1, **device)
+    pytest(session, "tests/rehearsal", *workers, *args, threads=1, **REHEARSED)
+
+
+REHEARSED = {"VLLM_KUNLUN_DEVICE": "rehearsal", "NUMBA_NUM_THREADS": "1"}
+"""A process has one device from its start."""
 
 
 @nox.session
@@ -213,7 +216,7 @@ def two_hosts(session: nox.Session) -> None:
     """Ray over two hosts (Linux namespaces, as root), by the commands of docs/two-hosts.md."""
     install = ("uv", "pip", "install", "--no-config", "-q", "-p", sys.executable)
     session.run(*install, "ray==2.60.0", external=True)
-    pytest(session, "tests/rehearsal/test_two_hosts.py", "-m", "slow", threads=1)
+    pytest(session, "tests/rehearsal/test_two_hosts.py", "-m", "slow", threads=1, **REHEARSED)
 
 
 @nox.session

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from types import ModuleType, SimpleNamespace
@@ -97,5 +98,17 @@ def test_the_worker_is_told_vllms_name(monkeypatch: pytest.MonkeyPatch) -> None:
     executor = object.__new__(KunlunRayExecutor)
     executor.parallel_config = SimpleNamespace(distributed_executor_backend=KunlunRayExecutor)
     monkeypatch.setattr(RayDistributedExecutor, "__del__", lambda self: None)
+    asked = []
+    monkeypatch.setattr(RayDistributedExecutor, "collective_rpc", lambda self, f: asked.append(f))
     executor._init_executor()
-    assert seen == ["ray"]
+    assert (seen, asked) == (["ray"], [ray_executor.name_cards])
+
+
+def test_ray_finds_the_cards_of_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("XPU_VISIBLE_DEVICES", "2,3")
+    ray_executor.name_cards(None)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "2,3"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    ray_executor.name_cards(None)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "1"

@@ -11,7 +11,9 @@ from typing import Any
 from vllm.logger import init_logger
 from vllm.v1.executor.ray_executor import RayDistributedExecutor
 
-__all__ = ["KunlunRayExecutor"]
+from vllm_kunlun.platforms import envs
+
+__all__ = ["KunlunRayExecutor", "name_cards"]
 
 logger = init_logger("vllm.kunlun.ranks")
 
@@ -29,6 +31,7 @@ class KunlunRayExecutor(RayDistributedExecutor):
         # vLLM's worker compares with the name, to leave the count of its host's cards unchecked.
         self.parallel_config.distributed_executor_backend = "ray"
         super()._init_executor()
+        self.collective_rpc(name_cards)
 
     def register_failure_callback(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` once a worker has died."""
@@ -37,6 +40,15 @@ class KunlunRayExecutor(RayDistributedExecutor):
             target=_watch, args=(list(self.workers), callback), daemon=True, name="ray-watch"
         )
         watch.start()
+
+
+def name_cards(_worker: object) -> None:
+    """Let Ray find this worker's card: it looks for its number in the variable of NVIDIA's GPUs.
+
+    The device is in use by now, so that the variable changes nothing else.
+    """
+    if envs.XPU_VISIBLE_DEVICES is not None:
+        envs.set_default("CUDA_VISIBLE_DEVICES", envs.XPU_VISIBLE_DEVICES)
 
 
 def _watch(workers: list[Any], callback: Callable[[], None]) -> None:
