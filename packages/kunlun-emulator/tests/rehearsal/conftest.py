@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from vllm_kunlun.emulator.rehearsal import counts, facade, graphs, installation
+from vllm_kunlun.emulator.rehearsal import counts, facade, graphs, installation, threads
 from vllm_kunlun.ops.torch_ops.vllm_names import weak_ref_tensor
 
 
@@ -17,7 +17,7 @@ from vllm_kunlun.ops.torch_ops.vllm_names import weak_ref_tensor
 def rehearsal(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for holder, name, value in facade.replacements():
         monkeypatch.setattr(holder, name, value)
-    with installation.watched_libraries(), installation.watched_thread():
+    with installation.watched_libraries(), threads.watched():
         yield
 
 

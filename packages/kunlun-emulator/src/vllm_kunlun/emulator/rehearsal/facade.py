@@ -14,7 +14,14 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from vllm_kunlun.emulator.rehearsal import cards, device_memory, generators, graphs, streams
+from vllm_kunlun.emulator.rehearsal import (
+    cards,
+    device_memory,
+    generators,
+    graphs,
+    streams,
+    threads,
+)
 
 __all__ = ["replacements"]
 
@@ -42,8 +49,14 @@ def _say_what_this_is() -> None:
 
 
 def _set_device(device: Any) -> None:
+    threads.watch_from_here()
     cards.choose(device)
     _say_what_this_is()  # here, since only what uses the device comes by
+
+
+def _device(device: Any) -> cards.Chosen:
+    threads.watch_from_here()
+    return cards.Chosen(device)
 
 
 def _answers(value: Any) -> Any:
@@ -59,7 +72,7 @@ _CUDA: dict[str, Any] = {
     "device_count": cards.count,
     "current_device": cards.current,
     "set_device": _set_device,
-    "device": cards.Chosen,
+    "device": _device,
     "get_device_properties": _properties,
     "get_device_name": lambda _=None: _NAME,
     "get_device_capability": lambda _=None: (8, 6),
