@@ -42,8 +42,10 @@ def watch_from_here() -> None:
     A thread that Python did not start (Ray has such) is met when it chooses its device.
     """
     if _all.is_set() and not getattr(_here, "watched", False):
-        _here.kept = watched()  # torch does not keep what is entered
-        _here.kept.__enter__()
+        calls = OnHost()
+        _here.watched, _here.kept = True, (calls, Watch(calls))  # torch keeps no mode alive
+        for mode in _here.kept:
+            mode.__enter__()
 
 
 def _watched(run: Any) -> Any:
