@@ -129,7 +129,7 @@ class Host:
     def processes(self, *words: str) -> dict[int, str]:
         """The host's processes whose command line holds one of ``words``, by their number there."""
         found = {}
-        for line in self.output("ps", "-eo", "pid=,stat=,args=").splitlines():
+        for line in self.output("ps", "-ww", "-eo", "pid=,stat=,args=").splitlines():
             pid, state, args = line.split(maxsplit=2)
             # Nobody in the host waits for what its first process has inherited: these have ended.
             if state[0] != "Z" and any(word in args for word in words):

@@ -40,6 +40,12 @@ def test_one_of_the_first_layers_stands_for_them_when_there_is_no_room():
     assert config["num_hidden_layers"] == 6
 
 
+def test_more_layers_are_of_the_pattern():
+    config = {"num_hidden_layers": 6, "first_k_dense_replace": 3, "kinds": list("dddmmm")}
+    made = with_layers(config, 2, more=1)
+    assert (made["kinds"], made["first_k_dense_replace"]) == (list("dmm"), 1)
+
+
 def test_one_period_more_is_whole_period_more():
     config = {"num_hidden_layers": 8, "layer_types": list("aaabaaab")}
     assert with_layers(config, 4)["layer_types"] == list("aaab")

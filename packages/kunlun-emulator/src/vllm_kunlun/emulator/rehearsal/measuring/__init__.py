@@ -65,7 +65,9 @@ def rehearse(
         depths = [depth, depth + pattern.period]
     with tempfile.TemporaryDirectory(prefix="kunlun-rehearsed-") as scratch:
         made = [
-            model if whole else str(_write(config, model, depth, chosen, Path(scratch, str(depth))))
+            model
+            if whole
+            else str(_write(config, model, (depths[0], depth - depths[0]), chosen, Path(scratch)))
             for depth in depths
         ]
         run = config if chosen.shape == "real" else sizes.small(config)
@@ -144,9 +146,12 @@ def _check_whole(model: str, chosen: Options) -> None:
         )
 
 
-def _write(config: dict[str, Any], model: str, depth: int, chosen: Options, folder: Path) -> Path:
-    """A checkpoint's folder without weights, with ``depth`` layers."""
-    made = layers.with_layers(config, depth)
+def _write(
+    config: dict[str, Any], model: str, depth: tuple[int, int], chosen: Options, scratch: Path
+) -> Path:
+    """A checkpoint's folder without weights; ``depth`` as :func:`layers.with_layers` takes it."""
+    made = layers.with_layers(config, *depth)
+    folder = scratch / str(sum(depth))
     if chosen.shape == "tiny":
         made = sizes.small(made)
     folder.mkdir()

@@ -75,11 +75,11 @@ def pattern_of(config: dict[str, Any]) -> Pattern:
     return next(fitting, Pattern(0, depth))
 
 
-def with_layers(config: dict[str, Any], count: int) -> dict[str, Any]:
+def with_layers(config: dict[str, Any], count: int, more: int = 0) -> dict[str, Any]:
     """``config`` with ``count`` layers: of the first ones as many as fit before one period.
 
-    Where layers differ by the remainder of their index, they keep it. More layers than the model
-    has go on with its pattern.
+    Then ``more`` layers, all of the pattern. Where layers differ by the remainder of their index,
+    they keep it. More layers than the model has go on with its pattern.
     """
     made = copy.deepcopy(config)
     text = text_of(made)
@@ -89,7 +89,9 @@ def with_layers(config: dict[str, Any], count: int) -> dict[str, Any]:
     kept = first
     if not any(isinstance(text.get(each), int) and text[each] > 1 for each in _INTERVALS):
         kept = max(min(first, count - period), 0)
-    chosen = [layer if layer < kept else first + (layer - kept) % period for layer in range(count)]
+    chosen = [
+        layer if layer < kept else first + (layer - kept) % period for layer in range(count + more)
+    ]
     for key in _lists(text, depth):
         text[key] = [text[key][layer] for layer in chosen]
     for key in _dense_firsts(text):
@@ -97,7 +99,7 @@ def with_layers(config: dict[str, Any], count: int) -> dict[str, Any]:
     if isinstance(text.get("mlp_only_layers"), list):
         dense = set(text["mlp_only_layers"])
         text["mlp_only_layers"] = [place for place, layer in enumerate(chosen) if layer in dense]
-    text[name] = count
+    text[name] = count + more
     return made
 
 
