@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 END_SECONDS = 10
-"""A process that does not end at SIGABRT within this time is killed."""
+"""Processes that have not ended at SIGABRT within this time are killed."""
 
 BEFORE_TIMEOUT_SECONDS = 20
 """So long before a test's timeout its processes are ended: who waits for them hears of it."""
@@ -78,20 +78,33 @@ def end_with_stacks(processes: Set[psutil.Process]) -> str:
                 file.seek(0, os.SEEK_END)
                 errors[os.fstat(file.fileno()).st_ino] = file
         # None of them may go on because another one died, and lose its place.
-        for number in (signal.SIGSTOP, signal.SIGABRT, signal.SIGCONT):
-            for process in processes:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.rlimit(psutil.RLIMIT_CORE, (0, 0))
-                    process.send_signal(number)
+        for process in processes:
+            _signal(process, signal.SIGSTOP)
         deadline = time.monotonic() + END_SECONDS
-        while any(map(_runs, processes)) and time.monotonic() < deadline:
-            time.sleep(0.1)
+        # One after another, since they may share a file; last the one that is waited for.
+        for process in sorted(processes, key=_age):
+            _signal(process, signal.SIGABRT)
+            _signal(process, signal.SIGCONT)
+            while _runs(process) and time.monotonic() < deadline:
+                time.sleep(0.05)
         for process in filter(_runs, processes):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
+            _signal(process, signal.SIGKILL)
         return "\n".join(
             file.read(_MOST_BYTES).decode(errors="replace") for file in errors.values()
         )
+
+
+def _signal(process: psutil.Process, number: signal.Signals) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.rlimit(psutil.RLIMIT_CORE, (0, 0))
+        process.send_signal(number)
+
+
+def _age(process: psutil.Process) -> float:
+    """Seconds before now at which it was started: less for a process than for what started it."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return time.time() - float(process.create_time())
+    return 0.0
 
 
 def _runs(process: psutil.Process) -> bool:

@@ -49,7 +49,7 @@ class Server:
 
 @contextlib.contextmanager
 def server(
-    command: list[str], log: Path, start_seconds: float = START_SECONDS, **environment: str
+    command: list[str], log: Path, start_seconds: float | None = None, **environment: str
 ) -> Iterator[Server]:
     """Start ``command`` with a free ``--port`` and wait until it is healthy."""
     with socket.socket() as probe:
@@ -65,7 +65,7 @@ def server(
         )
     running = Server(process, port, log)
     try:
-        _wait(running, start_seconds)
+        _wait(running, START_SECONDS if start_seconds is None else start_seconds)
         yield running
     finally:
         if process.poll() is None:

@@ -15,6 +15,8 @@ __all__ = ["watch_all", "watch_from_here", "watched"]
 
 _here = threading.local()
 _all = threading.Event()
+_kept: list[object] = []
+"""Modes that are never left: torch does not keep them alive, and looks at them as a thread ends."""
 
 
 @contextlib.contextmanager
@@ -43,8 +45,10 @@ def watch_from_here() -> None:
     """
     if _all.is_set() and not getattr(_here, "watched", False):
         calls = OnHost()
-        _here.watched, _here.kept = True, (calls, Watch(calls))  # torch keeps no mode alive
-        for mode in _here.kept:
+        modes = (calls, Watch(calls))
+        _kept.append(modes)
+        _here.watched = True
+        for mode in modes:
             mode.__enter__()
 
 
