@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from support import engine, server
 
+pytestmark = pytest.mark.slow  # they wait for timeouts
+
 HANGING = """
 import subprocess, sys, time
 
