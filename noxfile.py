@@ -159,6 +159,10 @@ def python310() -> str:
     return str(found[-1]) if found else "3.10"
 
 
+EMULATED = ("tests", "--ignore=tests/wheels", "--ignore=tests/rehearsal")
+"""The tests on the emulated device; the other two folders have sessions of their own."""
+
+
 @nox.session
 def engine(session: nox.Session) -> None:
     """vLLM's engine and HTTP server on the emulated device, against HF transformers (minutes)."""
@@ -166,9 +170,7 @@ def engine(session: nox.Session) -> None:
     workers = ("-n", "2", "--dist", "loadfile")
     pytest(
         session,
-        "tests",
-        "--ignore=tests/wheels",
-        "--ignore=tests/rehearsal",
+        *EMULATED,
         "-m",
         "not slow and not matrix",
         *workers,
@@ -179,14 +181,7 @@ def engine(session: nox.Session) -> None:
 @nox.session
 def engine_slow(session: nox.Session) -> None:
     """Engine tests of quantised checkpoints, latent attention and speculation (up to an hour)."""
-    pytest(
-        session,
-        "tests",
-        "--ignore=tests/wheels",
-        "--ignore=tests/rehearsal",
-        "-m",
-        "slow and not matrix",
-    )
+    pytest(session, *EMULATED, "-m", "slow and not matrix")
 
 
 @nox.session

@@ -35,3 +35,11 @@ def test_a_tensor_that_vmap_has_wrapped_lies_where_it_lay():
         places.put_on_device(torch.zeros(2, 3))
     )
     assert seen == [True]
+
+
+def test_each_tensor_in_results_is_put_on_the_device():
+    a, b = torch.zeros(1), torch.zeros(2)
+    results = places.results_on_device((a, [b, 3], None))
+    assert results == (a, [b, 3], None)
+    assert places.is_on_device(a)
+    assert places.is_on_device(b)

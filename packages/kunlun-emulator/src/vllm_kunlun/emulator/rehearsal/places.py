@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_iter
+from torch.utils._pytree import tree_iter, tree_map
 
 from vllm_kunlun.emulator.rehearsal import device_memory
 
@@ -17,6 +17,7 @@ __all__ = [
     "pin",
     "put_on_device",
     "put_on_host",
+    "results_on_device",
     "tensors",
 ]
 
@@ -34,6 +35,13 @@ def put_on_device(tensor: torch.Tensor) -> torch.Tensor:
     memory.on_device = True
     device_memory.track(memory)
     return tensor
+
+
+def results_on_device(results: Any) -> Any:
+    """``results`` of a call, after :func:`put_on_device` of each tensor in them."""
+    return tree_map(
+        lambda each: put_on_device(each) if isinstance(each, torch.Tensor) else each, results
+    )
 
 
 def put_on_host(tensor: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_map
 
 from vllm_kunlun.emulator.rehearsal import counts, faults, graphs, places, streams
 from vllm_kunlun.emulator.rehearsal.pool import POOL
@@ -56,7 +55,7 @@ def _watched(function: Callable[..., Any], name: str) -> Callable[..., Any]:
         counts.add("vendor", name)
         streams.begin_work()
         with quiet():
-            return tree_map(_mark, function(*args, **keywords))
+            return places.results_on_device(function(*args, **keywords))
 
     return call
 
@@ -75,7 +74,3 @@ def _check_place(name: str, argument: str, tensor: torch.Tensor) -> None:
         )
     else:
         POOL.check_read(tensor)
-
-
-def _mark(value: Any) -> Any:
-    return places.put_on_device(value) if isinstance(value, torch.Tensor) else value

@@ -12,7 +12,6 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map
 
 from vllm_kunlun.emulator.rehearsal import counts, faults, graphs, places, streams
 from vllm_kunlun.emulator.rehearsal.pool import POOL
@@ -160,11 +159,7 @@ def _work(op: Any, name: str, args: tuple[Any, ...], keywords: dict[str, Any]) -
     counts.add("launch", name)
     if name in _PRODUCTS or name.startswith("c10d::"):
         streams.begin_work()
-    return tree_map(_mark, op(*args, **keywords))
-
-
-def _mark(result: Any) -> Any:
-    return places.put_on_device(result) if isinstance(result, torch.Tensor) else result
+    return places.results_on_device(op(*args, **keywords))
 
 
 def _crosses(destination: torch.Tensor, source: torch.Tensor) -> bool:
@@ -205,7 +200,7 @@ def _read_by_host(op: Any, name: str, args: tuple[Any, ...], keywords: dict[str,
     counts.add("launch", name)
     counts.add("copy to host", faults.place())
     streams.current().synchronize()
-    return tree_map(_mark, op(*args, **keywords))
+    return places.results_on_device(op(*args, **keywords))
 
 
 def refuse_in_graph(name: str) -> None:
