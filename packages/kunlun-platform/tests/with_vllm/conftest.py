@@ -69,6 +69,12 @@ class Build:
         return str(caught.value)
 
 
+@pytest.fixture(scope="session")
+def dense() -> dict[str, Any]:
+    """The configuration of a small dense model."""
+    return dict(DENSE)
+
+
 @pytest.fixture
 def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Build:
     for name in ("VLLM_WORKER_MULTIPROC_METHOD", "VLLM_DISABLE_SHARED_EXPERTS_STREAM"):

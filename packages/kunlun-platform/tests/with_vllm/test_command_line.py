@@ -71,22 +71,12 @@ if __name__ == "__main__":
 
 
 @pytest.fixture(scope="module", params=["emulated", "rehearsal"])
-def asked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def asked(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, dense: dict[str, Any]
+) -> Any:
     """The device, and what became of each case in a process of its own."""
     folder = tmp_path_factory.mktemp("model")
-    model = {
-        "architectures": ["Qwen2ForCausalLM"],
-        "model_type": "qwen2",
-        "hidden_size": 64,
-        "intermediate_size": 96,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-        "vocab_size": 128,
-        "max_position_embeddings": 256,
-        "torch_dtype": "float16",
-    }
-    (folder / "config.json").write_text(json.dumps(model))
+    (folder / "config.json").write_text(json.dumps(dense))
     script = Path(folder, "parse.py")
     script.write_text(PARSE)
     done = subprocess.run(
