@@ -236,7 +236,7 @@ def surface(session: nox.Session) -> None:
 @nox.session
 def wheels(session: nox.Session) -> None:
     """Build every wheel, install one family alone beside vLLM, run it; resolve the extras."""
-    pytest(session, "tests/wheels")
+    pytest(session, "tests/wheels", "-n", "2", "--dist", "loadgroup", threads=1)
 
 
 @nox.session
