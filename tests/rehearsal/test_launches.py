@@ -25,7 +25,7 @@ EXPECTED = {
     "qwen3": PerLayer(6, 4, 2, 0),
     "qwen2.5-vl": PerLayer(6, 8, 2, 1),
     "qwen3-moe": PerLayer(9, 6, 2, 0),
-    "qwen3-moe-w8a8": PerLayer(16, 2, 2, 0),
+    "qwen3-moe-w8a8": PerLayer(17, 2, 2, 0),
     "gpt-oss": PerLayer(11, 14, 2, 0),
 }
 
