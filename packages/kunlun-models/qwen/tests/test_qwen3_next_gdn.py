@@ -50,14 +50,15 @@ def test_reordered_weights_give_what_vllm_sorts_out_of_results(ranks):
         "net.in_proj_qkv.weight", "net.in_proj_z.weight", "net.in_proj_ba.weight"
     ]  # fmt: skip
     for rank in range(ranks):
-        theirs = [x @ each.chunk(ranks)[rank].T for each in given.values()]
-        query, key, value, z, b, a = layer(ranks).fix_query_key_value_ordering(*theirs)
-        expected = [
-            torch.cat([each.flatten(1) for each in (query, key, value)], -1), z.flatten(1),
-            torch.cat([b, a], -1),
-        ]  # fmt: skip
-        came = [x @ each.chunk(ranks)[rank].T for each in ours.values()]
-        torch.testing.assert_close(came, expected)
+
+        def projection(weight, rank=rank):
+            return lambda x: (x @ weight.chunk(ranks)[rank].T, None)
+
+        theirs, mine = layer(ranks), layer(ranks)
+        theirs.in_proj_qkvz, theirs.in_proj_ba = map(projection, given.values())
+        mine.in_proj_qkv, mine.in_proj_z, mine.in_proj_ba = map(projection, ours.values())
+        for came, expected in zip(mine._projected(x), theirs._projected(x), strict=True):
+            torch.testing.assert_close(came, expected.flatten(1))
 
 
 @pytest.mark.parametrize("name", ["net.conv1d.weight", "mlp.gate.weight", "net.A_log"])
