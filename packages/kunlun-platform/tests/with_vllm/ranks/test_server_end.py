@@ -25,6 +25,7 @@ def test_the_exit_code_tells_whether_the_engine_died(monkeypatch, errored, is_ru
             seen.append("last")
 
         seen.append((sock, options))
+        del app.state  # as vLLM's app does
         return last()
 
     async def serve():

@@ -21,8 +21,8 @@ async def serve_http(app: Any, *arguments: Any, **options: Any) -> Awaitable[Non
         SystemExit: 1, from what is awaited last, if the engine died. vLLM ends with 0, which tells
             a supervisor that all is well.
     """
+    engine = app.state.engine_client  # when the server is down, its app has no state any more
     last = await vllm_serve_http(app, *arguments, **options)
-    engine = app.state.engine_client
     return _fail_after(last) if engine.errored and not engine.is_running else last
 
 
