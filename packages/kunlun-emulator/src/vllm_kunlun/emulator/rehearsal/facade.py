@@ -130,6 +130,7 @@ def _storage_at(construct: Any) -> Any:
     def call(address: int, device: torch.device, size: int) -> Any:
         storage = construct(address, torch.device("cpu"), size)
         storage.on_device = device.type == "cuda"
+        device_memory.leave_out(storage)
         return storage
 
     return call
