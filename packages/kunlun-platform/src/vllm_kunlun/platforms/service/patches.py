@@ -28,6 +28,17 @@ def patches() -> Sequence[Entry]:
             remove_when="vLLM holds every id of a request against the model's vocabulary",
         ),
         Patch(
+            name="service-end",
+            target="vllm.entrypoints.launcher:serve_http",
+            replacement="vllm_kunlun.platforms.service.launcher:serve_http",
+            why="a server whose engine died answers 200, ends its streams as if whole, and "
+            "exits with code 0; nothing bounds a request's bytes and prompts",
+            upstream=f"{_GITHUB}/issues/48966",
+            vllm_range=_RANGE,
+            sha256="fdf54751c344c8502c784026a757629ca06c59785a00091ea41cbd5da0908ec2",
+            remove_when="vLLM does all of that",
+        ),
+        Patch(
             name="grammar-bounds",
             target="vllm.v1.engine.input_processor:InputProcessor._validate_structured_output",
             replacement="vllm_kunlun.platforms.service.input_processor:validate_structured_output",
