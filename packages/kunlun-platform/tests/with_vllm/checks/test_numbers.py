@@ -34,6 +34,7 @@ def test_a_tiny_penalty_is_refused_with_its_bounds() -> None:
         ("logit_bias", {3: -INFINITY}),
         ("stop_token_ids", [2**63]),
         ("extra_args", {"a": {"b": [1, 2**70]}}),
+        ("extra_args", {"a": INFINITY}),
         ("top_k", 2**64),
         ("structured_outputs", StructuredOutputsParams(json={"maximum": -(2**64)})),
     ],

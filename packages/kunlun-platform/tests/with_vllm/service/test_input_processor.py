@@ -80,6 +80,12 @@ def test_a_mistaken_grammar_is_refused(grammar: str) -> None:
         validate(grammar=grammar)
 
 
+def test_a_tag_of_another_form_is_refused() -> None:
+    """xgrammar refuses it, and the backend that vLLM falls back on looks up what is not there."""
+    with pytest.raises(UnsupportedError, match="structured_outputs cannot be read"):
+        validate(structural_tag='{"format": [[], {}]}')
+
+
 def test_what_is_too_large_is_never_compiled() -> None:
     with pytest.raises(UnsupportedError, match="VLLM_KUNLUN_MAX_GRAMMAR_REPEATS"):
         validate(json={"type": "array", "items": {"type": "integer"}, "minItems": 10**9})

@@ -37,7 +37,12 @@ def validate_structured_output(self: Any, params: Any) -> None:
     constraint = params.structured_outputs
     if constraint is not None and self.structured_outputs_config:
         grammars.check(constraint)
-    patch_ledger.original("grammar-bounds")(self, params)
+    try:
+        patch_ledger.original("grammar-bounds")(self, params)
+    except (AssertionError, AttributeError, LookupError, TypeError) as error:
+        raise UnsupportedError(
+            f"structured_outputs cannot be read ({type(error).__name__}: {error}). Correct it."
+        ) from error
     if constraint is not None and constraint._backend_was_auto:
         _refuse_what_only_a_converter_takes(constraint)
 
