@@ -175,6 +175,8 @@ def _body(draw: Any, base: dict[str, Any], fields: dict[str, Any], schemas: Any)
         body[name] = draw(_of(fields[name], schemas, 3) if fitting else _ANY)
     if draw(st.integers(0, 9)):  # else few would reach the engine
         body["model"] = MODEL
+    if body["max_tokens"] is None:  # at /v1/completions vLLM asserts that it is a number: a 500
+        body["max_tokens"] = 4
     return body
 
 
