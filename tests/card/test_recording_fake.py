@@ -106,6 +106,7 @@ SPARSE_LATENT = LATENT | {
     "kunlun_ops.sparse_prefill_fwd_opt",
     "xspeedgate_ops.convert_req_index_to_global_index",
     "xspeedgate_ops.cp_gather_indexer_k_quant_cache",
+    "xspeedgate_ops.flashinfer_rotary_embedding",
     "xspeedgate_ops.indexer_k_quant_and_cache",
     "xspeedgate_ops.mask_for_I8_mqa_logits",
     "xspeedgate_ops.topk_per_row",
@@ -167,7 +168,7 @@ RUNS = {
     # Prompts of 229 tokens in steps of 160: 1280, then 552 pairs of token and expert.
     "qwen3-moe": Run(
         "qwen3-moe",
-        (QWEN3 | EXPERTS | {"kunlun_ops.rotary_embedding"}) - {"kunlun_ops.split_norm_rope_neox"},
+        QWEN3 | EXPERTS,
         {"max_num_batched_tokens": 160},
     ),
     "lora": Run(
