@@ -132,13 +132,10 @@ def vendor_stack(session: nox.Session) -> None:
     # The ledger's tests empty it, so they want a process in which vLLM has registered nothing; what
     # rehearses wants one whose device is the rehearsed card.
     sizes = ("quick", "whole") if whole else ("quick",)
-    # On this torch an engine that ended may leave its cache of 64 MiB behind in the process, and a
-    # tenth of the device has to be enough for what is left behind by twenty engines.
-    rehearsing = {**REHEARSED, "VLLM_KUNLUN_EMULATED_MEMORY_GIB": "64"}
     for lists, more in (
         (("ledger",), {}),
         (sizes, {}),
-        (tuple(f"rehearsal-{size}" for size in sizes), rehearsing),
+        (tuple(f"rehearsal-{size}" for size in sizes), REHEARSED),
     ):
         session.run(
             *(str(python), "-m", "pytest", "-q", "-n", "2"),
