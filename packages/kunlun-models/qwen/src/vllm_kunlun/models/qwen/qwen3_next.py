@@ -15,6 +15,7 @@ from vllm.model_executor.models.qwen3_next import (
     Qwen3NextGatedDeltaNet,
 )
 
+from vllm_kunlun.models.qwen.qwen3 import FusedAttention
 from vllm_kunlun.models.qwen.qwen3_next_gdn import (
     KunlunQwen3NextGatedDeltaNet,
     Shapes,
@@ -22,8 +23,7 @@ from vllm_kunlun.models.qwen.qwen3_next_gdn import (
     transposed,
 )
 from vllm_kunlun.ops.gdn.drafts import check_drafts
-from vllm_kunlun.ops.layers.rotary import ROTARY_LAYERS
-from vllm_kunlun.ops.torch_ops.rotary import FUSED_EPS, split_norm_rope_gated
+from vllm_kunlun.ops.torch_ops.rotary import split_norm_rope_gated
 
 __all__ = [
     "KunlunQwen3NextAttention",
@@ -58,14 +58,8 @@ class KunlunQwen3NextAttention(Qwen3NextAttention):
 
     @staticmethod
     def can_fuse(layer: Qwen3NextAttention) -> bool:
-        """The fused function has a fixed epsilon, rotates neox and reads a plain cos/sin table."""
-        rotary = layer.rotary_emb
-        return (
-            layer.attn_output_gate
-            and layer.q_norm.variance_epsilon == FUSED_EPS
-            and type(rotary) in ROTARY_LAYERS.values()
-            and rotary.is_neox_style
-        )
+        """As of :class:`FusedAttention`; the function also splits off the gate."""
+        return layer.attn_output_gate and FusedAttention.can_fuse(layer)
 
 
 class KunlunQwen3NextDecoderLayer(Qwen3NextDecoderLayer):
