@@ -186,8 +186,8 @@ RUNS = {
         | {
             "kunlun_ops.gemma_rmsnorm",
             "kunlun_ops.gemma_add_rmsnorm",
-            "kunlun_ops.rotary_embedding",
             "kunlun_ops.swiglu",
+            "xspeedgate_ops.split_norm_rope_neox",
         },
         {"block_size": None, "max_num_batched_tokens": 160},
         torch.float16,

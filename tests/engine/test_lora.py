@@ -183,7 +183,13 @@ def test_one_slot(served, prompts):
         model.check(llm, prompts[:8], [1, 2, 3, 0, 3, 2, 1, 0])
 
 
-@pytest.mark.parametrize("sharded", [False, True], ids=["sharded-b", "fully-sharded"])
+@pytest.mark.parametrize(
+    "sharded",
+    [
+        pytest.param(False, id="sharded-b", marks=pytest.mark.slow),
+        pytest.param(True, id="fully-sharded"),
+    ],
+)
 def test_two_ranks_equal_merged_weights(sharded, served, mixed, monkeypatch):
     monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
     model = served("llama-even")

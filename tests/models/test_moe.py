@@ -35,17 +35,19 @@ def test_compiled_equals_transformers(name, checkpoint, prompts):
     assert answers == [reference.greedy(prompt, NEW_TOKENS) for prompt in prompts]
 
 
+TP2 = {"tensor_parallel_size": 2}
+EP2 = {**TP2, "enable_expert_parallel": True}
+
+
 @pytest.mark.parametrize(
     ("name", "parallel"),
     [
-        ("qwen3-moe", {"tensor_parallel_size": 2}),
-        ("qwen3-moe", {"tensor_parallel_size": 2, "enable_expert_parallel": True}),
-        # 3 experts on one rank, 2 on the other
-        ("mixtral", {"tensor_parallel_size": 2, "enable_expert_parallel": True}),
-        ("gpt-oss", {"tensor_parallel_size": 2, "enable_expert_parallel": True}),
-        ("qwen3-moe", {"pipeline_parallel_size": 2}),
+        pytest.param("qwen3-moe", TP2, id="tp2"),
+        pytest.param("qwen3-moe", EP2, id="ep2", marks=pytest.mark.slow),
+        pytest.param("mixtral", EP2, id="ep2-uneven"),  # 3 experts on one rank, 2 on the other
+        pytest.param("gpt-oss", EP2, id="ep2-biased", marks=pytest.mark.slow),
+        pytest.param("qwen3-moe", {"pipeline_parallel_size": 2}, id="pp2"),
     ],
-    ids=["tp2", "ep2", "ep2-uneven", "ep2-biased", "pp2"],
 )
 def test_two_ranks_equal_transformers(name, parallel, checkpoint, prompts, monkeypatch):
     monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")

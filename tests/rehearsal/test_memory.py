@@ -15,7 +15,7 @@ from vllm.config import CUDAGraphMode
 from vllm_kunlun.platforms.weight_memory import weight_bytes
 
 MIB = 2**20
-TOTAL_MIB, SHARE = 96, 0.5
+TOTAL_MIB, SHARE = 64, 0.5
 MOST_TOKENS = 256
 CAPTURED = [1, 2, 4, 8, 16, 32, 48, 64, 80, 96, 112, 128]
 """Graphs that each kept their own results would hold those of 591 tokens; of 128 is enough."""

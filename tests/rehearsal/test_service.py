@@ -149,6 +149,7 @@ def test_a_killed_engine_ends_the_server(tiny, tmp_path):
             )
             assert "EngineCore encountered an issue" in answer.text
         running.process.wait(STOP_SECONDS)
+        assert running.process.returncode == 1
         wait_for_no_process(running)
         said = running.log.read_text()
     assert "EngineCore_DP0 died unexpectedly" in said

@@ -31,6 +31,8 @@ OPTIONS = (
 START_SECONDS = 900
 END_SECONDS = 120
 NEW_TOKENS = 16
+ENDED = "-- the server has ended "
+"""Printed with the server's exit code."""
 
 ASK = """
 import json, sys, urllib.error, urllib.request
@@ -42,9 +44,18 @@ request = urllib.request.Request(
 )
 try:
     answer = json.load(urllib.request.urlopen(request))
-    print([choice["token_ids"] for choice in answer["choices"]])
+    # vLLM gives its error under the status of success where its engine has died.
+    choices = answer.get("choices")
+    print([choice["token_ids"] for choice in choices] if choices else answer)
 except (urllib.error.URLError, ConnectionError) as error:
     print(error)
+"""
+
+
+TOKENS_SO_FAR = """
+import re, urllib.request
+metrics = urllib.request.urlopen("http://127.0.0.1:8000/metrics").read().decode()
+print(re.search(r"^vllm:generation_tokens_total.* (.+)$", metrics, re.M)[1])
 """
 
 
@@ -64,6 +75,12 @@ def ask(host: hosts.Host, prompts: list[list[int]], count: int = NEW_TOKENS) -> 
     return host.output(sys.executable, "-c", ASK, str(prompts), str(count)).strip()
 
 
+def wait_for_tokens(host: hosts.Host) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while float(host.output(sys.executable, "-c", TOKENS_SO_FAR)) == 0:
+        assert time.monotonic() < deadline, "no token came"
+
+
 def workers(pair: tuple[hosts.Host, hosts.Host]) -> list[dict[int, str]]:
     """The processes of vLLM on each host: the server, its engine, Ray's workers for it."""
     return [host.processes("vllm serve", "VLLM::", "RayWorkerWrapper") for host in pair]
@@ -81,6 +98,15 @@ def model(checkpoint):
     return checkpoint("qwen2")
 
 
+def start(host: hosts.Host, block: str, model: Path) -> None:
+    """Start Ray; a second time, as the page advises, where a busy machine let it time out."""
+    try:
+        host.run(commands(block, model), START_SECONDS)
+    except AssertionError:
+        host.run(commands("stop", model), END_SECONDS)
+        host.run(commands(block, model), START_SECONDS)
+
+
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory, model):
     """Two hosts on which Ray runs; what pytest's own process was told of devices is not theirs."""
@@ -96,13 +122,13 @@ def pair(tmp_path_factory, model):
         "NUMBA_NUM_THREADS": "1",
         "HF_HUB_OFFLINE": "1",
         "VLLM_NO_USAGE_STATS": "1",
-        "RAY_raylet_start_wait_time_s": "300",  # other tests run beside this one
+        "RAY_raylet_start_wait_time_s": "90",  # other tests run beside this one
         "RAY_worker_niceness": "0",
     }
     with two_hosts(tmp_path_factory.mktemp("hosts"), theirs) as (first, second):
         first.run(commands("rehearse", model), 10)
-        first.run(commands("first", model), START_SECONDS)
-        second.run(commands("second", model), START_SECONDS)
+        start(first, "first", model)
+        start(second, "second", model)
         yield first, second
         for host in (first, second):
             host.run(commands("stop", model), END_SECONDS)
@@ -111,13 +137,13 @@ def pair(tmp_path_factory, model):
 
 def serve(first: hosts.Host, model: Path) -> None:
     before = len(first.log.read_text(errors="replace"))
-    first.type(commands("serve", model) + "echo '-- the server has ended'")
+    first.type(commands("serve", model) + f"echo '{ENDED}'$?")
     deadline = time.monotonic() + START_SECONDS
     while "Application startup complete" not in (
         printed := first.log.read_text(errors="replace")[before:]
     ):
         assert time.monotonic() < deadline, printed[-6000:]
-        assert "-- the server has ended" not in printed, printed[-6000:]
+        assert ENDED not in printed, printed[-6000:]
         time.sleep(1)
 
 
@@ -142,10 +168,15 @@ def test_a_killed_worker_ends_the_server(pair, model, prompts, busy):
     with ThreadPoolExecutor() as pool:
         if busy:
             asked = pool.submit(ask, first, prompts, 180)
-            time.sleep(2)
+            wait_for_tokens(first)  # the first step also compiles Ray's graph
         second.signal(worker, signal.SIGKILL)
         wait_until_gone(pair)
         if busy:
-            assert "token_ids" not in asked.result(), "it had ended before"
-    printed = first.log.read_text(errors="replace")[before:]
+            answer = asked.result()
+            assert "EngineCore encountered an issue" in answer or "onnection" in answer, answer
+    deadline = time.monotonic() + END_SECONDS
+    while ENDED not in (printed := first.log.read_text(errors="replace")[before:]):
+        assert time.monotonic() < deadline, printed[-6000:]
+        time.sleep(0.5)
+    assert f"{ENDED}1" in printed
     assert printed.count("The worker of rank 1 is gone") == 1, printed[-6000:]

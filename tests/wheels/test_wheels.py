@@ -202,7 +202,11 @@ RENAMED = {
 }
 
 
-@pytest.fixture(scope="session", params=FAMILIES)
+# Workers that run side by side take a family each, for its environment is made once.
+@pytest.fixture(
+    scope="session",
+    params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in FAMILIES],
+)
 def family(request) -> str:
     return request.param
 

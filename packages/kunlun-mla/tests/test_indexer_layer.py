@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+from vllm.model_executor.layers.rotary_embedding.common import ApplyRotaryEmb
 from vllm.model_executor.models.deepseek_v2 import DeepseekV32IndexerCache, Indexer
 
 from vllm_kunlun.mla.indexer_layer import KunlunIndexer, KunlunIndexerCache, replace_indexers
@@ -47,17 +50,25 @@ def test_every_indexer_and_its_cache_is_replaced(indexer):
     assert {name: p.data_ptr() for name, p in indexer.named_parameters()} == before
 
 
+@pytest.mark.parametrize("is_neox", [True, False])
 @torch.no_grad()
-def test_what_the_op_is_given(indexer):
-    """The first ROPE elements of queries and keys are rotated; weights carry both scales."""
+def test_what_the_op_is_given(indexer, is_neox):
+    """vLLM's own queries, keys and weights, but for a factor that is common to all weights."""
     replace_indexers(indexer)
     given = {}
     indexer.indexer_op = lambda hidden, q, k, weights: given.update(q=q, k=k, weights=weights)
     hidden, qr = torch.randn(TOKENS, HIDDEN), torch.randn(TOKENS, 5)
-    indexer(hidden, qr, torch.arange(TOKENS), lambda positions, q, k: (2 * q, 3 * k))
-    q = indexer.wq_b(qr)[0].view(TOKENS, HEADS, WIDTH).clone()
-    k = indexer.k_norm(indexer.wk(hidden)[0])
-    q[..., :ROPE] *= 2
-    k[..., :ROPE] *= 3
-    weights = indexer.weights_proj(hidden)[0] * WIDTH**-0.5 * HEADS**-0.5
-    torch.testing.assert_close(given, {"q": q, "k": k, "weights": weights})
+    positions = torch.tensor([5, 0, 2])
+    angles = torch.rand(8, ROPE // 2)
+    table = torch.cat([angles.cos(), angles.sin()], -1)
+    rotary = SimpleNamespace(cos_sin_cache=table, is_neox_style=is_neox)
+    indexer(hidden, qr, positions, rotary)
+    parts = []
+    for heads in (indexer.wq_b(qr)[0].view(TOKENS, HEADS, WIDTH),
+                  indexer.k_norm(indexer.wk(hidden)[0]).unsqueeze(1)):  # fmt: skip
+        turning, rest = heads.split([ROPE, WIDTH - ROPE], -1)
+        cos, sin = (each[positions] for each in (angles.cos(), angles.sin()))
+        turned = ApplyRotaryEmb.forward_static(turning, cos, sin, is_neox)
+        parts.append(torch.cat([turned, rest], -1))
+    weights = indexer.weights_proj(hidden)[0]
+    torch.testing.assert_close(given, {"q": parts[0], "k": parts[1].squeeze(1), "weights": weights})

@@ -4,15 +4,61 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numba
 import numpy as np
 import pytest
+from numba.core import caching
 
 from vllm_kunlun.ops import compiled
+
+
+def no_folder(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
+
+
+def full_disk(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    def save(self: object, key: object, data: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(caching.IndexDataCacheFile, "save", save)
+
+
+def cut_index(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    compiled.compiled(ADDS)(add_one)(np.zeros(3))
+    (index,) = folder.rglob("*.nbi")
+    index.write_bytes(b"")
+
+
+def cut_code(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    compiled.compiled(ADDS)(add_one)(np.zeros(3))
+    (code,) = folder.rglob("*.nbc")
+    code.write_bytes(code.read_bytes()[:100])
+
+
+ADDS = numba.void(numba.float64[:])
+
+
+def add_one(values: np.ndarray) -> None:
+    for index in numba.prange(values.shape[0]):
+        values[index] += 1
+
+
+@pytest.mark.parametrize("fault", [no_folder, full_disk, cut_index, cut_code])
+def test_a_cache_that_fails_costs_time_and_one_line(fault, monkeypatch, tmp_path, caplog) -> None:
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    compiled._say_once_that_nothing_is_kept.cache_clear()
+    fault(monkeypatch, tmp_path)
+    values = np.zeros(1000)
+    with caplog.at_level(logging.WARNING, "vllm.kunlun"):
+        compiled.compiled(ADDS)(add_one)(values)
+    assert (values == 1).all()
+    assert [record.message.count("NUMBA_CACHE_DIR") for record in caplog.records] == [1]
 
 
 def test_parallel_regions_of_torchs_openmp_do_not_nest_after_a_compiled_loop() -> None:

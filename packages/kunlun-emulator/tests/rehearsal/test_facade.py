@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """``torch.cuda`` answers as on a machine with a card."""
 
+import importlib.machinery
+import sys
+import types
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -32,6 +36,29 @@ def test_a_storage_that_does_not_own_lies_where_it_is_said_to(rehearsal):
     memory = torch._C._construct_storage_from_data_pointer(x.data_ptr(), x.device, 8)
     view = torch.empty(0, device=x.device).set_(memory, 0, (2,), (1,))
     assert (view.is_cuda, view.data_ptr()) == (True, x.data_ptr())
+
+
+class Driver:
+    """NVIDIA's, as Triton has it in its list; an import of its file makes another class."""
+
+    is_active = staticmethod(lambda: torch.cuda.is_available())
+
+
+@pytest.fixture
+def triton(monkeypatch):
+    for name, backends in (
+        ("triton", {}),
+        ("triton.backends", {"nvidia": types.SimpleNamespace(driver=Driver)}),
+    ):
+        module = types.ModuleType(name)
+        module.__spec__ = importlib.machinery.ModuleSpec(name, None, is_package=True)
+        module.backends = backends
+        monkeypatch.setitem(sys.modules, name, module)
+
+
+def test_triton_finds_no_driver(triton, rehearsal):
+    assert torch.cuda.is_available()
+    assert not Driver.is_active()
 
 
 @pytest.mark.parametrize("device", ["cuda", "cpu"])

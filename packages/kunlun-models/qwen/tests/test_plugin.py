@@ -29,6 +29,10 @@ def test_entry_point_registers_our_classes(monkeypatch):
     }
     assert changed == {
         "Qwen3ForCausalLM": ("vllm_kunlun.models.qwen.qwen3", "KunlunQwen3ForCausalLM"),
+        "Qwen3MoeForCausalLM": (
+            "vllm_kunlun.models.qwen.qwen3_moe",
+            "KunlunQwen3MoeForCausalLM",
+        ),
         "Qwen3NextForCausalLM": (
             "vllm_kunlun.models.qwen.qwen3_next",
             "KunlunQwen3NextForCausalLM",

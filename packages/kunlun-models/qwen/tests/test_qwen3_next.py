@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What of Qwen3-Next is ours: the layout of states, the dtype of gates, and who profiles."""
+"""What of Qwen3-Next is ours: which layers become ours, in which order their weights are loaded."""
 
 from __future__ import annotations
 
@@ -7,32 +7,80 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from vllm.model_executor.models.qwen3_next import Qwen3NextForCausalLM, Qwen3NextGatedDeltaNet
+from vllm.model_executor.models.qwen3_next import (
+    Qwen3NextAttention,
+    Qwen3NextDecoderLayer,
+    Qwen3NextForCausalLM,
+    Qwen3NextGatedDeltaNet,
+)
 
 from vllm_kunlun.models.qwen import qwen3_next
 from vllm_kunlun.models.qwen.qwen3_next import (
+    KunlunQwen3NextAttention,
+    KunlunQwen3NextDecoderLayer,
     KunlunQwen3NextForCausalLM,
     KunlunQwen3NextGatedDeltaNet,
 )
-from vllm_kunlun.ops.gdn.metadata import KunlunGDNAttentionBackend
+from vllm_kunlun.ops.layers.rotary import KunlunRotaryEmbedding
 
 THEIRS = ((3, 640), (8, 24, 16))
 OURS = ((3, 640), (8, 16, 24))
 
 
-def layer(kind=Qwen3NextGatedDeltaNet):
+def bare(kind, **attributes):
     made = kind.__new__(kind)
     torch.nn.Module.__init__(made)
-    made.A_log = torch.nn.Parameter(torch.ones(4, dtype=torch.float16))
-    made.dt_bias = torch.nn.Parameter(torch.ones(4, dtype=torch.float16))
+    for name, value in attributes.items():
+        setattr(made, name, value)
     return made
 
 
-def test_a_state_has_values_before_keys(monkeypatch):
-    monkeypatch.setattr(Qwen3NextGatedDeltaNet, "get_state_shape", lambda self: THEIRS)
-    ours = layer(KunlunQwen3NextGatedDeltaNet)
-    assert ours.get_state_shape() == OURS
-    assert ours.get_attn_backend() is KunlunGDNAttentionBackend
+def linear():
+    gates = {
+        name: torch.nn.Parameter(torch.ones(4, dtype=torch.float16))
+        for name in ("A_log", "dt_bias")
+    }
+    return bare(Qwen3NextGatedDeltaNet, **gates)
+
+
+def full(eps=1e-6, neox=True):
+    rotary = bare(KunlunRotaryEmbedding, is_neox_style=neox)
+    return bare(
+        Qwen3NextAttention,
+        attn_output_gate=True,
+        q_norm=SimpleNamespace(variance_epsilon=eps),
+        rotary_emb=rotary,
+    )
+
+
+def decoder(attention, scale=False):
+    name = "linear_attn" if isinstance(attention, Qwen3NextGatedDeltaNet) else "self_attn"
+    return bare(Qwen3NextDecoderLayer, layer_scale=scale, **{name: attention})
+
+
+@pytest.fixture
+def build(monkeypatch):
+    monkeypatch.setattr(
+        KunlunQwen3NextGatedDeltaNet,
+        "separate_projections",
+        lambda self: setattr(self, "separate", True),
+    )
+
+    def model(*layers, quant_config=None, lora_config=None):
+        def made(self, *, vllm_config, prefix):
+            torch.nn.Module.__init__(self)
+            self.model = torch.nn.ModuleList(layers)
+
+        monkeypatch.setattr(Qwen3NextForCausalLM, "__init__", made)
+        return KunlunQwen3NextForCausalLM(
+            vllm_config=SimpleNamespace(
+                scheduler_config=SimpleNamespace(max_num_seqs=7),
+                quant_config=quant_config,
+                lora_config=lora_config,
+            )
+        )
+
+    return model
 
 
 def test_the_configuration_gives_the_same_shape_after_drafts_were_checked(monkeypatch):
@@ -47,39 +95,44 @@ def test_the_configuration_gives_the_same_shape_after_drafts_were_checked(monkey
     assert checked == ["config"]
 
 
-def test_linear_layers_become_ours_and_the_first_one_is_profiled(monkeypatch):
-    layers = [layer(), torch.nn.Linear(1, 1), layer()]
-
-    def build(self, *, vllm_config, prefix):
-        torch.nn.Module.__init__(self)
-        self.model = SimpleNamespace(modules=lambda: iter(layers))
-
-    monkeypatch.setattr(Qwen3NextForCausalLM, "__init__", build)
-    config = SimpleNamespace(scheduler_config=SimpleNamespace(max_num_seqs=7))
-    KunlunQwen3NextForCausalLM(vllm_config=config)
-    first, other, last = layers
+def test_linear_layers_become_ours_and_the_first_one_is_profiled(build):
+    first, last, other = linear(), linear(), torch.nn.Linear(1, 1)
+    build(first, other, last)
     assert type(other) is torch.nn.Linear
     for each in (first, last):
         assert type(each) is KunlunQwen3NextGatedDeltaNet
         assert each.A_log.dtype == each.dt_bias.dtype == torch.float32
+        assert each.separate
     assert (first.profiled_requests, last.profiled_requests) == (7, 0)
 
 
-@pytest.mark.parametrize(
-    ("profiled", "cache", "runs"), [(7, False, 1), (0, False, 0), (7, True, 0)]
-)
-def test_a_run_without_requests_is_measured_once(monkeypatch, profiled, cache, runs):
-    """In the layer that profiles, and no more once the cache is there."""
-    context = SimpleNamespace(attn_metadata=None)
-    monkeypatch.setattr(qwen3_next, "get_forward_context", lambda: context)
-    ran = []
+@pytest.mark.parametrize("given", [{"eps": 1e-5}, {"neox": False}], ids=str)
+def test_attention_that_the_fused_function_cannot_do_stays(build, given):
+    ours, theirs = decoder(full()), decoder(full(**given))
+    build(ours, theirs)
+    assert type(ours.self_attn) is KunlunQwen3NextAttention
+    assert type(ours) is KunlunQwen3NextDecoderLayer
+    assert type(theirs.self_attn) is Qwen3NextAttention
+    assert type(theirs) is Qwen3NextDecoderLayer
+
+
+def test_a_layer_that_scales_its_results_stays(build):
+    layer, scaled = decoder(linear()), decoder(linear(), scale=True)
+    build(layer, scaled)
+    assert type(layer) is KunlunQwen3NextDecoderLayer
+    assert type(scaled) is Qwen3NextDecoderLayer
+    assert type(scaled.linear_attn) is KunlunQwen3NextGatedDeltaNet
+
+
+@pytest.mark.parametrize("option", ["quant_config", "lora_config"])
+def test_packed_weights_and_adapters_keep_the_order_of_vllm(build, option, monkeypatch):
+    loaded = []
     monkeypatch.setattr(
-        KunlunQwen3NextGatedDeltaNet, "_run_widest_step", lambda self, *given: ran.append(given)
+        Qwen3NextForCausalLM, "load_weights", lambda self, weights: loaded.extend(weights)
     )
-    ours = layer(KunlunQwen3NextGatedDeltaNet)
-    ours.profiled_requests = profiled
-    if cache:
-        ours.kv_cache = []
-    given = tuple(torch.zeros(1) for _ in range(4))
-    ours._forward_core(*given)
-    assert len(ran) == runs
+    net = linear()
+    model = build(net, **{option: object()})
+    weights = [("net.in_proj_qkvz.weight", torch.ones(3))]
+    model.load_weights(weights)
+    assert not hasattr(net, "separate")
+    assert loaded == weights

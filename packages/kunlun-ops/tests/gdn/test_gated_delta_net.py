@@ -42,14 +42,8 @@ TOLERANCE = {torch.float32: 3e-5, torch.float16: 1e-2, torch.bfloat16: 8e-2}
 
 
 def layer(dtype: torch.dtype) -> GatedDeltaNet:
-    generator = torch.Generator().manual_seed(3)
-    weight, A_log, dt_bias = (
-        torch.randn(shape, generator=generator)
-        for shape in ((DIM, WIDTH), (VALUE_HEADS,), (VALUE_HEADS,))
-    )
-    return GatedDeltaNet(
-        KEY_HEADS, VALUE_HEADS, KEY_SIZE, VALUE_SIZE, weight.to(dtype), None, A_log, dt_bias
-    )
+    weight = torch.randn(DIM, WIDTH, generator=torch.Generator().manual_seed(3))
+    return GatedDeltaNet(KEY_HEADS, VALUE_HEADS, KEY_SIZE, VALUE_SIZE, weight.to(dtype), None)
 
 
 @dataclass
@@ -57,8 +51,8 @@ class Request:
     """Inputs of the layer for each token, rows of ``[L, ..]``."""
 
     mixed: Tensor
-    b: Tensor
-    a: Tensor
+    beta: Tensor
+    g: Tensor
 
     def expected(self, net: GatedDeltaNet) -> Tensor:
         """Outputs ``[L, HV, V]`` of one pass in float32."""
@@ -70,13 +64,19 @@ class Request:
         group = VALUE_HEADS // KEY_HEADS
         q, k = (y.view(1, -1, KEY_HEADS, KEY_SIZE).repeat_interleave(group, 2) for y in (q, k))
         v = v.view(1, -1, VALUE_HEADS, VALUE_SIZE)
-        g = -net.A_log.exp() * F.softplus(self.a.float() + net.dt_bias)
-        beta = self.b.float().sigmoid()
         output, _ = torch_recurrent_gated_delta_rule(
-            q, k, v, g.unsqueeze(0), beta.unsqueeze(0), initial_state=None,
+            q, k, v, self.g.unsqueeze(0), self.beta.float().unsqueeze(0), initial_state=None,
             output_final_state=False, use_qk_l2norm_in_kernel=True,
         )  # fmt: skip
         return output[0]
+
+
+def random(length: int, dtype: torch.dtype) -> Request:
+    beta, g = (
+        torch.rand(length, VALUE_HEADS).to(dtype),
+        -F.softplus(torch.randn(length, VALUE_HEADS)),
+    )
+    return Request(torch.randn(length, DIM).to(dtype), beta, g)
 
 
 class Served:
@@ -111,10 +111,7 @@ class Served:
         assert self.builder.reorder_batch_threshold == 1 + drafts
 
     def random(self, length: int) -> Request:
-        mixed, b, a = (
-            torch.randn(length, n).to(self.dtype) for n in (DIM, VALUE_HEADS, VALUE_HEADS)
-        )
-        return Request(mixed, b, a)
+        return random(length, self.dtype)
 
     def metadata(
         self, rows: list[int], query_lens: list[int], drafts: list[int] | None = None
@@ -150,17 +147,19 @@ class Served:
             taken = slice(self.done[row], self.done[row] + tokens)
             guess = self.random(sum(wrong))
             inputs.append([torch.cat((getattr(own, name)[taken], getattr(guess, name)))
-                           for name in ("mixed", "b", "a")])  # fmt: skip
+                           for name in ("mixed", "beta", "g")])  # fmt: skip
             kept.append(tokens)
             drafts.append(tokens - 1 + wrong[0] if wrong else -1)
         query_lens = [len(mixed) for mixed, _, _ in inputs]
         metadata = self.metadata([row for row, *_ in parts], query_lens, drafts)
-        mixed, b, a = (torch.cat(each) for each in zip(*inputs, strict=True))
+        mixed, beta, g = (torch.cat(each) for each in zip(*inputs, strict=True))
         padding = 2
         output = torch.full((len(mixed) + padding, VALUE_HEADS, VALUE_SIZE), 7.0, dtype=self.dtype)
-        mixed, b, a = (F.pad(each, (0, 0, 0, padding), value=torch.nan) for each in (mixed, b, a))
-        self.net.run(mixed, b, a, self.conv_states, self.states, metadata, output)
-        assert (output[-padding:] == 7.0).all()
+        mixed, beta, g = (
+            F.pad(each, (0, 0, 0, padding), value=torch.nan) for each in (mixed, beta, g)
+        )
+        self.net.run(mixed, beta, g, self.conv_states, self.states, metadata, output)
+        assert (output[-padding:] == 0).all()
         for (row, *_), tokens, drafted, part in zip(
             parts, kept, drafts, output[:-padding].split(query_lens), strict=True
         ):
@@ -259,7 +258,8 @@ def test_blocks_follow_the_sequence_where_prefixes_are_cached() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
 def test_the_widest_step_runs_on_a_pool_of_one_block(dtype: torch.dtype) -> None:
     net, tokens = layer(dtype), 70
-    inputs = [torch.randn(tokens, n).to(dtype) for n in (DIM, VALUE_HEADS, VALUE_HEADS)]
+    whole = random(tokens, dtype)
+    inputs = [whole.mixed, whole.beta, whole.g]
     output = torch.full((tokens, VALUE_HEADS, VALUE_SIZE), torch.nan, dtype=dtype)
     conv_states = torch.zeros(1, WIDTH - 1, DIM, dtype=dtype)
     states = torch.zeros(1, VALUE_HEADS, VALUE_SIZE, KEY_SIZE, dtype=dtype)

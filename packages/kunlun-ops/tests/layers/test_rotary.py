@@ -12,6 +12,7 @@ from support.layer_pairs import DTYPES, close, replaced_and_own
 from vllm.config import VllmConfig, set_current_vllm_config
 from vllm.model_executor.layers import rotary_embedding
 from vllm.model_executor.layers.rotary_embedding import get_rope
+from vllm.utils.torch_utils import set_default_torch_dtype
 
 from vllm_kunlun.ops.layers import register_layers
 from vllm_kunlun.ops.layers.rotary import ROTARY_LAYERS
@@ -132,3 +133,13 @@ def test_rope_with_a_table_of_another_dtype() -> None:
     assert [each.dtype for each in rotated] == [torch.float16, torch.float16]
     expected = theirs.forward_native(positions, query.float(), key.float())
     close(rotated, expected)
+
+
+def test_a_float32_table_is_converted_with_the_layer_and_not_in_a_step() -> None:
+    with set_default_torch_dtype(torch.bfloat16):
+        rope, _ = rope_pair(torch.float32)
+    query = torch.zeros(1, dtype=torch.bfloat16)
+    table = rope.table_like(query)
+    assert torch.equal(table, rope.cos_sin_cache.bfloat16())
+    assert rope.table_like(query).data_ptr() == table.data_ptr()
+    assert rope.table_like(torch.zeros(1)).data_ptr() == rope.cos_sin_cache.data_ptr()

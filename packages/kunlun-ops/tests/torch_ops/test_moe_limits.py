@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which of the vendor's functions run below, at and above each limit of a mixture of experts."""
+"""Which of the vendor's functions run below, at and above each limit of a mixture of experts.
+
+And what torch starts beside them.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from vllm_kunlun.ops.torch_ops import moe
 from vllm_kunlun.ops.vendor_ops import library
@@ -33,7 +37,8 @@ class Recorder:
 
         def noted(*args: Any, **kwargs: Any) -> Any:
             self._called.append(name)
-            return found(*args, **kwargs)
+            with _disable_current_modes():
+                return found(*args, **kwargs)
 
         return noted
 
@@ -104,3 +109,38 @@ def test_the_activation_inside_the_product(
     monkeypatch.setattr(moe, "chosen", lambda name: form)
     run(tokens)
     assert called == functions
+
+
+class Launches(TorchDispatchMode):
+    """Notes each op of torch that starts work: all but views and fresh memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = op._schema.name.removeprefix("aten::")
+        if not op.is_view and "empty" not in name and name != "_unsafe_view":
+            self.names.append(name)
+        return op(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    ("activation", "biased", "launches"),
+    [
+        ("silu", True, ["searchsorted", "index", "add_", "index", "add_"]),
+        ("swigluoai", False, ["clamp", "addcmul"]),
+    ],
+)
+def test_what_torch_starts_around_the_products(
+    activation: str, biased: bool, launches: list[str], called: list[str]
+) -> None:
+    ids = torch.tensor([[0, 1], [2, 3], [1, 2]], dtype=torch.int32)
+    x, weights = torch.randn(3, WIDTH), torch.rand(3, CHOICES)
+    w13, w2 = torch.randn(EXPERTS, 2 * INNER, WIDTH), torch.randn(EXPERTS, WIDTH, INNER)
+    b13, b2 = torch.randn(EXPERTS, 2 * INNER), torch.randn(EXPERTS, WIDTH)
+    biases = {"w13_bias": b13, "w2_bias": b2} if biased else {}
+    moe.run_experts(x, w13, w2, weights, ids, activation=activation, **biases)  # makes constants
+    with Launches() as counted:
+        moe.run_experts(x, w13, w2, weights, ids, activation=activation, **biases)
+    assert counted.names == launches

@@ -245,6 +245,9 @@ def _samples(dtype: torch.dtype) -> dict[str, tuple[Any, ...]]:
         "split_norm_rope": (
             random(3, 4 * 32), random(8, 32), random(32), random(32), positions, 2, 1, 32, 32,
         ),
+        "split_norm_rope_gated": (
+            random(3, 6 * 32), random(8, 16), random(32), random(32), positions, 2, 1, 32, 16,
+        ),
         "encoder_attention": (
             random(1, 9, 4, 16), random(1, 9, 2, 16), random(1, 9, 2, 16),
             torch.tensor([0, 2, 9], dtype=torch.int32), 0.3,

@@ -103,3 +103,23 @@ def test_split_normalise_and_rotate(dtype: torch.dtype) -> None:
         near(came, rotated(rows, angles[positions], True))
     assert torch.equal(value, packed[:, (heads + kv_heads) * SIZE :])
     assert torch.equal(packed, kept)
+
+
+@dtypes
+def test_split_normalise_and_rotate_with_a_gate(dtype: torch.dtype) -> None:
+    """Norms by ``1 + w``; a part of each head turns; a gate lies beside each head of the query."""
+    heads, kv_heads, rotary_dim = 3, 2, 8
+    angles, positions = random(POSITIONS, rotary_dim // 2), torch.tensor([4, 0, 10, 10, 1])
+    packed = random(TOKENS, (2 * heads + 2 * kv_heads) * SIZE).to(dtype)
+    weights = [random(SIZE, seed=each).to(dtype) for each in (1, 2)]
+    query, key, value, gate = rotary.split_norm_rope_gated(
+        packed, table_of(angles).to(dtype), *weights, positions, heads, kv_heads, SIZE, rotary_dim
+    )
+    both, *rest = packed.split([2 * heads * SIZE, kv_heads * SIZE, kv_heads * SIZE], -1)
+    raw, raw_gate = both.view(TOKENS, heads, 2, SIZE).unbind(2)
+    for came, rows, weight in zip((query, key), (raw, rest[0]), weights, strict=True):
+        rows = rows.double().reshape(TOKENS, -1, SIZE)
+        rows = rows / (rows.square().mean(-1, keepdim=True) + 1e-6).sqrt() * (1 + weight.double())
+        near(came, rotated(rows, angles[positions], True))
+    assert torch.equal(value, rest[1])
+    assert torch.equal(gate, raw_gate.flatten(1))

@@ -254,3 +254,23 @@ def test_every_other_name_of_the_module_is_vllms() -> None:
     assert issubclass(ours.TopKTopPSampler, vllms.TopKTopPSampler)
     with pytest.raises(AttributeError, match="no_such_name"):
         ours.no_such_name  # noqa: B018
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_row_of_no_numbers_draws_token_0_and_leaves_the_others(
+    value: float, logits: torch.Tensor
+) -> None:
+    """``argmax`` of such a row, with which vLLM draws, is 0."""
+    k = torch.full((len(logits),), 1, dtype=torch.int32)
+    p = torch.full((len(logits),), 0.9)
+    best = logits.argmax(dim=-1)
+    lost = logits.clone()
+    lost[1, 3] = value
+    assert lost[1].softmax(dim=-1).argmax() == 0
+    best[1] = 0
+    sampler = ours.TopKTopPSampler()
+    for filters in ((k, p), (k, None)):
+        ids, _ = sampler(lost.clone(), {}, *filters)
+        assert ids.tolist() == best.tolist()
+    ids, _ = sampler(lost.clone(), {}, None, p)
+    assert ids[1] == 0

@@ -38,9 +38,10 @@ def sparse_attn_indexer_vllm_kunlun(
     The name is the manual's, for ``splitting_ops``: the op reads host metadata of the step, so no
     graph may hold it.
 
-    Shapes: q ``[T, H, D]``, k ``[T, D]``, weights float32 ``[T, H]`` (without the scale of the
-    quantised queries), topk_indices int32 ``[>= T, topk]``: positions in the request, -1 where
-    there are fewer keys than ``topk``. ``layer_name`` is that of the cache of keys.
+    Shapes: q ``[T, H, D]``, k ``[T, D]``, weights ``[T, H]`` (without the scale of the quantised
+    queries; a factor common to all means nothing), topk_indices int32 ``[>= T, topk]``: positions
+    in the request, -1 where there are fewer keys than ``topk``. ``layer_name`` is that of the cache
+    of keys.
     """
     context = get_forward_context()
     if not isinstance(context.attn_metadata, dict):  # vLLM's profiling run
@@ -61,12 +62,15 @@ def sparse_attn_indexer_vllm_kunlun(
 
 
 def _quantised(q: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """int8 queries ``[T, H, D]``, and head weights that carry the queries' scales."""
+    """int8 queries ``[T, H, D]``, and float32 head weights that carry the queries' scales.
+
+    ``127`` is left out of the scales: the order of the keys is the same.
+    """
     q = q.contiguous()
     values = torch.empty_like(q, dtype=torch.int8)
     largest = torch.empty(*q.shape[:2], 1, dtype=torch.float32, device=q.device)
     vendor_ops.quant2d(q.view(-1, q.shape[2]), values.view(-1, q.shape[2]), largest.view(-1, 1))
-    return values, weights * largest.squeeze(2).div_(127.0)
+    return values, weights * largest.squeeze(2)
 
 
 def _decode(q: Tensor, weights: Tensor, best: Tensor, cache: Tensor, part: IndexerDecode) -> None:

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from vllm.model_executor.models.deepseek_v2 import DeepseekV32IndexerCache, Indexer
 
 from vllm_kunlun.mla.indexer_metadata import KunlunIndexerBackend
+from vllm_kunlun.ops.torch_ops import rotary
 
 __all__ = ["KunlunIndexer", "KunlunIndexerCache", "replace_indexers"]
 
@@ -29,17 +29,20 @@ class KunlunIndexer(Indexer):
 
         Shapes: hidden_states ``[T, hidden]``, qr ``[T, q_lora_rank]``, positions ``[T]``.
         """
-        q = self.wq_b(qr)[0].view(-1, self.n_head, self.head_dim)
-        k = self.k_norm(self.wk(hidden_states)[0]).unsqueeze(1)
-        rotated, plain = self.rope_dim, self.head_dim - self.rope_dim
-        q_pe, q_nope = q.split([rotated, plain], dim=-1)
-        k_pe, k_nope = k.split([rotated, plain], dim=-1)
-        q_pe, k_pe = rotary_emb(positions, q_pe, k_pe)
-        q = torch.cat([q_pe.reshape(*q_nope.shape[:2], rotated), q_nope], -1)
-        k = torch.cat([k_pe.reshape(*k_nope.shape[:2], rotated), k_nope], -1).squeeze(1)
-        weights = self.weights_proj(hidden_states)[0].float()
-        weights = weights * (self.softmax_scale * self.n_head**-0.5)
-        return self.indexer_op(hidden_states, q, k, weights)
+        q, k = self.wq_b(qr)[0], self.k_norm(self.wk(hidden_states)[0])
+        # The rotated dimensions are the first of each head, so whole heads are given.
+        q, k = rotary.rotary_embedding(
+            positions,
+            q,
+            k,
+            self.head_dim,
+            self.rope_dim,
+            rotary_emb.cos_sin_cache,
+            rotary_emb.is_neox_style,
+        )
+        # vLLM's constant factors of the weights are left out: the order of the keys is the same.
+        weights = self.weights_proj(hidden_states)[0]
+        return self.indexer_op(hidden_states, q.view(-1, self.n_head, self.head_dim), k, weights)
 
 
 def replace_indexers(model: nn.Module) -> None:

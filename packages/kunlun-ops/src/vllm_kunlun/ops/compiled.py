@@ -4,13 +4,15 @@
 Their threads are those of the OpenMP library that torch has loaded, so the two do not compete for
 cores. Importing starts none and compiles nothing: a loop's first call does. Compiled code is kept
 beside its source (or in the user's cache directory), so only the first call on a machine waits for
-the compiler, a few seconds.
+the compiler, a few seconds. Where it cannot be kept or read, each process compiles for itself.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
+import logging
+import pickle
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -28,8 +30,14 @@ except ImportError as error:  # pragma: no cover
 
 __all__ = ["FAST", "compiled", "use_threads"]
 
+logger = logging.getLogger("vllm.kunlun")
+
 FAST = {"contract", "reassoc", "nsz", "arcp"}
 """Sums in any order; infinities and NaNs keep their meaning."""
+
+
+_CACHE_ERRORS = (RuntimeError, OSError, EOFError, pickle.UnpicklingError)
+"""No folder to write in; a full disk; a file that was cut short."""
 
 
 class _Loop:
@@ -42,8 +50,15 @@ class _Loop:
     @functools.cached_property
     def _machine_code(self) -> Callable[..., Any]:
         _start_threads()
-        compiler = numba.njit(self._signature, parallel=True, fastmath=FAST, nogil=True, cache=True)
-        return compiler(self._function)  # type: ignore[no-any-return]
+        try:
+            return self._compile(cache=True)
+        except _CACHE_ERRORS as error:
+            _say_once_that_nothing_is_kept(f"{type(error).__name__}: {error}")
+            return self._compile(cache=False)
+
+    def _compile(self, cache: bool) -> Callable[..., Any]:
+        options = {"parallel": True, "fastmath": FAST, "nogil": True, "cache": cache}
+        return numba.njit(self._signature, **options)(self._function)  # type: ignore[no-any-return]
 
     def __call__(self, *arguments: Any) -> Any:
         return self._machine_code(*arguments)
@@ -52,6 +67,16 @@ class _Loop:
 def compiled(signature: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """A parallel loop of this signature, compiled when it is first called."""
     return functools.partial(_Loop, signature=signature)
+
+
+@functools.cache
+def _say_once_that_nothing_is_kept(cause: str) -> None:
+    logger.warning(
+        "Compiled loops of the host cannot be kept or read (%s): each process compiles them for "
+        "itself, which takes some seconds more. Set NUMBA_CACHE_DIR to a folder that can be "
+        "written, or empty the one that it names.",
+        cause.partition("\n")[0],
+    )
 
 
 @functools.cache

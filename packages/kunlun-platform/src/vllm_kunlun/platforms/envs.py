@@ -174,6 +174,36 @@ TABLE: dict[str, EnvVar] = {
             minimum=1,
         ),
         _ours(
+            "VLLM_KUNLUN_MAX_PROMPTS",
+            "int",
+            2048,
+            "the most prompts, each counted n times, that one request over HTTP may bring",
+            minimum=1,
+        ),
+        _ours(
+            "VLLM_KUNLUN_MAX_BODY_MIB",
+            "float",
+            None,
+            "the largest body of a request over HTTP in MiB; default 4 and 32 bytes for each token "
+            "of --max-model-len, and 64 MiB more where images, audio or embeddings may be in it",
+            minimum=0.001,
+        ),
+        _ours(
+            "VLLM_KUNLUN_MAX_GRAMMAR_KIB",
+            "float",
+            256.0,
+            "the longest schema, regular expression or grammar of a request in KiB",
+            minimum=0.001,
+        ),
+        _ours(
+            "VLLM_KUNLUN_MAX_GRAMMAR_REPEATS",
+            "int",
+            100_000,
+            "how often a schema, regular expression or grammar of a request may repeat a part, "
+            "repeats within repeats multiplied",
+            minimum=1,
+        ),
+        _ours(
             "VLLM_KUNLUN_PACK_LINEAR",
             "bool",
             True,

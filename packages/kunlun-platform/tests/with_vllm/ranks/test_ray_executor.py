@@ -23,6 +23,12 @@ from vllm_kunlun.platforms.ranks.ray_executor import KunlunRayExecutor
 class RayActorError(Exception): ...
 
 
+class GetTimeoutError(Exception): ...
+
+
+HANGS = "hangs"
+
+
 class Worker:
     """Answers ``lives`` times, then raises ``end``."""
 
@@ -30,8 +36,11 @@ class Worker:
         self.lives, self.end = lives, end
         self.get_node_ip = SimpleNamespace(remote=lambda: self)
 
-    def answer(self) -> str:
+    def answer(self, timeout: float | None) -> str:
         self.lives -= 1
+        if self.lives < 0 and self.end == HANGS:
+            assert timeout, "the engine would wait for ever"
+            raise GetTimeoutError
         if self.lives < 0:
             raise RayActorError(self.end)
         return "10.0.0.1"
@@ -41,9 +50,11 @@ class Worker:
 def ray(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     state = SimpleNamespace(running=True)
     module = ModuleType("ray")
-    module.get = lambda worker: worker.answer()  # type: ignore[attr-defined]
+    module.get = lambda worker, timeout: worker.answer(timeout)  # type: ignore[attr-defined]
     module.is_initialized = lambda: state.running  # type: ignore[attr-defined]
-    module.exceptions = SimpleNamespace(RayActorError=RayActorError)  # type: ignore[attr-defined]
+    module.exceptions = SimpleNamespace(  # type: ignore[attr-defined]
+        RayActorError=RayActorError, GetTimeoutError=GetTimeoutError
+    )
     monkeypatch.setitem(sys.modules, "ray", module)
     monkeypatch.setattr(ray_executor, "INTERVAL_SECONDS", 0.001)
     return state
@@ -75,6 +86,22 @@ def test_a_dead_worker_is_named_and_the_engine_told(said) -> None:
     (line,) = said
     assert line.startswith("The worker of rank 1 is gone")
     assert "it died unexpectedly." in line and "ray status" in line
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["not yet", "by the watch"])
+def test_a_dead_worker_is_named_once_before_the_engine_ends(
+    monkeypatch: pytest.MonkeyPatch, ray, said, before
+) -> None:
+    ended = []
+    monkeypatch.setattr(RayDistributedExecutor, "shutdown", lambda self: ended.append(list(said)))
+    monkeypatch.setattr(RayDistributedExecutor, "__del__", lambda self: None)
+    executor = object.__new__(KunlunRayExecutor)
+    executor._watch = ray_executor._Watch([Worker(0, HANGS), Worker(0, "it died")])
+    if before:
+        executor._watch._look(1.0)
+    executor.shutdown()
+    assert len(said) == 1 and said[0].startswith("The worker of rank 1 is gone")
+    assert ended == [said]
 
 
 def test_the_engines_own_end_is_no_failure(said) -> None:

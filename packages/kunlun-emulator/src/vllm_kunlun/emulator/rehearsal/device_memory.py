@@ -18,6 +18,8 @@ from vllm_kunlun.platforms import memory
 __all__ = [
     "allocated",
     "free",
+    "hold",
+    "leave_out",
     "peak",
     "release",
     "reserved",
@@ -34,7 +36,7 @@ _now = _most = 0
 
 
 class _Counted:
-    """Lies on a storage and goes with it."""
+    """Lies on what is counted, and goes with it."""
 
     __slots__ = ("address", "size")
 
@@ -52,19 +54,32 @@ def track(storage: torch.UntypedStorage) -> None:
     A storage that begins where a counted one does is a view that owns nothing: it is not counted.
     Neither is one without memory of the host (meta, or of no bytes).
     """
-    global _now, _most
     size = storage.nbytes()
     if not size or storage.device.type != "cpu" or hasattr(storage, "counted"):
         return
-    address = storage.data_ptr()
+    if counted := hold(storage.data_ptr(), size):
+        storage.counted = counted  # type: ignore[attr-defined]
+
+
+def leave_out(storage: torch.UntypedStorage) -> None:
+    """Never count ``storage``: a view that owns nothing, though it begins where none begins."""
+    storage.counted = None  # type: ignore[attr-defined]
+
+
+def hold(address: int, size: int) -> object | None:
+    """Count ``size`` bytes from ``address`` on as the device's until what is returned is gone.
+
+    None if what begins there is counted already.
+    """
+    global _now, _most
     with _lock:
         _forget()
         if address in _addresses:
-            return
+            return None
         _addresses.add(address)
         _now += size
         _most = max(_most, _now)
-    storage.counted = _Counted(address, size)  # type: ignore[attr-defined]
+    return _Counted(address, size)
 
 
 def release(storage: torch.UntypedStorage) -> None:

@@ -120,8 +120,9 @@ def replacements() -> Iterator[tuple[Any, str, Any]]:
     for function in (dist.init_process_group, dist.new_group):
         yield dist, function.__name__, _on_gloo(function)
     if importlib.util.find_spec("triton"):  # it would look for a driver of NVIDIA's
-        driver = importlib.import_module("triton.backends.nvidia.driver")
-        yield driver.CudaDriver, "is_active", staticmethod(lambda: False)
+        # Of its own list: Triton 3.1 makes other classes for it than an import of the file gives.
+        known = importlib.import_module("triton.backends").backends
+        yield known["nvidia"].driver, "is_active", staticmethod(lambda: False)
 
 
 def _storage_at(construct: Any) -> Any:
@@ -130,6 +131,7 @@ def _storage_at(construct: Any) -> Any:
     def call(address: int, device: torch.device, size: int) -> Any:
         storage = construct(address, torch.device("cpu"), size)
         storage.on_device = device.type == "cuda"
+        device_memory.leave_out(storage)
         return storage
 
     return call

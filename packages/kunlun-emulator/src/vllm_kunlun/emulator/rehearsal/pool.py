@@ -3,18 +3,27 @@
 
 As on a card, a captured graph's results live at fixed addresses, and the allocator gives an address
 to the next graph as soon as the tensor that owned it is gone. What the graph reads and writes are
-therefore views that own nothing.
+therefore views that own nothing. Where a block begins and ends is no rule for the next one: a graph
+may take a part of what another has left, or several blocks in one.
 """
 
 from __future__ import annotations
 
+import itertools
 from weakref import WeakValueDictionary, ref
 
 import torch
 
-from vllm_kunlun.emulator.rehearsal import faults, places
+from vllm_kunlun.emulator.rehearsal import device_memory, faults, places
 
 __all__ = ["POOL", "Block", "Pool", "without_owning"]
+
+_ALIGNMENT = 512
+"""Bytes that the start of a block is a multiple of."""
+
+_ARENA_BYTES = 2**28
+
+_moments = itertools.count()
 
 
 def without_owning(tensor: torch.Tensor) -> torch.Tensor:
@@ -28,47 +37,90 @@ def without_owning(tensor: torch.Tensor) -> torch.Tensor:
 
 def _view(address: int, size: int, like: torch.Tensor) -> torch.Tensor:
     memory = torch._C._construct_storage_from_data_pointer(address, torch.device("cpu"), size)
+    device_memory.leave_out(memory)
     return torch.empty(0, dtype=like.dtype).set_(
         memory, like.storage_offset(), like.size(), like.stride()
     )
 
 
 class Block:
-    """Memory at one address."""
+    """Bytes of an arena at one address."""
 
-    def __init__(self, size: int) -> None:
-        self.memory = places.put_on_device(torch.empty(size, dtype=torch.uint8))
-        self.address = self.memory.data_ptr()
-        self.size = size
+    def __init__(self, arena: _Arena, start: int, size: int) -> None:
+        self._arena = arena  # which lives as long as its blocks
+        self.start, self.size, self.end = start, size, start + size
+        self.address = arena.address + start
         self.owner: ref[torch.UntypedStorage] | None = None
         self.made_by: object = None
         """The graph that took the block last, at capture."""
-        self.held_by: object = None
-        """The graph whose values are in it: the last that took it, or was replayed since."""
+        self.held_by = None  # and since when
+
+    @property
+    def held_by(self) -> object:
+        """The last graph that took these bytes as one block, or was replayed since."""
+        return self._held_by
+
+    @held_by.setter
+    def held_by(self, graph: object) -> None:
+        self._held_by, self.held_since = graph, next(_moments)
 
     @property
     def is_free(self) -> bool:
         return self.owner is None or self.owner() is None
 
 
+class _Arena:
+    """Addresses in a row; only those below the end of its highest block count as memory in use.
+
+    Bytes that nobody owns are one gap, whatever blocks they were: blocks of several graphs overlap.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._memory = torch.empty(capacity, dtype=torch.uint8)  # the host gives what is written
+        self.address, self.capacity = self._memory.data_ptr(), capacity
+        self.blocks: WeakValueDictionary[tuple[int, int], Block] = WeakValueDictionary()
+        self.size = 0
+        self._counted: list[object] = []
+
+    def gap(self, size: int) -> int | None:
+        """Where the first gap of ``size`` bytes starts; None if there is no such gap."""
+        start = 0
+        owned = [block for block in self.blocks.values() if not block.is_free]
+        for block in sorted(owned, key=lambda each: each.start):
+            if start + size <= block.start:
+                break
+            start = max(start, -(-block.end // _ALIGNMENT) * _ALIGNMENT)
+        return start if start + size <= self.capacity else None
+
+    def block(self, start: int, size: int) -> Block:
+        end = start + size
+        if end > self.size:
+            self._counted.append(device_memory.hold(self.address + self.size, end - self.size))
+            self.size = end
+        block = self.blocks.get((start, size))
+        if block is None:
+            block = self.blocks[start, size] = Block(self, start, size)
+        return block
+
+
 class Pool:
     """The blocks of all graphs of one process, as vLLM captures into one pool.
 
-    A block lives as long as a graph that computes into it, or the tensor that owns it.
+    An arena lives as long as a graph that computes into it, or a tensor that owns a block of it.
     """
 
     def __init__(self) -> None:
-        self._blocks: WeakValueDictionary[int, Block] = WeakValueDictionary()
+        self._arenas: WeakValueDictionary[int, _Arena] = WeakValueDictionary()
 
     @property
     def size(self) -> int:
-        """Bytes of all blocks."""
-        return sum(block.size for block in self._blocks.values())
+        """Bytes in use at once, at most."""
+        return sum(arena.size for arena in self._arenas.values())
 
     def take(self, result: torch.Tensor, graph: object) -> tuple[torch.Tensor, Block]:
         """``result`` in a block that it owns from now on, and the block."""
         size = result.untyped_storage().nbytes()
-        block = self._free_block(size)
+        block = self._free_block(max(size, 1))
         tensor = _view(block.address, size, result)
         memory = places.put_on_device(tensor).untyped_storage()
         memory.block, memory.computed_by = block, graph
@@ -78,17 +130,24 @@ class Pool:
         return tensor, block
 
     def _free_block(self, size: int) -> Block:
-        blocks = self._blocks.values()
-        fitting = [b for b in blocks if b.is_free and size <= b.size <= 2 * size + 512]
-        if fitting:
-            return min(fitting, key=lambda each: each.size)
-        block = Block(max(size, 1))
-        self._blocks[block.address] = block
-        return block
+        for arena in self._arenas.values():
+            if (start := arena.gap(size)) is not None:
+                return arena.block(start, size)
+        arena = _Arena(max(size, _ARENA_BYTES))
+        self._arenas[arena.address] = arena
+        return arena.block(0, size)
 
     def block_of(self, tensor: torch.Tensor) -> Block | None:
-        """The block that ``tensor`` lies in; None if it is not of a graph."""
-        return self._blocks.get(tensor.untyped_storage().data_ptr()) if self._blocks else None
+        """The block that has the values of ``tensor``; None if it is not of a graph."""
+        memory = tensor.untyped_storage()
+        address = memory.data_ptr()
+        for arena in self._arenas.values():
+            if arena.address <= address < arena.address + arena.capacity:
+                start = address - arena.address
+                end = start + max(memory.nbytes(), 1)
+                found = (b for b in arena.blocks.values() if b.start < end and start < b.end)
+                return max(found, key=lambda each: each.held_since, default=None)
+        return None
 
     def meet(self, tensor: torch.Tensor) -> None:
         """Note which graph computed ``tensor``, where it is met for the first time."""
@@ -113,7 +172,8 @@ class Pool:
     def kept(self) -> dict[object, int]:
         """Graph -> bytes of what it computed that somebody still owns."""
         found: dict[object, int] = {}
-        for block in self._blocks.values():
+        blocks = (block for arena in self._arenas.values() for block in arena.blocks.values())
+        for block in blocks:
             if not block.is_free:
                 found[block.made_by] = found.get(block.made_by, 0) + block.size
         return found

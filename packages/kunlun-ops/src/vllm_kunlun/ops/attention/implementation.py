@@ -120,9 +120,11 @@ class KunlunAttentionImpl(AttentionImpl[KunlunAttentionMetadata]):
         key_cache, value_cache = kv_cache.unbind(0)
         tokens = attn_metadata.num_actual_tokens
         if self.owns_cache and key is not None and value is not None:
+            # Once for the cache and the prefill: value is often a part of a packed projection.
+            key, value = key[:tokens].contiguous(), value[:tokens].contiguous()
             write_cache(
-                key[:tokens].contiguous(),
-                value[:tokens].contiguous(),
+                key,
+                value,
                 key_cache,
                 value_cache,
                 attn_metadata.slot_mapping[:tokens],

@@ -24,15 +24,12 @@ class GatedDeltaNet:
     conv_weight: Tensor
     """``[2 * key_heads * key_size + value_heads * value_size, width]``"""
     conv_bias: Tensor | None
-    A_log: Tensor
-    """float32 ``[value_heads]``, as is ``dt_bias``"""
-    dt_bias: Tensor
 
     def run(
         self,
         mixed_qkv: Tensor,
-        b: Tensor,
-        a: Tensor,
+        beta: Tensor,
+        g: Tensor,
         conv_states: Tensor,
         states: Tensor,
         metadata: KunlunGDNMetadata,
@@ -40,13 +37,13 @@ class GatedDeltaNet:
     ) -> None:
         """Fill ``output`` and move the states of the step's requests on.
 
-        Shapes: mixed_qkv ``[T, dim]``, b and a ``[T, HV]``, output ``[T, HV, V]`` (``T`` may be
-        padded beyond the step's tokens); conv_states ``[blocks, state_len, dim]``, states
-        ``[blocks, HV, V, K]``.
+        Shapes: mixed_qkv ``[T, dim]``, beta and g (the log decay, float32) ``[T, HV]``, output
+        ``[T, HV, V]``, all contiguous (``T`` may be padded beyond the step's tokens: zeros there);
+        conv_states ``[blocks, state_len, dim]``, states ``[blocks, HV, V, K]``.
         """
         tokens = metadata.num_actual_tokens
-        g = gdn.gdn_gating(self.A_log, a[:tokens].contiguous(), self.dt_bias)
-        beta = b[:tokens].sigmoid()
+        if tokens < output.shape[0]:
+            output[tokens:].zero_()
         first = 0
         if (decode := metadata.decode) is not None:
             first = decode.num_tokens
@@ -112,7 +109,9 @@ class GatedDeltaNet:
 
     def _split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """``[T, dim]`` as q and k ``[1, T, H, K]``, v ``[1, T, HV, V]``, each contiguous."""
-        keys = self.key_heads * self.key_size
-        q, k, v = x.split((keys, keys, self.value_heads * self.value_size), dim=-1)
-        q, k = (y.reshape(1, -1, self.key_heads, self.key_size).contiguous() for y in (q, k))
-        return q, k, v.reshape(1, -1, self.value_heads, self.value_size).contiguous()
+        keys = 2 * self.key_heads * self.key_size
+        # q and k side by side: one copy for both.
+        qk = x[:, :keys].unflatten(1, (2, self.key_heads, self.key_size)).transpose(0, 1)
+        q, k = qk.contiguous().split(1)
+        v = x[:, keys:].unflatten(1, (self.value_heads, self.value_size)).unsqueeze(0)
+        return q, k, v.contiguous()

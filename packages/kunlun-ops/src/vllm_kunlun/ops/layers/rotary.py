@@ -7,6 +7,8 @@ vLLM looks a replacement up by the exact class name, so a subclass that only com
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from vllm.model_executor.layers import rotary_embedding as vllm_rotary
 from vllm.model_executor.layers.rotary_embedding.base import RotaryEmbedding
@@ -20,8 +22,18 @@ class KunlunRotation:
     """``forward_oot`` of a rotary embedding whose table is ``cos_sin_cache``: cos, then sin."""
 
     cos_sin_cache: torch.Tensor
+    converted: torch.Tensor | None
     head_size: int
     is_neox_style: bool
+
+    def __init__(self, *args: Any, **keywords: Any) -> None:
+        super().__init__(*args, **keywords)
+        # gpt-oss wants its table in float32. vLLM makes layers with the model's dtype as default:
+        # converted here, the table is not converted in every layer of every step.
+        table = self.cos_sin_cache
+        dtype = torch.get_default_dtype()
+        converted = None if table.dtype == dtype else table.to(dtype)
+        self.register_buffer("converted", converted, persistent=False)  # type: ignore[attr-defined]
 
     def forward_oot(
         self,
@@ -41,10 +53,10 @@ class KunlunRotation:
 
         Shapes: ``[positions, rot]``.
         """
-        table = self.cos_sin_cache
-        if table.dtype != query.dtype or table.device != query.device:
-            table = table.to(query.device, query.dtype)
-        return table
+        for table in (self.cos_sin_cache, self.converted):
+            if table is not None and (table.dtype, table.device) == (query.dtype, query.device):
+                return table
+        return self.cos_sin_cache.to(query.device, query.dtype)
 
     def rotate(
         self, rows: torch.Tensor, query: torch.Tensor, key: torch.Tensor, table: torch.Tensor

@@ -7,6 +7,7 @@ through one fused function, some through a small sorter, many through the genera
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ from vllm_kunlun.ops.contract.limits import (
     FUSED_PAIRS,
     SMALL_PAIRS,
 )
+from vllm_kunlun.ops.torch_ops import constants
 from vllm_kunlun.platforms.errors import UnsupportedError
 
 __all__ = ["ACTIVATIONS", "grouped_top_k", "run_experts", "top_k"]
@@ -38,9 +40,20 @@ def _gelu(x: Tensor) -> Tensor:
     return F.gelu(gate) * up
 
 
-def _swiglu_oai(x: Tensor, alpha: float = 1.702, limit: float = 7.0) -> Tensor:
-    gate, up = x[..., ::2].clamp(max=limit), x[..., 1::2].clamp(-limit, limit)
-    return (up + 1) * gate * torch.sigmoid(alpha * gate)
+_OAI_LIMIT = 7.0
+
+
+def _swiglu_oai(x: Tensor) -> Tensor:
+    """``(up + 1) gate sigmoid(1.702 gate)``; the gate is clamped above, up on both sides."""
+    x = x.clamp(
+        constants.alternating(-math.inf, -_OAI_LIMIT, x),
+        constants.alternating(_OAI_LIMIT, _OAI_LIMIT, x),
+    )
+    # Over gate and up, since the function reads no strides; what it makes of up is not used.
+    gated = torch.empty_like(x)
+    vendor_ops.quick_gelu(x, out=gated)
+    gate = gated[..., ::2]
+    return torch.addcmul(gate, gate, x[..., 1::2])
 
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -193,7 +206,7 @@ def run_experts(
                 f"config.json says {weights.shape[1]}. Correct num_experts_per_tok."
             )
         x = x * weights.to(x.dtype)
-        weights = torch.ones_like(weights)
+        weights = constants.ones_like(weights)
     tokens, choices = ids.shape
     pairs = tokens * choices
     int8 = w13.dtype == torch.int8
@@ -224,7 +237,10 @@ def run_experts(
     inner = inner_rows((tokens, choices, half if fused == "narrow" else w13.shape[1]))
     _product(order, order.rows, w13, w13_max, inner, None if fused == "no" else "SWISH_GLU")
     if w13_bias is not None or w2_bias is not None:
-        expert = _expert_of_row(order.lod, pairs, experts)
+        row = constants.row_numbers(pairs, order.lod)
+        expert = torch.searchsorted(order.lod[1:], row, right=True)
+        if expert_map is not None:
+            expert.clamp_(max=experts - 1)  # rows of other ranks, which count for nothing
     if w13_bias is not None:
         inner += w13_bias[expert].view_as(inner)
     hidden = ACTIVATIONS[activation](inner) if fused == "no" else inner[..., :half]
@@ -235,7 +251,7 @@ def run_experts(
     output = torch.empty_like(x)
     weights = weights.contiguous()
     vendor_ops.moe_post(results, order.position.view(tokens, choices), weights,
-                    torch.ones_like(weights), output)  # fmt: skip
+                    constants.ones_like(weights), output)  # fmt: skip
     return output
 
 
@@ -279,9 +295,3 @@ def _product(
         w_perchannel_max=weight_max,
         topk_ids=order.ids,
     )
-
-
-def _expert_of_row(lod: Tensor, pairs: int, experts: int) -> Tensor:
-    """The expert of each row in sorted order; rows of other ranks count as the last expert's."""
-    row = torch.arange(pairs, dtype=lod.dtype, device=lod.device)
-    return torch.searchsorted(lod[1:], row, right=True).clamp(max=experts - 1)

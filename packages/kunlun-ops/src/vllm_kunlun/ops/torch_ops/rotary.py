@@ -15,6 +15,7 @@ __all__ = [
     "rotary_embedding",
     "rotary_embedding_",
     "split_norm_rope",
+    "split_norm_rope_gated",
 ]
 
 FUSED_EPS = 1e-6
@@ -160,6 +161,47 @@ def split_norm_rope(
         rotary_dim,
     )
     return query, key, value
+
+
+def _split_gated(
+    qkv: Tensor, num_heads: int, num_kv_heads: int, head_dim: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    query, key, value = _split_qkv(qkv, num_heads, num_kv_heads, head_dim)
+    return query, key, value, torch.empty_like(query)
+
+
+@custom_op(fake=_split_gated)
+def split_norm_rope_gated(
+    qkv: Tensor,
+    cos_sin_cache: Tensor,
+    q_weight: Tensor,
+    k_weight: Tensor,
+    positions: Tensor,
+    num_heads: int,
+    num_kv_heads: int,
+    head_dim: int,
+    rotary_dim: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """:func:`split_norm_rope` with norms by ``1 + w`` and a gate beside each head of the query.
+
+    Shapes: ``qkv [T, (2 H + 2 KVH) D]``, first ``[query | gate]`` of each head, weights ``[D]``,
+    positions int64 ``[T]`` -> query ``[T, H D]``, key and value ``[T, KVH D]``, gate ``[T, H D]``.
+    Source: contract section 4, ``xspeedgate_ops.split_norm_rope_neox``.
+    """
+    return vendor_ops.split_norm_rope_neox_gated(
+        qkv=qkv,
+        q_weights=q_weight,
+        k_weights=k_weight,
+        positions=positions,
+        cos_sin_cache=cos_sin_cache,
+        q_size=num_heads * head_dim,
+        kv_size=num_kv_heads * head_dim,
+        num_q_heads=num_heads,
+        num_kv_heads=num_kv_heads,
+        head_dim=head_dim,
+        rotary_dim=rotary_dim,
+        attn_output_gate=True,
+    )
 
 
 def fused_split_norm_rope(

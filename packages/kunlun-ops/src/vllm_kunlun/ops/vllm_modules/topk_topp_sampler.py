@@ -60,7 +60,7 @@ class TopKTopPSampler(_vllm.TopKTopPSampler):  # type: ignore[misc, name-defined
 
 
 def _draw(logits: torch.Tensor, k: torch.Tensor | None, p: torch.Tensor | None) -> torch.Tensor:
-    probs = logits.softmax(dim=-1, dtype=torch.float32)
+    probs = _proper(logits.softmax(dim=-1, dtype=torch.float32))
     if k is None:
         return vendor_ops.top_p_sampling_from_probs(probs, top_p=p, deterministic=True).view(-1)
     k = k.to(torch.int32)  # vLLM's warm-up passes int64, which the vendor's functions would misread
@@ -69,6 +69,22 @@ def _draw(logits: torch.Tensor, k: torch.Tensor | None, p: torch.Tensor | None) 
     return vendor_ops.top_k_top_p_sampling_from_probs(
         probs, top_k=k, top_p=p, deterministic=True
     ).view(-1)
+
+
+def _proper(probs: torch.Tensor) -> torch.Tensor:
+    """``probs``, in place, with every row that is not numbers made to draw token 0.
+
+    A logit of NaN or infinity makes NaN of its whole row. ``argmax`` of such a row, by which the
+    paths in torch draw, is 0, too; the vendor's functions want probabilities in every row, and must
+    not answer the others' requests with an error.
+
+    Shapes: ``[B, V]``, float32.
+    """
+    first = probs[:, :1]
+    lost = first.isnan()
+    probs.nan_to_num_(nan=0.0)
+    first.masked_fill_(lost, 1.0)
+    return probs
 
 
 def _draw_seeded(

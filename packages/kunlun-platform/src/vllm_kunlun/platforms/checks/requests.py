@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from vllm_kunlun.platforms import envs
+from vllm_kunlun.platforms.checks import numbers
 from vllm_kunlun.platforms.errors import UnsupportedError
 
 __all__ = ["validate"]
@@ -18,9 +19,11 @@ def validate(params: Any) -> None:
         params: vLLM's ``SamplingParams`` or ``PoolingParams``.
 
     Raises:
-        UnsupportedError: ``n`` is above ``VLLM_KUNLUN_MAX_N``. Each of the ``n`` samples becomes a
-            request of its own, so that one absurd ``n`` blocks the front end for hours.
+        UnsupportedError: a number is not finite or out of its bounds (:mod:`numbers`), or ``n`` is
+            above ``VLLM_KUNLUN_MAX_N``. Each of the ``n`` samples becomes a request of its own, so
+            that one absurd ``n`` blocks the front end for hours.
     """
+    numbers.check(params)
     n = getattr(params, "n", 1)
     limit = envs.VLLM_KUNLUN_MAX_N
     if n > limit:

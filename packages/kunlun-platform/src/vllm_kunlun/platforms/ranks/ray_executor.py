@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any
 
 from vllm.logger import init_logger
@@ -18,6 +18,10 @@ __all__ = ["KunlunRayExecutor", "name_cards"]
 logger = init_logger("vllm.kunlun.ranks")
 
 INTERVAL_SECONDS = 2.0
+LAST_SECONDS = 5.0
+
+_OWN_END = "ray.kill"
+"""In what Ray says of a worker that the engine itself ended."""
 
 
 class KunlunRayExecutor(RayDistributedExecutor):
@@ -36,10 +40,14 @@ class KunlunRayExecutor(RayDistributedExecutor):
     def register_failure_callback(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` once a worker has died."""
         # The workers and not this object, which must go when the engine lets go of it.
-        watch = Thread(
-            target=_watch, args=(list(self.workers), callback), daemon=True, name="ray-watch"
-        )
-        watch.start()
+        self._watch = _Watch(list(self.workers))
+        Thread(target=self._watch.run, args=(callback,), daemon=True, name="ray-watch").start()
+
+    def shutdown(self) -> None:
+        """As vLLM's; a step that failed may come here before the watch has asked again."""
+        if hasattr(self, "_watch"):
+            self._watch.look_last()
+        super().shutdown()
 
 
 def name_cards(_worker: object) -> None:
@@ -51,23 +59,49 @@ def name_cards(_worker: object) -> None:
         envs.set_default("CUDA_VISIBLE_DEVICES", envs.XPU_VISIBLE_DEVICES)
 
 
-def _watch(workers: list[Any], callback: Callable[[], None]) -> None:
-    from ray import exceptions, get, is_initialized
+class _Watch:
+    """Names the first worker that is found to be gone, once."""
 
-    while is_initialized():
-        for rank, worker in enumerate(workers):
-            try:
-                get(worker.get_node_ip.remote())
-            except exceptions.RayActorError as error:
-                if "ray.kill" in str(error):  # the engine itself ended it
-                    return
-                logger.error(
-                    "The worker of rank %d is gone, and with it the server ends: %s Why it ended "
-                    "is in the logs of Ray on its host (/tmp/ray/session_latest/logs); "
-                    "`ray status` shows which hosts are left.",
-                    rank,
-                    " ".join(str(error).split()),
-                )
-                callback()
+    def __init__(self, workers: list[Any]) -> None:
+        self._workers = workers
+        self._named = Lock()
+
+    def run(self, callback: Callable[[], None]) -> None:
+        """Ask until a worker is gone or Ray is; ``callback`` unless the engine itself ended it."""
+        from ray import is_initialized
+
+        while is_initialized():
+            if error := self._look():
+                if _OWN_END not in error:
+                    callback()
                 return
-        time.sleep(INTERVAL_SECONDS)
+            time.sleep(INTERVAL_SECONDS)
+
+    def look_last(self) -> None:
+        """Ask once more, before the engine ends its workers."""
+        from ray import is_initialized
+
+        if is_initialized():
+            self._look(LAST_SECONDS)
+
+    def _look(self, seconds: float | None = None) -> str | None:
+        """What Ray says of the first worker that is gone. One that says nothing is not."""
+        from ray import exceptions, get
+
+        for rank, worker in enumerate(self._workers):
+            try:
+                get(worker.get_node_ip.remote(), timeout=seconds)
+            except exceptions.GetTimeoutError:
+                continue
+            except exceptions.RayActorError as error:
+                said = " ".join(str(error).split())
+                if _OWN_END not in said and self._named.acquire(blocking=False):
+                    logger.error(
+                        "The worker of rank %d is gone, and with it the server ends: %s Why it "
+                        "ended is in the logs of Ray on its host (/tmp/ray/session_latest/logs); "
+                        "`ray status` shows which hosts are left.",
+                        rank,
+                        said,
+                    )
+                return said
+        return None

@@ -30,7 +30,7 @@ _MIXTURES = ModelFamily(
     distribution="kunlun-models-qwen",
     architectures={
         "Qwen2MoeForCausalLM": None,
-        "Qwen3MoeForCausalLM": None,
+        "Qwen3MoeForCausalLM": "vllm_kunlun.models.qwen.qwen3_moe:KunlunQwen3MoeForCausalLM",
         "Qwen3VLMoeForConditionalGeneration": None,
         "Qwen3NextForCausalLM": "vllm_kunlun.models.qwen.qwen3_next:KunlunQwen3NextForCausalLM",
     },

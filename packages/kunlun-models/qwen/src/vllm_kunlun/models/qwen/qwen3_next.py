@@ -1,109 +1,143 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Qwen3-Next: the gated delta net on the vendor's functions. All else is vLLM's class."""
+"""Qwen3-Next on the vendor's functions, with as few launches between them as they allow."""
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Iterable, Iterator
 
-import torch
+from torch import Tensor
 from vllm.config import VllmConfig
-from vllm.forward_context import get_forward_context
-from vllm.model_executor.models.qwen3_next import Qwen3NextForCausalLM, Qwen3NextGatedDeltaNet
-from vllm.v1.attention.backend import AttentionBackend
+from vllm.distributed import get_tensor_model_parallel_world_size
+from vllm.model_executor.models.qwen3_next import (
+    Qwen3NextAttention,
+    Qwen3NextDecoderLayer,
+    Qwen3NextForCausalLM,
+    Qwen3NextGatedDeltaNet,
+)
 
+from vllm_kunlun.models.qwen.qwen3_next_gdn import (
+    KunlunQwen3NextGatedDeltaNet,
+    Shapes,
+    reordered,
+    transposed,
+)
 from vllm_kunlun.ops.gdn.drafts import check_drafts
-from vllm_kunlun.ops.gdn.gated_delta_net import GatedDeltaNet
-from vllm_kunlun.ops.gdn.metadata import KunlunGDNAttentionBackend, widest_step
+from vllm_kunlun.ops.layers.rotary import ROTARY_LAYERS
+from vllm_kunlun.ops.torch_ops.rotary import FUSED_EPS, split_norm_rope_gated
 
-__all__ = ["KunlunQwen3NextForCausalLM", "KunlunQwen3NextGatedDeltaNet"]
-
-Shapes = tuple[tuple[int, ...], tuple[int, ...]]
-
-
-def _transposed(shapes: Shapes) -> Shapes:
-    """The vendor's decode keeps a state as ``[HV, V, K]``, vLLM's as ``[HV, K, V]``."""
-    convolution, (heads, key_size, value_size) = shapes
-    return convolution, (heads, value_size, key_size)
+__all__ = [
+    "KunlunQwen3NextAttention",
+    "KunlunQwen3NextDecoderLayer",
+    "KunlunQwen3NextForCausalLM",
+]
 
 
-class KunlunQwen3NextGatedDeltaNet(Qwen3NextGatedDeltaNet):
-    """vLLM's layer with another core and with states in the vendor's layout."""
+class KunlunQwen3NextAttention(Qwen3NextAttention):
+    """One function where vLLM's layer calls a split, two norms and a rotation."""
 
-    profiled_requests = 0
-    """How many requests a step may have, in the one layer that vLLM's profiling run measures."""
+    def forward(self, positions: Tensor, output: Tensor, hidden_states: Tensor) -> None:
+        """Fill ``output`` with :meth:`attended`."""
+        output.copy_(self.attended(positions, hidden_states))
 
-    def get_state_shape(self) -> Shapes:
-        return _transposed(super().get_state_shape())
+    def attended(self, positions: Tensor, hidden_states: Tensor) -> Tensor:
+        """Shapes: positions int64 ``[T]``, hidden_states ``[T, hidden]`` -> ``[T, hidden]``."""
+        qkv, _ = self.qkv_proj(hidden_states)
+        query, key, value, gate = split_norm_rope_gated(
+            qkv,
+            self.rotary_emb.table_like(qkv),
+            self.q_norm.weight,
+            self.k_norm.weight,
+            positions,
+            self.num_heads,
+            self.num_kv_heads,
+            self.head_dim,
+            self.rotary_emb.rotary_dim,
+        )
+        output, _ = self.o_proj(self.attn(query, key, value) * gate.sigmoid())
+        return output
 
-    def get_attn_backend(self) -> type[AttentionBackend]:
-        return KunlunGDNAttentionBackend
-
-    @cached_property
-    def core(self) -> GatedDeltaNet:
-        return GatedDeltaNet(
-            self.num_k_heads // self.tp_size,
-            self.num_v_heads // self.tp_size,
-            self.head_k_dim,
-            self.head_v_dim,
-            self.conv1d.weight.squeeze(1).contiguous(),
-            self.conv1d.bias,
-            self.A_log,
-            self.dt_bias,
+    @staticmethod
+    def can_fuse(layer: Qwen3NextAttention) -> bool:
+        """The fused function has a fixed epsilon, rotates neox and reads a plain cos/sin table."""
+        rotary = layer.rotary_emb
+        return (
+            layer.attn_output_gate
+            and layer.q_norm.variance_epsilon == FUSED_EPS
+            and type(rotary) in ROTARY_LAYERS.values()
+            and rotary.is_neox_style
         )
 
-    def _forward_core(
-        self,
-        mixed_qkv: torch.Tensor,
-        b: torch.Tensor,
-        a: torch.Tensor,
-        core_attn_out: torch.Tensor,
-    ) -> None:
-        context = get_forward_context()
-        if context.attn_metadata is None:  # one of vLLM's runs without requests
-            if self.profiled_requests and not hasattr(self, "kv_cache"):
-                self._run_widest_step(mixed_qkv, b, a, core_attn_out)
-            return
-        conv_states, states = self.kv_cache[context.virtual_engine]
-        metadata = context.attn_metadata[self.prefix]
-        self.core.run(mixed_qkv, b, a, conv_states, states, metadata, core_attn_out)
 
-    def _run_widest_step(
-        self,
-        mixed_qkv: torch.Tensor,
-        b: torch.Tensor,
-        a: torch.Tensor,
-        core_attn_out: torch.Tensor,
-    ) -> None:
-        """Take the memory that a step may take, before vLLM gives the rest to the pool.
+class KunlunQwen3NextDecoderLayer(Qwen3NextDecoderLayer):
+    """vLLM's layer without the buffer that the result of attention would be copied into."""
 
-        Copies of the states of all requests are the most of it.
-        """
-        tokens, device = mixed_qkv.shape[0], mixed_qkv.device
-        conv_states, states = (
-            torch.zeros(1, *shape, dtype=dtype, device=device)
-            for shape, dtype in zip(self.get_state_shape(), self.get_state_dtype(), strict=True)
-        )
-        step = widest_step(tokens, self.profiled_requests, device)
-        self.core.run(mixed_qkv, b, a, conv_states, states, step, core_attn_out)
+    def forward(
+        self,
+        hidden_states: Tensor,
+        residual: Tensor | None,
+        positions: Tensor | None = None,
+        **keywords: object,
+    ) -> tuple[Tensor, Tensor]:
+        """Shapes: hidden_states and residual ``[T, hidden]``, positions ``[T]`` -> those two."""
+        if residual is None:
+            residual = hidden_states
+            hidden_states = self.input_layernorm(hidden_states)
+        else:
+            hidden_states, residual = self.input_layernorm(hidden_states, residual)
+        if self.layer_type == "linear_attention":
+            attended = self.linear_attn.attended(hidden_states)
+        else:
+            attended = self.self_attn.attended(positions, hidden_states)
+        hidden_states, residual = self.post_attention_layernorm(attended, residual)
+        return self.mlp(hidden_states), residual
+
+    @staticmethod
+    def can_replace(layer: Qwen3NextDecoderLayer) -> bool:
+        """Its attention is ours, and nothing scales the results."""
+        ours = (KunlunQwen3NextGatedDeltaNet, KunlunQwen3NextAttention)
+        attention = (getattr(layer, name, None) for name in ("linear_attn", "self_attn"))
+        return not layer.layer_scale and any(type(each) in ours for each in attention)
 
 
 class KunlunQwen3NextForCausalLM(Qwen3NextForCausalLM):
-    """vLLM's Qwen3-Next with our gated delta net."""
+    """vLLM's Qwen3-Next with our layers."""
 
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
         super().__init__(vllm_config=vllm_config, prefix=prefix)
-        linear = [x for x in self.model.modules() if type(x) is Qwen3NextGatedDeltaNet]
-        for layer in linear:
-            # Same parameters, another forward.
-            layer.__class__ = KunlunQwen3NextGatedDeltaNet
-            # The gate's function takes these in float32, whatever the model's dtype.
-            layer.A_log.data = layer.A_log.data.float()
-            layer.dt_bias.data = layer.dt_bias.data.float()
+        modules = list(self.model.modules())
+        # Same parameters, another forward.
+        for layer in modules:
+            if type(layer) is Qwen3NextGatedDeltaNet:
+                layer.__class__ = KunlunQwen3NextGatedDeltaNet
+                # The gate's function takes these in float32, whatever the model's dtype.
+                layer.A_log.data = layer.A_log.data.float()
+                layer.dt_bias.data = layer.dt_bias.data.float()
+            elif type(layer) is Qwen3NextAttention and KunlunQwen3NextAttention.can_fuse(layer):
+                layer.__class__ = KunlunQwen3NextAttention
+        for layer in modules:
+            if type(layer) is Qwen3NextDecoderLayer and KunlunQwen3NextDecoderLayer.can_replace(
+                layer
+            ):
+                layer.__class__ = KunlunQwen3NextDecoderLayer
+        linear = [each for each in modules if type(each) is KunlunQwen3NextGatedDeltaNet]
+        # Packed weights and adapters are made for vLLM's order of the outputs.
+        self._reorders = vllm_config.quant_config is None and vllm_config.lora_config is None
+        for layer in linear if self._reorders else ():
+            layer.separate_projections()
         for layer in linear[:1]:  # each of them takes the same memory, one after the other
             layer.profiled_requests = vllm_config.scheduler_config.max_num_seqs
+
+    def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> set[str]:
+        """vLLM's, of weights that lie as the layers' projections give their results."""
+        return super().load_weights(self._in_order(weights) if self._reorders else weights)
+
+    def _in_order(self, weights: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+        ranks = get_tensor_model_parallel_world_size()
+        for name, weight in weights:
+            yield from reordered(name, weight, self.config, ranks)
 
     @classmethod
     def get_mamba_state_shape_from_config(cls, vllm_config: VllmConfig) -> Shapes:
         # What vLLM asks first of this class, when it checks its configuration.
         check_drafts(vllm_config)
-        return _transposed(super().get_mamba_state_shape_from_config(vllm_config))
+        return transposed(super().get_mamba_state_shape_from_config(vllm_config))

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What keeps a server alive and honest: bounds of a request, and answers when its engine dies."""

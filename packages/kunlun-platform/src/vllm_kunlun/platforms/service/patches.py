@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ledger entries that keep a server alive, whatever it is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vllm_kunlun.platforms.ledger.entries import Entry, Patch
+
+__all__ = ["patches"]
+
+_RANGE = ">=0.15.1,<0.16"
+_GITHUB = "https://github.com/vllm-project/vllm"
+
+
+def patches() -> Sequence[Entry]:
+    """Provider of the entry-point group ``vllm_kunlun.patches``."""
+    return (
+        Patch(
+            name="request-bounds",
+            target="vllm.v1.engine.input_processor:InputProcessor.process_inputs",
+            replacement="vllm_kunlun.platforms.service.input_processor:process_inputs",
+            why="stop ids are held against nothing, other ids against the tokenizer or nothing "
+            "where there is none; one outside of the model's vocabulary ends the engine",
+            upstream=f"{_GITHUB}/pull/54196",
+            vllm_range=_RANGE,
+            sha256="15f41fbef76010c629c4130f1be3343be3b11763a167fbf64d12c5bdcb8b46c8",
+            remove_when="vLLM holds every id of a request against the model's vocabulary",
+        ),
+        Patch(
+            name="service-end",
+            target="vllm.entrypoints.launcher:serve_http",
+            replacement="vllm_kunlun.platforms.service.launcher:serve_http",
+            why="a server whose engine died answers 200, ends its streams as if whole, and "
+            "exits with code 0; nothing bounds a request's bytes and prompts",
+            upstream=f"{_GITHUB}/issues/48966",
+            vllm_range=_RANGE,
+            sha256="fdf54751c344c8502c784026a757629ca06c59785a00091ea41cbd5da0908ec2",
+            remove_when="vLLM does all of that",
+        ),
+        Patch(
+            name="grammar-bounds",
+            target="vllm.v1.engine.input_processor:InputProcessor._validate_structured_output",
+            replacement="vllm_kunlun.platforms.service.input_processor:validate_structured_output",
+            why="schemas, regular expressions and grammars are compiled whatever their size, and a "
+            "mistake that one compiler finds is handed to another, which converts it away",
+            upstream=f"{_GITHUB}/issues/43920",
+            vllm_range=_RANGE,
+            sha256="2f0d7f4ca1b0d856a0394a1bdab29aeb85b4e2a9ec1ec5c952a0e6ba8126b588",
+            remove_when="vLLM bounds what a request may have compiled",
+        ),
+        Patch(
+            name="backend-of-each-grammar",
+            target="vllm.v1.structured_output:StructuredOutputManager.grammar_init",
+            replacement="vllm_kunlun.platforms.service.structured_output:grammar_init",
+            why="the first request's backend compiles all others', and ends the engine with what "
+            "only another takes",
+            upstream=f"{_GITHUB}/issues/43920",
+            vllm_range=_RANGE,
+            sha256="932fff61905a8146fbd0d951d4e2ee543694b784264ad9893d83f3b2b3606430",
+            remove_when="vLLM keeps a backend for each name",
+        ),
+        Patch(
+            name="grammars-that-fail",
+            target="vllm.v1.structured_output:StructuredOutputManager._create_grammar",
+            replacement="vllm_kunlun.platforms.service.structured_output:create_grammar",
+            why="a grammar that fails to compile ends the engine, in the scheduler",
+            upstream=f"{_GITHUB}/pull/47312",
+            vllm_range=_RANGE,
+            sha256="5b81505cf0e34b0d238404f80617c278eaff1c93cb8005ab13fd19144da59954",
+            remove_when="a grammar that fails to compile ends its own request alone",
+        ),
+    )

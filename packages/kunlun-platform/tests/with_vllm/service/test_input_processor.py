@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""vLLM's own input processor, with our bounds around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from vllm import SamplingParams
+from vllm.sampling_params import StructuredOutputsParams
+from vllm.v1.engine.input_processor import InputProcessor
+
+from vllm_kunlun.platforms.errors import UnsupportedError
+from vllm_kunlun.platforms.service import input_processor
+
+Process = Callable[..., Any]
+
+
+@pytest.fixture
+def process(build: Any) -> Process:
+    """``process(prompt, priority=..., **params)``: without a tokenizer, of 128 token ids."""
+    processor = InputProcessor(build())
+
+    def process(prompt: list[int], priority: int = 0, **params: Any) -> Any:
+        given = SamplingParams(detokenize=False, **params)
+        prompt_of_ids = {"prompt_token_ids": prompt}
+        return processor.process_inputs("one", prompt_of_ids, given, priority=priority)
+
+    return process
+
+
+def test_a_request_comes_as_vllm_makes_it(process: Process) -> None:
+    request = process([0, 127], stop_token_ids=[127], priority=3)
+    assert request.prompt_token_ids == [0, 127]
+    assert request.priority == 3
+    assert request.sampling_params.stop_token_ids == [127]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "params", "field"),
+    [
+        ([-1], {}, "prompt"),
+        ([128], {}, "prompt"),
+        ([1], {"stop_token_ids": [-5]}, "stop_token_ids"),
+        ([1], {"allowed_token_ids": [128]}, "allowed_token_ids"),
+        ([1], {"priority": 2**70}, "priority"),
+        ([1], {"temperature": float("nan")}, "temperature"),
+        ([1], {"n": 129, "temperature": 1.0}, "n="),
+    ],
+)
+def test_without_a_tokenizer_the_model_bounds_them(
+    process: Process, prompt: list[int], params: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(UnsupportedError, match=f"^{field}"):
+        process(prompt, **params)
+
+
+class Processor:
+    """What the compilers' check reads of the processor."""
+
+    structured_outputs_config: Any
+    tokenizer: Any = None
+
+    def __init__(self, backend: str) -> None:
+        self.structured_outputs_config = SimpleNamespace(backend=backend)
+        self.model_config = SimpleNamespace(skip_tokenizer_init=False)
+
+
+def validate(backend: str = "auto", **kind: Any) -> SamplingParams:
+    params = SamplingParams(structured_outputs=StructuredOutputsParams(**kind))
+    input_processor.validate_structured_output(Processor(backend), params)
+    return params
+
+
+@pytest.mark.parametrize("grammar", ["root ::= ", 'root ::= ("a"', "root ::= nothing"])
+def test_a_mistaken_grammar_is_refused(grammar: str) -> None:
+    with pytest.raises(ValueError, match=r"(?i)grammar"):
+        validate(grammar=grammar)
+
+
+def test_a_tag_of_another_form_is_refused() -> None:
+    """xgrammar refuses it, and the backend that vLLM falls back on looks up what is not there."""
+    with pytest.raises(UnsupportedError, match="structured_outputs cannot be read"):
+        validate(structural_tag='{"format": [[], {}]}')
+
+
+def test_what_is_too_large_is_never_compiled() -> None:
+    with pytest.raises(UnsupportedError, match="VLLM_KUNLUN_MAX_GRAMMAR_REPEATS"):
+        validate(json={"type": "array", "items": {"type": "integer"}, "minItems": 10**9})
+
+
+def test_each_gets_the_backend_that_takes_it() -> None:
+    for kind, backend in (
+        ({"grammar": 'root ::= "a"'}, "xgrammar"),
+        ({"json": {"type": "integer", "multipleOf": 5}}, "guidance"),
+    ):
+        assert validate(**kind).structured_outputs._backend == backend
