@@ -18,6 +18,7 @@ __all__ = ["check_file", "check_files"]
 
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.gguf")
 _INDEXES = ("model.safetensors.index.json", "consolidated.safetensors.index.json")
+_ORIGINAL = "consolidated"
 _NUMBERED = re.compile(r"(.+-)(\d+)(-of-)(\d+)(\.safetensors|\.bin)")
 _AGAIN = "copy or download it again."
 _SHOWN = 3
@@ -36,11 +37,11 @@ def check_files(folder: Path) -> None:
     safetensors = [file for file in files if file.suffix == ".safetensors"]
     for file in safetensors:
         _check_header(file)
-    if indexes and (safetensors or not files):
-        for index in indexes:
+    if read := [index for index in indexes if not files or _is_read(index, safetensors)]:
+        for index in read:
             _check_index(index)
     else:
-        _check_numbers(files)
+        _check_numbers(safetensors or files)
 
 
 def check_file(file: Path) -> None:
@@ -64,6 +65,14 @@ def check_file(file: Path) -> None:
 
 def _is_there(file: Path) -> bool:
     return file.is_symlink() or file.exists()
+
+
+def _is_read(index: Path, files: Iterable[Path]) -> bool:
+    """Whether an index has files of its own: many repositories hold a model in two forms, each
+    with its index, of which one is downloaded."""
+    return any(
+        file.name.startswith(_ORIGINAL) == index.name.startswith(_ORIGINAL) for file in files
+    )
 
 
 def _check_header(file: Path) -> None:
