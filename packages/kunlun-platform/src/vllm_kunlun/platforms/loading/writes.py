@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 __all__ = ["NeedsNumbersError", "Source", "Target", "Writes"]
@@ -79,7 +78,9 @@ class Writes(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        tensors = [each for each in pytree.tree_leaves((args, kwargs)) if isinstance(each, Tensor)]
+        if _is_view(func):  # of the same storage, by which a tensor is known here
+            return func(*args, **kwargs)
+        tensors = list(_tensors((*args, *kwargs.values())))
         written = [each for each in _written(func, args, kwargs) if _address(each) in self._names]
         if written:
             others = [each for each in tensors if not any(each is one for one in written)]
@@ -115,8 +116,7 @@ class Writes(TorchDispatchMode):
 
     def _pass_on(self, tensors: list[Tensor], result: Any) -> None:
         """What an op makes of a tensor of the checkpoint is still that tensor."""
-        made = [each for each in pytree.tree_leaves(result) if isinstance(each, Tensor)]
-        new = [each for each in made if _address(each) not in self._sources]
+        new = [each for each in _tensors((result,)) if _address(each) not in self._sources]
         if not new:
             return
         found: dict[str, Source] = {}
@@ -140,8 +140,23 @@ def _kind(dtype: torch.dtype) -> str:
 
 def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
     places = _written_places(func)
-    values = [args[p] if p < len(args) else kwargs.get(name) for p, name in places]
-    return [each for each in pytree.tree_leaves(values) if isinstance(each, Tensor)]
+    return list(_tensors(args[p] if p < len(args) else kwargs.get(name) for p, name in places))
+
+
+def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
+    """Those among an op's arguments or results, which are tensors, lists of them, or numbers."""
+    for each in values:
+        if isinstance(each, Tensor):
+            yield each
+        elif isinstance(each, list | tuple):
+            yield from _tensors(each)
+
+
+@functools.cache
+def _is_view(func: Any) -> bool:
+    """Whether all that ``func`` returns is a view of an argument, and it writes to none."""
+    returned = [each.alias_info for each in func._schema.returns]
+    return bool(returned) and all(each is not None and not each.is_write for each in returned)
 
 
 @functools.cache
