@@ -210,6 +210,14 @@ TABLE: dict[str, EnvVar] = {
             "the emulated device packs linear weights in oneDNN's format after loading",
         ),
         _ours(
+            "VLLM_KUNLUN_CHECK_WEIGHTS",
+            "bool",
+            True,
+            "names, shapes and dtypes of a checkpoint's tensors are held against the model before "
+            "they are read; 0 leaves it to vLLM, which misses parts of fused layers and all that "
+            "a quantised model lacks",
+        ),
+        _ours(
             "VLLM_KUNLUN_START_FAILURE",
             "str",
             None,

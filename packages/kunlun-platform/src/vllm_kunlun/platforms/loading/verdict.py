@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from vllm_kunlun.platforms.errors import CheckpointError
 from vllm_kunlun.platforms.loading.writes import Target, Writes
 
-__all__ = ["OPTIONAL", "check"]
+__all__ = ["OPTIONAL", "UNCHECKED", "check"]
 
 OPTIONAL = (
     "g_idx",  # of GPTQ without desc_act, which some quantisers leave out
@@ -26,6 +26,9 @@ OPTIONAL = (
     "v_zero_point",
 )
 """Last parts of the names of parameters that a checkpoint may leave out."""
+
+UNCHECKED = "To load it as it is, set VLLM_KUNLUN_CHECK_WEIGHTS=0."
+"""The last step that each refusal names."""
 
 _SHOWN = 4
 _EXPERT = re.compile(r"(.*\bexperts\.)(\d+)(\..+)")
@@ -59,7 +62,7 @@ def check(
             f"{place} does not fill {len(missing)} of the model's {len(writes.targets)} "
             f"parameters; missing: {'; '.join(missing[:_SHOWN])}{more}. Copy all files of the "
             "checkpoint again; if none is missing, config.json (sizes, quantization_config) does "
-            "not belong to it."
+            f"not belong to it. {UNCHECKED}"
         )
     for parameter, target in writes.targets.items():
         for source in target.sources.values():
@@ -69,7 +72,7 @@ def check(
                 raise CheckpointError(
                     f"{source.name} in {source.file} has shape {list(source.shape)}, of which "
                     f"{parameter} takes {used} of {size} elements: config.json says that it is "
-                    "smaller. Use the config.json that belongs to the checkpoint."
+                    f"smaller. Use the config.json that belongs to the checkpoint. {UNCHECKED}"
                 )
 
 
@@ -81,7 +84,7 @@ def _check_kinds(writes: Writes) -> None:
         raise CheckpointError(
             f"{source.name} in {source.file} is {plain[0]}, and {parameter} is {plain[1]}: the "
             "checkpoint is quantised in another way than config.json says, or damaged. Correct "
-            "quantization_config in config.json, or fetch the checkpoint again."
+            f"quantization_config in config.json, or fetch the checkpoint again. {UNCHECKED}"
         )
 
 
