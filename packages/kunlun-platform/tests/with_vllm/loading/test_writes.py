@@ -54,6 +54,20 @@ def test_a_part_that_is_written_twice_counts_once():
     assert set(writes.targets["weight"].sources) == {"a", "b"}
 
 
+@pytest.mark.parametrize("way", ["packed", "reinterpreted", "cut"])
+def test_what_is_computed_of_a_tensor_uses_all_of_it(way):
+    parameter = torch.zeros(3, 4, dtype=torch.int32)
+    writes = Writes({"weight": parameter})
+    codes = tensor(writes, *((3, 16) if way == "reinterpreted" else (6, 4)), dtype=torch.int8)
+    with writes:
+        if way == "packed":
+            parameter.copy_(codes[::2] | codes[1::2] << 4)
+        else:
+            parameter.copy_(codes.view(torch.int32) if way == "reinterpreted" else codes[:3])
+    used = writes.targets["weight"].sources["a"].used
+    assert used == (12 if way == "cut" else codes.numel())
+
+
 def test_other_kinds_of_numbers_are_noted():
     parameter = torch.zeros(6, 4)
     writes = Writes({"weight": parameter})

@@ -109,8 +109,11 @@ class Writes(TorchDispatchMode):
                 _, sources = self._sources.get(_address(other), (None, []))
                 for source in sources:
                     target.sources[source.name] = source
-                    # Of several joined into one, which part came from where is not known.
-                    source.used += other.numel() if len(sources) == 1 else math.prod(source.shape)
+                    whole = math.prod(source.shape)
+                    # Of several joined into one, or of packed numbers, which came from where is
+                    # not known.
+                    known = len(sources) == 1 and _room(other) >= whole
+                    source.used += other.numel() if known else whole
                     if _kind(other.dtype) != _kind(each.dtype):
                         self.casts.append((name, source, other.dtype, each.dtype))
 
@@ -130,6 +133,11 @@ class Writes(TorchDispatchMode):
 
 def _address(tensor: Tensor) -> int:
     return int(tensor.untyped_storage()._cdata)
+
+
+def _room(tensor: Tensor) -> int:
+    """Elements of the memory that ``tensor`` is a view of."""
+    return tensor.untyped_storage().nbytes() // tensor.itemsize
 
 
 def _kind(dtype: torch.dtype) -> str:
