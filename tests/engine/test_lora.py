@@ -15,6 +15,7 @@ from support.adapters import ATTENTION, MLP, VOCABULARY, Adapter
 from support.engine import engine, greedy_with_logprobs
 from support.engine_state import assert_split, watch_prompts
 from support.reference import Reference
+from vllm import SamplingParams
 from vllm.lora.request import LoRARequest
 
 NEW_TOKENS = 8
@@ -104,6 +105,29 @@ def test_a_mixed_batch_equals_merged_weights(name, eager, served, mixed):
         # Again with other neighbours: compiled code may not have kept the first batch's adapters.
         model.check(llm, mixed[0][:4], [2, 0, 0, 1])
         model.check(llm, mixed[0][:3], [0, 0, 0])
+
+
+def test_log_probabilities_of_prompts_are_those_of_their_own_adapter(served, mixed):
+    """With adapters on the output projection, beside requests without one."""
+    model = served("llama-even")
+    prompts, numbers = mixed
+    parameters = SamplingParams(
+        temperature=0.0, max_tokens=2, ignore_eos=True, detokenize=False, prompt_logprobs=0
+    )
+    with engine(model.folder, **LORA) as llm:
+        outputs = llm.generate(
+            [{"prompt_token_ids": prompt} for prompt in prompts],
+            parameters,
+            use_tqdm=False,
+            lora_request=[model.request(number) for number in numbers],
+        )
+    for prompt, number, output in zip(prompts, numbers, outputs, strict=True):
+        if len(prompt) == 1:
+            continue
+        said = [step[token].logprob for token, step in zip(prompt[1:], output.prompt_logprobs[1:],
+                                                            strict=True)]  # fmt: skip
+        _, expected = model.references[number].judge(prompt[:1], prompt[1:])
+        torch.testing.assert_close(torch.tensor(said), expected, atol=LOGPROB_TOLERANCE, rtol=0)
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -312,8 +312,14 @@ def _edit(pattern: str, edit):
 
 
 BAD = {
-    "no-scale": (_drop(r"1.self_attn.k_proj.weight_scale"), "layers.1.self_attn.qkv_proj.*missing"),
-    "no-weight": (_drop(r"1.mlp.up_proj.weight$"), "layers.1.mlp.gate_up_proj: weight is missing"),
+    "no-scale": (
+        _drop(r"1.self_attn.k_proj.weight_scale"),
+        r"missing: model\.layers\.1\.self_attn\.k_proj\.weight_scale\.",
+    ),
+    "no-weight": (
+        _drop(r"1.mlp.up_proj.weight$"),
+        r"missing: model\.layers\.1\.mlp\.up_proj\.weight\.",
+    ),
     "nan": (
         _edit(r"1.mlp.down_proj.weight_scale", lambda t: t * torch.nan),
         "layers.1.mlp.down_proj: weight_scale holds .* NaN",
@@ -332,7 +338,7 @@ BAD = {
     ),
     "no-input-scale": (
         _drop(r"1.self_attn.q_proj.input_scale"),
-        "layers.1.self_attn.qkv_proj: input_scale is missing",
+        r"missing: model\.layers\.1\.self_attn\.q_proj\.input_scale\.",
     ),
 }
 
@@ -349,7 +355,7 @@ def test_a_bad_checkpoint_is_one_clear_error(fault, checkpoint, prompts, tmp_pat
 def test_experts_without_a_scale(checkpoint, tmp_path):
     change = _drop(r"layers.1.mlp.experts.5.up_proj.weight_scale")
     folder = w8a8.quantise(checkpoint("qwen3-moe"), tmp_path / "bad", Scheme(), (), change)
-    missing = r"layers.1.mlp.experts: w13_weight_scale is missing"
+    missing = r"missing: model\.layers\.1\.mlp\.experts\.5\.up_proj\.weight_scale\."
     with pytest.raises(CheckpointError, match=missing), engine(folder):
         pass
 

@@ -95,7 +95,12 @@ def configuration(architecture: str) -> transformers.PretrainedConfig:
 
 
 _SPECIAL: dict[str, dict[str, Any]] = {
-    "DeepseekV3ForCausalLM": {"head_dim": 16},  # the rotated part of a head
+    "DeepseekV3ForCausalLM": {
+        "head_dim": 16,  # the rotated part of a head
+        "topk_method": "noaux_tc",  # without it vLLM's class has no bias of experts
+    },
+    "Gemma2ForCausalLM": {"hidden_act": "gelu_pytorch_tanh"},
+    "Glm4MoeForCausalLM": {"head_dim": 32},
     "LongcatFlashForCausalLM": {"head_dim": 16},
     "DbrxForCausalLM": {
         "attn_config": {"clip_qkv": 8.0, "kv_n_heads": 2},

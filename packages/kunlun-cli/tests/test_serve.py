@@ -102,7 +102,22 @@ def test_a_model_of_the_hub_that_is_not_here_gets_vllms_defaults(run_json):
 
 
 @pytest.mark.parametrize(
-    ("content", "word"), [('{"architectures": ["Qw', "damaged"), (None, "config.json")]
+    ("content", "word"),
+    [
+        ('{"architectures": ["Qw', "damaged"),
+        (None, "config.json"),
+        ("\x00\xff", "damaged"),
+        ("[" * 100_000, "damaged"),
+        ("[]", "architectures"),
+        ('"x"', "architectures"),
+        ("{}", "architectures"),
+        ('{"architectures": 5}', "architectures"),
+        ('{"architectures": "Qwen3ForCausalLM"}', "architectures"),
+        ('{"architectures": []}', "architectures"),
+        ('{"architectures": [null]}', "architectures"),
+        ('{"architectures": [""]}', "architectures"),
+        ('{"architectures": null}', "architectures"),
+    ],
 )
 def test_a_damaged_folder_is_one_clear_line(run, tmp_path, content, word):
     if content is not None:
@@ -111,6 +126,31 @@ def test_a_damaged_folder_is_one_clear_line(run, tmp_path, content, word):
     assert result.exit_code == 2
     assert word in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "make",
+    [os.mkfifo, os.mkdir, lambda path: path.symlink_to("gone"), lambda path: path.symlink_to(path)],
+    ids=["pipe", "folder", "broken-link", "looping-link"],
+)
+def test_a_config_that_is_no_file(run, tmp_path, make):
+    make(tmp_path / "config.json")
+    done = run("serve", str(tmp_path), "--dry-run")
+    assert done.exit_code == 2
+    assert str(tmp_path / "config.json") in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("content", [None, "- a\n- b", "a: [", "\x00"])
+def test_a_config_option_that_names_no_options(run, model, content):
+    file = model / "options.yaml"
+    if content is not None:
+        file.write_text(content)
+    given = [] if content is None else [str(file)]
+    done = run("serve", str(model), "--dry-run", "--config", *given)
+    assert done.exit_code == 2
+    assert "--config" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_path_that_is_not_there(run, tmp_path):

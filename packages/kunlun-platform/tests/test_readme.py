@@ -21,7 +21,16 @@ def test_every_module_is_in_the_table_of_rooms() -> None:
     }
     within = {
         file.stem
-        for room in ("card", "checks", "settings", "ledger", "ranks", "service")
+        for room in (
+            "card",
+            "checks",
+            "settings",
+            "ledger",
+            "loading",
+            "ranks",
+            "service",
+            "starting",
+        )
         for file in (SOURCES / room).glob("*.py")
     } - {"__init__"}
     assert rooms | within <= told

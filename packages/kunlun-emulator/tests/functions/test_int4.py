@@ -75,6 +75,17 @@ def test_the_good_call_passes(call: Any) -> None:
     call()
 
 
+@pytest.mark.parametrize("call", CALLS)
+def test_a_call_while_a_model_in_float16_is_loaded(call: Any) -> None:
+    """vLLM makes the model's dtype torch's default for that long."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(HALF)
+    try:
+        call()
+    finally:
+        torch.set_default_dtype(before)
+
+
 @pytest.mark.parametrize(
     ("call", "argument", "value"),
     [

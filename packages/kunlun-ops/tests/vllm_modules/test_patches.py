@@ -56,7 +56,7 @@ REPLACED = [*patches(), *redirects()]
 
 
 def test_names_and_targets_are_unique() -> None:
-    assert len({each.name for each in patches()}) == len(patches()) == 9
+    assert len({each.name for each in patches()}) == len(patches()) == 10
     assert len({each.target for each in REPLACED}) == len(REPLACED) == 12
 
 

@@ -14,6 +14,7 @@ import typer
 
 from vllm_kunlun.cli.console import JsonFlag, err, print_json
 from vllm_kunlun.platforms import envs
+from vllm_kunlun.platforms.checks import checkpoint
 from vllm_kunlun.platforms.errors import UnsupportedError
 from vllm_kunlun.platforms.families import ModelFamily, family_for
 from vllm_kunlun.platforms.version import check_vllm
@@ -92,7 +93,7 @@ def architecture_of(model: str) -> str | None:
     """First of ``architectures`` in the checkpoint's config.json; None if that is not on this disk.
 
     Raises:
-        UnsupportedError: the folder has no config.json, or it cannot be read.
+        UnsupportedError: the folder has no config.json, it cannot be read, or names none.
     """
     path = Path(model) / "config.json"
     if not Path(model).is_dir():
@@ -109,18 +110,30 @@ def architecture_of(model: str) -> str | None:
         if not isinstance(cached, str):
             return None
         path = Path(cached)
-    if not path.is_file():
+    if not path.is_symlink() and not path.exists():
         raise UnsupportedError(
             f"{model} holds no config.json: MODEL must be a checkpoint in Hugging Face's layout."
         )
+    checkpoint.check_file(path)
     try:
-        configuration = jsonlib.loads(path.read_text())
-    except ValueError as error:
+        configuration = jsonlib.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
         raise UnsupportedError(
             f"{path} is not JSON ({error}): the file is damaged, fetch the checkpoint again."
         ) from error
-    names = configuration.get("architectures") or [None]
-    return str(names[0]) if names[0] else None
+    names = configuration.get("architectures") if isinstance(configuration, dict) else None
+    if not isinstance(names, list) or not names or not all(map(_is_name, names)):
+        found = names if isinstance(configuration, dict) else configuration
+        raise UnsupportedError(
+            f'{path} must hold "architectures", a list of names such as ["Qwen3ForCausalLM"], and '
+            f"has {jsonlib.dumps(found)[:80]}: the file is damaged or not a model's. Fetch the "
+            "checkpoint again, or add the name of its class in Hugging Face's transformers."
+        )
+    return str(names[0])
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and value != ""
 
 
 def _given(user: Sequence[str]) -> set[str]:
@@ -133,6 +146,8 @@ def _given(user: Sequence[str]) -> set[str]:
         name = name.replace("_", "-")
         given |= {name, name.removeprefix("no-")}
         if name == "config":
+            if not value and position + 1 == len(user):
+                raise UnsupportedError("--config wants a file: write --config FILE.yaml.")
             given |= _config_file_keys(Path(value or user[position + 1]))
     return given
 
@@ -142,8 +157,13 @@ def _config_file_keys(path: Path) -> set[str]:
 
     try:
         content = yaml.safe_load(path.read_text()) or {}
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise UnsupportedError(f"--config {path} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise UnsupportedError(
+            f"--config {path} must hold one option a line, such as `dtype: float16`; it holds "
+            f"{type(content).__name__}."
+        )
     return {str(key).replace("_", "-") for key in content}
 
 

@@ -7,7 +7,10 @@ __all__ = ["register"]
 
 
 def register() -> None:
-    """Put our layers into vLLM's registry. Re-entrant; does nothing on another platform."""
+    """Put our layers and the loader of checkpoints into vLLM's registries.
+
+    Re-entrant; does nothing on another platform.
+    """
     from vllm.platforms import current_platform
 
     from vllm_kunlun.platforms.kunlun import KunlunPlatform
@@ -16,6 +19,8 @@ def register() -> None:
         return
     from vllm_kunlun.ops.layers import register_layers
     from vllm_kunlun.ops.torch_ops import vllm_names
+    from vllm_kunlun.platforms.loading import loader
 
+    loader.register()
     vllm_names.define()
     register_layers()

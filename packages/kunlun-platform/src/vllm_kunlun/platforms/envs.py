@@ -7,10 +7,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -24,6 +25,7 @@ __all__ = [
     "card_values",
     "describe",
     "set_default",
+    "set_within",
     "shared",
     "unread",
     "with_values",
@@ -208,6 +210,21 @@ TABLE: dict[str, EnvVar] = {
             "the emulated device packs linear weights in oneDNN's format after loading",
         ),
         _ours(
+            "VLLM_KUNLUN_CHECK_WEIGHTS",
+            "bool",
+            True,
+            "names, shapes and dtypes of a checkpoint's tensors are held against the model before "
+            "they are read; 0 leaves it to vLLM, which misses parts of fused layers and all that "
+            "a quantised model lacks",
+        ),
+        _ours(
+            "VLLM_KUNLUN_START_FAILURE",
+            "str",
+            None,
+            "set by a server for its own processes: the file in which one that cannot start says "
+            "why",
+        ),
+        _ours(
             "VLLM_KUNLUN_FP8_TO",
             "str",
             "int8",
@@ -317,6 +334,20 @@ def set_default(name: str, value: str) -> bool:
         return False
     os.environ[name] = value
     return True
+
+
+@contextlib.contextmanager
+def set_within(name: str, value: str) -> Iterator[None]:
+    """Set a variable for this process and for those that are started in this block."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def with_values(values: Mapping[str, str]) -> dict[str, str]:

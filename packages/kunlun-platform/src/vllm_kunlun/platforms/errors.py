@@ -10,6 +10,7 @@ from __future__ import annotations
 __all__ = [
     "CheckpointError",
     "DeviceUnavailableError",
+    "EngineStartError",
     "GraphCaptureError",
     "IncompatibleVllmError",
     "KunlunError",
@@ -39,6 +40,10 @@ class MissingWheelError(KunlunError):
 
 class DeviceUnavailableError(KunlunError):
     """The device asked for is not there, or the libraries that drive it are not."""
+
+
+class EngineStartError(KunlunError):
+    """A process of an engine ended before it was ready; the message says with what."""
 
 
 class GraphCaptureError(KunlunError):

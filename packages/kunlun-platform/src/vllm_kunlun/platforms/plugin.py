@@ -15,6 +15,7 @@ from vllm_kunlun.platforms import device, emulator, envs, triton_messages, versi
 from vllm_kunlun.platforms.checks import refusal
 from vllm_kunlun.platforms.errors import KunlunError
 from vllm_kunlun.platforms.ledger import import_hook, patch_ledger
+from vllm_kunlun.platforms.starting import cause
 
 logger = logging.getLogger("vllm.kunlun")
 
@@ -48,6 +49,7 @@ def register() -> str | None:
         if found.kind == "rehearsal":
             emulator.load("rehearsal")()  # imports torch and vLLM: both are mended by now
         triton_messages.hide()
+        cause.hand_over()
         if found.kind == "xpu":
             _set_card_values()
     except KunlunError as error:

@@ -119,7 +119,7 @@ def gptq_gemm(
         zeros = _fast(qzeros)
     else:
         zeros = _sequential(qzeros, bits)
-    wide = torch.empty(inputs, outputs)
+    wide = torch.empty(inputs, outputs, dtype=torch.float32)
     words = qweight.numpy().view("uint32")
     kernels.use_threads(wide.numel())
     kernels.along_inputs(words, _rows(zeros + 1), _rows(scales), bits, wide.numpy())
@@ -150,7 +150,7 @@ def _awq(
     check_tensor(function, zeros[0], zeros[1], _INT32, 2)
     check_shape(function, zeros[0], zeros[1], (inputs // group, row))
     unpack, loop = (_fast, kernels.fast_layout) if align_type else (_normal, kernels.normal_layout)
-    wide = torch.empty(inputs, row * 8)
+    wide = torch.empty(inputs, row * 8, dtype=torch.float32)
     codes = words.view(torch.uint8).numpy()
     kernels.use_threads(wide.numel())
     loop(codes, _rows(unpack(zeros[1])), _rows(scales[1]), wide.numpy())

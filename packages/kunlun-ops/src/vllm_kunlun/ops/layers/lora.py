@@ -15,6 +15,7 @@ from vllm.utils.platform_utils import is_pin_memory_available
 
 from vllm_kunlun.ops.layers.embedding import KunlunVocabParallelEmbedding
 from vllm_kunlun.ops.torch_ops import lora
+from vllm_kunlun.ops.vllm_modules import prompt_logprobs
 from vllm_kunlun.platforms.errors import KunlunError, UnsupportedError
 
 __all__ = [
@@ -177,7 +178,9 @@ class KunlunPunicaWrapper(PunicaWrapperBase):
         buffer: Tensor | None = None,
         **_: Any,
     ) -> None:
-        """``y += scale (x A^T) B^T``, one row for each sampled token. Never part of a graph.
+        """``y += scale (x A^T) B^T``, a row for each sampled token, or for some of a prompt's.
+
+        Never part of a graph.
 
         Shapes: y ``[rows, columns]`` (written), x ``[rows, in]``, A ``[adapters, 1, rank, in]``, B
         ``[adapters, 1, columns, rank]``.
@@ -186,7 +189,11 @@ class KunlunPunicaWrapper(PunicaWrapperBase):
         _no_buffer(buffer)
         if self._active.item():
             y, x = y.view(-1, y.shape[-1]), x.view(-1, x.shape[-1])
-            rows = self._sampler_indices[: x.shape[0]]
+            first = prompt_logprobs.first_token(x)
+            if first is None:
+                rows = self._sampler_indices[: x.shape[0]]
+            else:
+                rows = self._token_lora_indices[first : first + x.shape[0]]
             lora.add_to_rows(y, x, lora_a_stacked, lora_b_stacked, scale, rows)
 
     def add_lora_fused_moe(self, *_: Any, **__: Any) -> NoReturn:

@@ -63,6 +63,15 @@ def patches() -> Sequence[Patch]:
             "torch for any device",
         ),
         _patch(
+            name="prompt-logprobs",
+            target="vllm.v1.worker.gpu_model_runner:GPUModelRunner._get_prompt_logprobs_dict",
+            replacement="vllm_kunlun.ops.vllm_modules.prompt_logprobs:get_prompt_logprobs_dict",
+            why="it multiplies a prompt's tokens by the output projection as if they were samples: "
+            "an adapter there is that of other requests",
+            sha256="e66d588916edbfeb5c07ef3a6a24a7ea893e7f8d83f331d4a7a40fabf6403568",
+            remove_when="add_lora_logits is told which tokens its rows are",
+        ),
+        _patch(
             name="drafter-next-tokens",
             target="vllm.v1.spec_decode.eagle:SpecDecodeBaseProposer.prepare_next_token_ids_padded",
             replacement=f"{_DRAFTERS}:prepare_next_token_ids_padded",

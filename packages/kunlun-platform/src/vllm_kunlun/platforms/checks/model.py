@@ -36,7 +36,8 @@ def check(config: VllmConfig) -> None:
     if model.use_mla:
         sparse = hasattr(model.hf_text_config, "index_topk")
         attention_backends.find("mla_sparse" if sparse else "mla")
-    if (folder := Path(model.model)).is_dir():
+    folder = Path(model.model)
+    if folder.is_dir() and config.load_config.load_format != "dummy":
         checkpoint.check_files(folder)
 
 

@@ -23,10 +23,10 @@ Shapes = dict[str, tuple[int, ...]]
 def check_awq(model: str, revision: str | None, group_size: int) -> None:
     """Every ``qweight [K, N / 8]`` with ``qzeros [K / g, N / 8]`` and ``scales [K / g, N]``.
 
-    Raises: CheckpointError: a tensor is missing or of another shape.
+    Raises: CheckpointError: a tensor is missing or of another shape, or nothing is packed.
     """
     shapes = _shapes(model, revision)
-    for name in _modules(shapes, "qweight"):
+    for name in _packed(shapes, "awq"):
         inputs, words = shapes[f"{name}.qweight"]
         groups = _groups(name, inputs, group_size)
         _require(shapes, f"{name}.scales", (groups, 8 * words), group_size)
@@ -39,7 +39,7 @@ def check_gptq(model: str, revision: str | None, config: GPTQConfig) -> None:
     Raises: as :func:`check_awq`.
     """
     shapes = _shapes(model, revision)
-    for name in _modules(shapes, "qweight"):
+    for name in _packed(shapes, "gptq"):
         bits = get_dynamic_override(config, name, "bits", config.weight_bits)
         group_size = get_dynamic_override(config, name, "group_size", config.group_size)
         rows, outputs = shapes[f"{name}.qweight"]
@@ -85,6 +85,18 @@ def _shapes(model: str, revision: str | None) -> Shapes:
 
 def _modules(shapes: Shapes, suffix: str) -> list[str]:
     return sorted(name[: -len(suffix) - 1] for name in shapes if name.endswith(f".{suffix}"))
+
+
+def _packed(shapes: Shapes, method: str) -> list[str]:
+    """The layers with a ``qweight``; of none, the names say that they are not quantised."""
+    found = _modules(shapes, "qweight")
+    if shapes and not found:
+        raise CheckpointError(
+            f"config.json says quantization_config.quant_method={method!r}, and none of the "
+            f"{len(shapes)} tensors of the checkpoint is a qweight. If its weights are floats, "
+            "take quantization_config out of config.json; else fetch the checkpoint again."
+        )
+    return found
 
 
 def _groups(name: str, inputs: int, group_size: int) -> int:

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a checkpoint fills a model: every parameter, every part of a fused one, nothing cut."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+from vllm_kunlun.platforms.errors import CheckpointError
+from vllm_kunlun.platforms.loading.writes import Target, Writes
+
+__all__ = ["OPTIONAL", "UNCHECKED", "check"]
+
+OPTIONAL = (
+    "g_idx",  # of GPTQ without desc_act, which some quantisers leave out
+    "weight_g_idx",
+    "weight_shape",  # the packed weight has the same numbers
+    # Of a key-value cache in fp8, which there is not.
+    "q_scale",
+    "k_scale",
+    "v_scale",
+    "prob_scale",
+    "q_zero_point",
+    "k_zero_point",
+    "v_zero_point",
+)
+"""Last parts of the names of parameters that a checkpoint may leave out."""
+
+UNCHECKED = "To load it as it is, set VLLM_KUNLUN_CHECK_WEIGHTS=0."
+"""The last step that each refusal names."""
+
+_SHOWN = 4
+_EXPERT = re.compile(r"(.*\bexperts\.)(\d+)(\..+)")
+
+
+def check(
+    writes: Writes,
+    loaded: Collection[str] | None,
+    *,
+    place: str,
+    ranks: Mapping[str, int],
+    fused: Mapping[str, Sequence[str]],
+) -> None:
+    """Refuse a checkpoint by what its tensors wrote to a model's parameters.
+
+    Args:
+        loaded: the parameters that the model's ``load_weights`` says it has filled, also in ways of
+            its own; None if it does not say.
+        place: where the tensors came from, for the message.
+        ranks: parameter -> how many ranks read one of its tensors together, where that is known.
+        fused: name of a fused layer -> the layers of the checkpoint that it is made of.
+
+    Raises:
+        CheckpointError: naming the tensor: it is missing, it would be cut, or it holds numbers of
+            another kind than the layer's.
+    """
+    _check_kinds(writes)
+    if missing := list(_missing(writes.targets, loaded, fused)):
+        more = f"; and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+        raise CheckpointError(
+            f"{place} does not fill {len(missing)} of the model's {len(writes.targets)} "
+            f"parameters; missing: {'; '.join(missing[:_SHOWN])}{more}. Copy all files of the "
+            "checkpoint again; if none is missing, config.json (sizes, quantization_config) does "
+            f"not belong to it. {UNCHECKED}"
+        )
+    for parameter, target in writes.targets.items():
+        for source in target.sources.values():
+            used = source.used * ranks.get(parameter, 0)
+            size = math.prod(source.shape)
+            if 0 < used < size:
+                raise CheckpointError(
+                    f"{source.name} in {source.file} has shape {list(source.shape)}, of which "
+                    f"{parameter} takes {used} of {size} elements: config.json says that it is "
+                    f"smaller. Use the config.json that belongs to the checkpoint. {UNCHECKED}"
+                )
+
+
+def _check_kinds(writes: Writes) -> None:
+    for parameter, source, came, expected in writes.casts:
+        if "scale" in parameter.rpartition(".")[2]:
+            continue  # powers of two, in floats of one byte
+        plain = [str(each).removeprefix("torch.") for each in (came, expected)]
+        raise CheckpointError(
+            f"{source.name} in {source.file} is {plain[0]}, and {parameter} is {plain[1]}: the "
+            "checkpoint is quantised in another way than config.json says, or damaged. Correct "
+            f"quantization_config in config.json, or fetch the checkpoint again. {UNCHECKED}"
+        )
+
+
+def _missing(
+    targets: Mapping[str, Target],
+    loaded: Collection[str] | None,
+    fused: Mapping[str, Sequence[str]],
+) -> Iterator[str]:
+    for name, target in targets.items():
+        if 0 < target.written < target.size:
+            yield _parts(name, target, fused)
+        elif target.written < target.size and not (
+            name in (loaded or ()) or name.rpartition(".")[2] in OPTIONAL
+        ):
+            yield name
+
+
+def _parts(name: str, target: Target, fused: Mapping[str, Sequence[str]]) -> str:
+    """What is missing of a parameter that was written in part."""
+    came = sorted(target.sources)
+    layer, _, leaf = name.rpartition(".")
+    stem, _, kind = layer.rpartition(".")
+    absent = [
+        f"{stem}.{part}.{leaf}"
+        for part in fused.get(kind, ())
+        if not any(f".{part}." in one for one in came)
+    ]
+    if not absent and (found := [match for one in came if (match := _EXPERT.fullmatch(one))]):
+        stem = found[0][1]
+        numbers = [int(each[2]) for each in found]
+        every = {
+            f"{stem}{number}{rest}"
+            for number in range(min(numbers), max(numbers) + 1)
+            for rest in {each[3] for each in found}
+        }
+        absent = sorted(every - set(came))
+    if absent:
+        return ", ".join(absent[:_SHOWN])
+    share = f"{target.size - target.written} of {target.size} elements"
+    return f"{share} of {name}, to which {', '.join(came[:_SHOWN])} belong"
