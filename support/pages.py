@@ -128,11 +128,11 @@ def environment() -> str:
     }
     for reader, title in readers.items():
         rows = [
-            f"| `{v.name}` | {v.kind} | {_default(v)} | {_cell(v.meaning)} |"
+            f"| `{v.name}` | {_default(v)} | {_cell(v.meaning)} |"
             for v in envs.TABLE.values()
             if v.reader == reader
         ]
-        head = ["| Variable | Kind | Default | Meaning |", "|---|---|---|---|"]
+        head = ["| Variable | Default | Meaning |", "|---|---|---|"]
         parts.append("\n".join([f"## {title}", "", *head, *rows]))
     return "\n\n".join(parts)
 
