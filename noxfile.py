@@ -26,7 +26,8 @@ nox.needs_version = ">=2025.5"
 nox.options.default_venv_backend = "none"
 nox.options.stop_on_first_error = False
 nox.options.sessions = [
-    *("lint", "types", "layers", "unit", "engine", "rehearsal_quick", "vendor_stack", "wheels")
+    *("lint", "types", "layers", "docs", "unit"),
+    *("engine", "rehearsal_quick", "vendor_stack", "wheels"),
 ]
 
 
@@ -78,6 +79,12 @@ def types(session: nox.Session) -> None:
 def layers(session: nox.Session) -> None:
     """Layers: platform < ops < MLA, quantisation < models, command, emulator; vendor imports."""
     session.run("lint-imports")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The site: docs/, the READMEs and tables of the code, in build/site; broken links end it."""
+    session.run("mkdocs", "build", "--strict", "--quiet", env={"NO_MKDOCS_2_WARNING": "1"})
 
 
 @nox.session
