@@ -254,6 +254,18 @@ def build(session: nox.Session) -> None:
 
 
 @nox.session
+def release(session: nox.Session) -> None:
+    """Release one wheel: `-- kunlun-quant minor [--dry-run]` (1 to 3 minutes; see docs)."""
+    session.run("python", "support/release.py", *session.posargs)
+
+
+@nox.session
+def tagged(session: nox.Session) -> None:
+    """Make the files of a tag again, as its workflow does: `-- kunlun-quant-v0.2.0 FOLDER`."""
+    session.run("python", "support/tagged.py", *session.posargs)
+
+
+@nox.session
 def changelog(session: nox.Session) -> None:
     """Preview the changelogs; `nox -s changelog -- build kunlun-cli 0.2.0` writes one."""
     if session.posargs[:1] == ["build"]:

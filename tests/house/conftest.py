@@ -19,6 +19,7 @@ COPIED = (
     "support/*.py",
     "support/family_template/*",
     "packages/**/pyproject.toml",
+    "examples/*/pyproject.toml",
     "packages/kunlun-platform/src/vllm_kunlun/platforms/wheels.json",
 )
 
