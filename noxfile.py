@@ -266,6 +266,17 @@ def tagged(session: nox.Session) -> None:
 
 
 @nox.session
+def workflows(session: nox.Session) -> None:
+    """Check the release workflows: zizmor at its strictest, GitHub's own schema."""
+    files = [str(file) for file in sorted(ROOT.glob(".github/workflows/*.yml"))]
+    for tool in (
+        ("zizmor==1.32.0", "--offline", "--persona", "pedantic"),
+        ("check-jsonschema==0.39.0", "--builtin-schema", "vendor.github-workflows"),
+    ):
+        session.run("uv", "tool", "run", "-q", *tool, *files, external=True)
+
+
+@nox.session
 def changelog(session: nox.Session) -> None:
     """Preview the changelogs; `nox -s changelog -- build kunlun-cli 0.2.0` writes one."""
     if session.posargs[:1] == ["build"]:
