@@ -17,6 +17,8 @@ COPIED = (
     "README.md",
     "LICENSE",
     "support/*.py",
+    "support/tested.json",
+    "docs/compatibility.md",
     "support/family_template/*",
     "packages/**/pyproject.toml",
     "examples/*/pyproject.toml",
