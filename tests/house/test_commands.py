@@ -54,6 +54,7 @@ NEEDS = {
     "uv sync": "a network",
     "pre-commit ": "a clone to change",
     "git ": "a clone to change",
+    "sha256sum ": "a release to compare with",
 }
 """Commands that nothing runs here, and what they need."""
 
