@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from support.ports import free_port
 from vllm.config import set_current_vllm_config
 from vllm.distributed import (
     destroy_distributed_environment,
@@ -67,9 +67,7 @@ def judged() -> Iterator[list[bool]]:
 
 @contextlib.contextmanager
 def _one_rank(config: Any) -> Iterator[None]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    address = f"tcp://127.0.0.1:{free_port()}"
     with set_current_vllm_config(config):
         try:
             init_distributed_environment(1, 0, address, 0, "gloo")

@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 import httpx
 import psutil
 from support import hung
+from support.ports import free_port
 
 START_SECONDS = 240
 STOP_SECONDS = 30
@@ -52,9 +52,7 @@ def server(
     command: list[str], log: Path, start_seconds: float | None = None, **environment: str
 ) -> Iterator[Server]:
     """Start ``command`` with a free ``--port`` and wait until it is healthy."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*command, "--host", "127.0.0.1", "--port", str(port)],
