@@ -383,4 +383,21 @@ def _unnamed(folder: Path) -> None:
     path.write_text(json.dumps(content))
 
 
-CASES = {**FILES, **TENSORS}
+TOKENIZERS: dict[str, Case] = {
+    "no-tokenizer": Case(
+        "float",
+        lambda folder: [file.unlink() for file in folder.glob("tokenizer*")],
+        ("no tokenizer", "--tokenizer"),
+    ),
+    **{
+        f"{name}-{what}": Case("float", cut(name, keep), (name, "not JSON"))
+        for name in ("tokenizer.json", "tokenizer_config.json")
+        for what, keep in (("cut", lambda n: n // 2), ("empty", lambda n: 0))
+    },
+    "tokenizer-a-list": Case(
+        "float", lambda folder: (folder / "tokenizer.json").write_text("[]"), ("tokenizer.json",)
+    ),
+}
+"""Decided by the files of the tokenizer, which a server needs."""
+
+CASES = {**FILES, **TENSORS, **TOKENIZERS}

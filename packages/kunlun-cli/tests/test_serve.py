@@ -11,6 +11,7 @@ import pytest
 
 from vllm_kunlun.cli import serve as serve_command
 from vllm_kunlun.platforms import version
+from vllm_kunlun.platforms.errors import UnsupportedError
 from vllm_kunlun.platforms.families import ModelFamily, ServingPreset
 
 FAMILY = ModelFamily(
@@ -165,3 +166,33 @@ def test_an_unsupported_vllm_is_refused(run, model, monkeypatch):
     assert result.exit_code == 2
     assert "0.11.0" in result.stderr
     assert ">=0.15.1,<0.16" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("raised", "says"),
+    [
+        (UnsupportedError("no file: do this."), ["error: no file: do this.\n"]),
+        (ValueError("too long"), ["error: vLLM refuses its Options, size: too long\n"]),
+    ],
+    ids=["ours", "vllms"],
+)
+def test_what_pydantic_wraps_is_one_sentence(run, model, monkeypatch, raised, says):
+    from pydantic import field_validator
+    from pydantic.dataclasses import dataclass
+    from vllm.entrypoints.cli import main
+
+    @dataclass
+    class Options:
+        size: int
+
+        @field_validator("size")
+        @classmethod
+        def check(cls, size: int) -> int:
+            raise raised
+
+    monkeypatch.setattr(main, "main", lambda: Options(size=1))
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    done = run("serve", model)
+    assert done.exit_code == 2
+    assert done.stderr.splitlines(keepends=True)[-1:] == says
+    assert "Traceback" not in done.stderr

@@ -70,3 +70,9 @@ def test_nothing_stays_behind() -> None:
     with envs.set_within("VLLM_KUNLUN_START_FAILURE", str(folder / "cause")):
         fail(ENGINE, RuntimeError("on another host"))
     assert not folder.exists()
+
+
+def test_a_folder_that_cannot_be_written_hides_no_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with envs.set_within("VLLM_KUNLUN_START_FAILURE", str(tmp_path / "file" / "cause")):
+        fail(ENGINE, RuntimeError("the cause"))

@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -18,6 +18,9 @@ from vllm_kunlun.platforms.checks import checkpoint
 from vllm_kunlun.platforms.errors import UnsupportedError
 from vllm_kunlun.platforms.families import ModelFamily, family_for
 from vllm_kunlun.platforms.version import check_vllm
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 __all__ = ["Plan", "architecture_of", "plan", "serve"]
 
@@ -191,7 +194,25 @@ def _explain(
 
 
 def _run(argv: list[str]) -> None:
+    """vLLM's command; what vLLM's own checks of the options refuse is one sentence, too."""
+    from pydantic import ValidationError
     from vllm.entrypoints.cli.main import main
 
     sys.argv = argv
-    main()
+    try:
+        main()
+    except ValidationError as error:
+        raise _refused(error) from None
+
+
+def _refused(error: ValidationError) -> UnsupportedError:
+    """What pydantic wraps: vLLM's configurations are checked by it, and ours within them."""
+    first, *_ = error.errors()
+    raised = first.get("ctx", {}).get("error")
+    if isinstance(raised, UnsupportedError):
+        return raised
+    where = ".".join(map(str, first["loc"]))
+    return UnsupportedError(
+        f"vLLM refuses its {error.title}{where and f', {where}'}: "
+        f"{first['msg'].removeprefix('Value error, ')}"
+    )

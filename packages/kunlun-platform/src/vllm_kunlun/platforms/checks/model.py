@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vllm_kunlun.platforms import families, wheels
-from vllm_kunlun.platforms.checks import attention_backends, checkpoint
+from vllm_kunlun.platforms.checks import attention_backends, checkpoint, tokenizer
 from vllm_kunlun.platforms.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ def check(config: VllmConfig) -> None:
     folder = Path(model.model)
     if folder.is_dir() and config.load_config.load_format != "dummy":
         checkpoint.check_files(folder)
+    if not model.skip_tokenizer_init and Path(model.tokenizer).is_dir():
+        tokenizer.check_tokenizer(Path(model.tokenizer))
 
 
 def _check_linear_attention(architecture: str) -> None:

@@ -60,9 +60,9 @@ def text_of(error: BaseException) -> str:
 def _note(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
     if error is not None and str(record.msg).endswith(_MESSAGE) and envs.VLLM_KUNLUN_START_FAILURE:
-        # Another process may have been first; on another host the folder is not there.
+        # Another process may have been first, the disk is full, or it is another host's folder.
         with (
-            contextlib.suppress(FileExistsError, FileNotFoundError),
+            contextlib.suppress(OSError),
             open(envs.VLLM_KUNLUN_START_FAILURE, "x", encoding="utf-8") as file,
         ):
             file.write(text_of(error))
