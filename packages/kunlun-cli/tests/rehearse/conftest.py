@@ -64,7 +64,7 @@ def result():
         "batch": 4,
         "prompt_tokens": 64,
         "steps": 16,
-        "dtype": "auto",
+        "dtype": "bfloat16",
         "eager": False,
         "surroundings": {
             "date": "2026-01-02T03:04:05+00:00",

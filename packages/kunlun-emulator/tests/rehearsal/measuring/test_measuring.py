@@ -23,7 +23,12 @@ def asked(monkeypatch):
         found.append((request, configs))
         phase = {"steps": 1, "milliseconds": 1.0, "asked": []}
         model = {"captured_bytes": 0, "prefill": phase, "decode": phase}
-        return {"models": [model] * len(configs), "vllm_classes": [], "surroundings": {}}
+        return {
+            "models": [model] * len(configs),
+            "vllm_classes": [],
+            "dtype": "bfloat16",
+            "surroundings": {},
+        }
 
     monkeypatch.setattr(process, "run", run)
     return found
@@ -41,6 +46,7 @@ def test_a_known_name_runs_small_with_one_period_more(asked):
     assert not request.plain
     assert (result["layers"], result["layers_compared_with"]) == (4, 8)
     assert (result["schema"], list(result["runs"])) == (1, ["ours"])
+    assert result["dtype"] == "bfloat16"
 
 
 def test_its_own_sizes_with_few_layers(asked):

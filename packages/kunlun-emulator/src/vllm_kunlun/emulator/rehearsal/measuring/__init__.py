@@ -102,7 +102,7 @@ def rehearse(
         "batch": chosen.batch,
         "prompt_tokens": chosen.prompt_tokens,
         "steps": chosen.steps,
-        "dtype": chosen.dtype,
+        "dtype": answer["dtype"],
         "eager": chosen.eager,
         "surroundings": answer["surroundings"],
         "runs": runs,

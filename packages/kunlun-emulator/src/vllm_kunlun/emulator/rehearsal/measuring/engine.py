@@ -38,6 +38,8 @@ class Measured(NamedTuple):
     prefill: Sample
     decode: Sample
     captured_bytes: int
+    dtype: str
+    """Of the model's numbers, such as ``bfloat16``."""
 
 
 def measure(folder: str, request: Request) -> Measured:
@@ -49,6 +51,7 @@ def measure(folder: str, request: Request) -> Measured:
     """
     with _engine(folder, request) as llm:
         captured = POOL.size
+        dtype = str(llm.model_config.dtype).removeprefix("torch.")
         long = _SETTLED + request.steps
         for tokens in (long, 1):  # what happens once only
             _answer(llm, request, tokens)
@@ -59,6 +62,7 @@ def measure(folder: str, request: Request) -> Measured:
         Sample(1, prefill, sum(prefill_times)),
         Sample(request.steps, _difference(whole, short), median(times[_SETTLED:])),
         captured,
+        dtype,
     )
 
 

@@ -92,6 +92,7 @@ def _measure(request: Request) -> dict[str, Any]:
     return {
         "surroundings": vars(surroundings()),
         "vllm_classes": replaced,
+        "dtype": measured[0].dtype,
         "models": [
             {
                 "captured_bytes": each.captured_bytes,
