@@ -207,13 +207,9 @@ def test_every_form(name, form, compiled, folders, prompts):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "form"),
-    [("qwen2-tied", "float"), ("qwen3-moe", "float"), ("deepseek-v3-even", "float"),
-     ("qwen2", "w8a8"), ("qwen3-moe", "w8a8")],
-)  # fmt: skip
-def test_a_sharded_state(name, form, folders, prompts, tmp_path):
-    source, _ = folders(name, form)
+@pytest.mark.parametrize("name", ["qwen2-tied", "qwen3-moe", "deepseek-v3-even"])
+def test_a_sharded_state(name, folders, prompts, tmp_path):
+    source, _ = folders(name)
     saved = tmp_path / "saved"
     shutil.copytree(source, saved, ignore=shutil.ignore_patterns("*.safetensors"))
     with engine(source) as llm:
@@ -226,12 +222,12 @@ def test_a_sharded_state(name, form, folders, prompts, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", ["awq", "gptq", "w4a16"])
+@pytest.mark.parametrize("form", ["awq", "gptq", "w4a16", "w8a8"])
 def test_a_sharded_state_of_converted_weights_is_refused(form, folders, prompts, tmp_path):
     source, _ = folders("qwen2", form)
     with engine(source) as llm:
         expected = answers(llm, prompts)
-        with pytest.raises(UnsupportedError, match=r"_proj: .*Keep the checkpoint"):
+        with pytest.raises(UnsupportedError, match=r"layers\.0\..*: .*Keep the checkpoint"):
             llm.llm_engine.engine_core.save_sharded_state(path=str(tmp_path))
         assert answers(llm, prompts) == expected
     assert not list(tmp_path.iterdir())

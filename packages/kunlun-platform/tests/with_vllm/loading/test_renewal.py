@@ -195,6 +195,17 @@ def test_converted_weights_are_not_saved(model):
         pass
 
 
+def test_scales_that_vllm_has_renamed_are_not_saved(monkeypatch):
+    monkeypatch.setattr(renewal, "Attention", torch.nn.Linear)
+    model = torch.nn.ModuleDict({"attn": torch.nn.Linear(2, 2)})
+    with renewal.plain(model):
+        pass
+    model["attn"]._k_scale = Parameter(torch.ones(1))
+    refused = pytest.raises(UnsupportedError, match=r"^attn: .*Keep the checkpoint")
+    with refused, renewal.plain(model):
+        pass
+
+
 def test_only_a_model_that_serves_has_a_renewal(model):
     assert renewal.renewal_of(model).model is model
     assert renewal.renewal_of(Model()) is None

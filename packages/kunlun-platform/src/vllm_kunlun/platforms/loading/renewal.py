@@ -218,8 +218,15 @@ def renewal_of(model: torch.nn.Module) -> Renewal | None:
 def plain(model: torch.nn.Module) -> Iterator[None]:
     """``model`` with all parameters in the form of a checkpoint.
 
-    Raises: UnsupportedError: naming a layer whose weights were converted.
+    Raises: UnsupportedError: naming a layer whose weights were converted, or vLLM's own scales.
     """
+    for name, module in model.named_modules():
+        if isinstance(module, (Attention, MLAAttention)) and "_k_scale" in module._parameters:
+            raise UnsupportedError(
+                f"{name}: once vLLM has loaded a model of compressed-tensors, the scales of its "
+                "attention have other names than a start looks for. Keep the checkpoint that the "
+                "server was started with: each rank reads its own part of it."
+            )
     for name, form in _forms(model).items():
         if not form.partial:
             raise UnsupportedError(
