@@ -55,3 +55,22 @@ def test_int8_weights_take_half_and_their_scales(weights):
 def test_float_weights_are_views(weights):
     projections = FloatProjections(*weights)
     assert projections._w_uk.untyped_storage().data_ptr() == weights[1].untyped_storage().data_ptr()
+
+
+@pytest.mark.parametrize("kind", [FloatProjections, Int8Projections])
+def test_other_weights_lie_where_the_old_ones_did(weights, kind):
+    held = [weight.clone() for weight in weights]
+    projections = kind(*held)
+    others = [weight.flip(0) for weight in weights]
+    places = _places(projections)
+    projections.renew(*others)
+    assert _places(projections) == places
+    for came, expected in zip(
+        _products(projections, torch.float16), _products(kind(*others), torch.float16), strict=True
+    ):
+        assert torch.equal(came[1], expected[1])
+
+
+def _places(projections):
+    held = vars(projections).values()
+    return [part.data_ptr() for each in held for part in (each if type(each) is tuple else (each,))]

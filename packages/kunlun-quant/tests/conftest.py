@@ -17,6 +17,7 @@ from vllm.model_executor.layers.linear import QKVParallelLinear
 from vllm.model_executor.layers.quantization.kernels import mixed_precision, scaled_mm
 from vllm.platforms import PlatformEnum
 
+from vllm_kunlun.platforms.loading import forms
 from vllm_kunlun.quantization import registry
 from vllm_kunlun.quantization.formats.compressed_tensors import KunlunCompressedTensorsConfig
 
@@ -91,3 +92,28 @@ def qkv(one_rank: None) -> Callable[[Any], QKVParallelLinear]:
         HIDDEN, HEAD, HEADS, KV_HEADS, quant_config=config, prefix="m.qkv_proj",
         params_dtype=torch.float32,
     )  # fmt: skip
+
+
+@pytest.fixture
+def renew() -> Callable[..., None]:
+    """``renew(layer, tensors)``: give a layer that was converted other tensors, as at run time.
+
+    Also holds that what it computes with stays where it lies.
+    """
+    return _renew
+
+
+def _renew(layer: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> None:
+    form = forms.form_of(layer)
+    assert isinstance(form, forms.ConvertedForm)
+    places = {name: each.data_ptr() for name, each in layer.named_parameters()}
+    form.show()
+    form.open()
+    with form.writes:
+        for name, tensor in tensors.items():
+            getattr(layer, name).data.copy_(tensor)
+    assert not form.missing
+    form.close(fixed=True)
+    form.hide()
+    form._convert(layer)  # as vLLM's function for all layers does again, in some loops
+    assert {name: each.data_ptr() for name, each in layer.named_parameters()} == places

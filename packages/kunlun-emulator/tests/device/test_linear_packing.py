@@ -16,8 +16,11 @@ from vllm.model_executor.layers.vocab_parallel_embedding import (
     ParallelLMHead,
     VocabParallelEmbedding,
 )
+from vllm.model_executor.models.utils import StageMissingLayer
 
 from vllm_kunlun.emulator.device import linear_packing
+from vllm_kunlun.platforms.errors import UnsupportedError
+from vllm_kunlun.platforms.loading import forms
 
 pytestmark = pytest.mark.skipif(
     not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN"
@@ -126,6 +129,58 @@ def test_packing_again_finds_nothing() -> None:
     assert linear_packing.pack(model) == 0
 
 
+# ------------------------------------------------------------------------ weights at run time
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (33, 17), (96, 64), (200, 129)])
+def test_the_weight_comes_out_as_it_went_in(rows: int, columns: int) -> None:
+    layer = linear(rows, columns)
+    weight, kind, loader = layer.weight.detach().clone(), type(layer.weight), layer.weight_loader
+    linear_packing.pack(layer)
+    form = forms.form_of(layer)
+    assert form is not None and form.partial
+    form.open()
+    assert torch.equal(layer.weight, weight)
+    assert type(layer.weight) is kind and layer.weight.weight_loader == loader
+
+
+def test_a_weight_that_was_written_is_packed_again() -> None:
+    layer = linear(24, 16)
+    linear_packing.pack(layer)
+    known, handle, form = layer.weight, layer.quant_method.handle, forms.form_of(layer)
+    assert form is not None
+    weight = torch.randn(24, 16)
+    form.open()
+    assert linear_packing._packed_weights[handle].numel() == 0, "two copies"
+    layer.weight.data.copy_(weight)
+    form.close(fixed=True)
+    assert layer.weight is known and known.is_meta and layer.quant_method.handle == handle
+    x = torch.randn(5, 16)
+    torch.testing.assert_close(layer(x)[0], exact(x, weight, None), rtol=1e-5, atol=5e-5)
+
+
+def test_a_layer_that_is_hidden_computes() -> None:
+    layer = linear(24, 16)
+    weight = layer.weight.detach().clone()
+    linear_packing.pack(layer)
+    form = forms.form_of(layer)
+    assert form is not None
+    form.open()
+    form.hide()
+    form.hide()
+    x = torch.randn(5, 16)
+    torch.testing.assert_close(layer(x)[0], exact(x, weight, None), rtol=1e-5, atol=5e-5)
+
+
+def test_a_layer_that_was_converted_before_stays_refused() -> None:
+    layer = linear(8, 8)
+    forms.lose(layer, "m.o_proj")
+    assert linear_packing.pack(layer) == 1
+    assert layer.weight.is_meta, "two copies"
+    with pytest.raises(UnsupportedError, match=r"^m\.o_proj"):
+        forms.form_of(layer).show()  # type: ignore[union-attr]
+
+
 # --------------------------------------------------------------------- output projections
 
 
@@ -163,6 +218,16 @@ def test_output_projection(tie: str) -> None:
     assert not model.embed_tokens.weight.is_meta
     assert model.lm_head.weight.is_meta == (tie == "none")
 
+    form, other = forms.form_of(model.lm_head), torch.randn(50, 16)
+    assert form is not None
+    form.open()
+    model.lm_head.weight.data[:50].copy_(other)
+    form.close(fixed=True)
+    logits = model.lm_head.quant_method.apply(model.lm_head, hidden, bias=None)
+    torch.testing.assert_close(logits[:, :50], exact(hidden, other, None), rtol=1e-5, atol=5e-5)
+    if tie != "none":
+        assert torch.equal(model.embed_tokens(ids), other[ids])
+
 
 # ---------------------------------------------------------------------------- left alone
 
@@ -178,6 +243,13 @@ def test_what_is_no_layer_of_vllm_stays() -> None:
     model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Embedding(4, 4))
     assert linear_packing.pack(model) == 0
     assert not model[0].weight.is_meta
+
+
+def test_a_layer_that_a_pooling_model_leaves_out_stays() -> None:
+    model = torch.nn.Module()
+    model.lm_head = StageMissingLayer("output", ParallelLMHead(50, 16).to("meta"))
+    model.mlp = linear(8, 8)
+    assert linear_packing.pack(model) == 1
 
 
 def test_an_embedding_that_is_no_output_projection_stays() -> None:

@@ -104,6 +104,18 @@ def test_sinks_kept_in_half_precision_by_the_checkpoint() -> None:
     Step(MIXED, Layer(sinks=sinks)).check()
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
+def test_sinks_that_came_at_run_time_lie_where_the_old_ones_did(dtype: torch.dtype) -> None:
+    sinks = torch.tensor([0.5, -3.0, 4.0, 0.0], dtype=dtype)
+    layer = KunlunAttentionImpl(4, 32, 1.0, sinks=sinks)
+    layer.process_weights_after_loading(dtype)
+    held = layer.sinks
+    sinks.copy_(torch.tensor([1.0, 2.0, 3.0, 4.0]))
+    layer.process_weights_after_loading(dtype)
+    assert layer.sinks is held and held is not None and held.dtype == torch.float32
+    assert held.tolist() == [1, 2, 3, 4]
+
+
 @pytest.mark.parametrize("interleaved", [False, True], ids=["packed", "interleaved"])
 @pytest.mark.parametrize("batch", sorted(BATCHES))
 def test_alibi(batch: str, interleaved: bool) -> None:

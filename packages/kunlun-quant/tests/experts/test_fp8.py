@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vllm_kunlun.platforms.errors import CheckpointError, UnsupportedError
+from vllm_kunlun.platforms.loading import forms
 from vllm_kunlun.quantization.experts.fp8 import KunlunFp8MoEMethod
 from vllm_kunlun.quantization.layouts.fp8 import Fp8Layout
 
@@ -75,6 +76,8 @@ def test_fp8_experts(strategy, kind, fp8_layer, run, monkeypatch):
             assert ((rounded - values[index]).abs() <= 0.501 * step).all()
             values[index] = rounded
     run(method, of, *values, rounds=kind == "int8")
+    with pytest.raises(UnsupportedError, match="Start the server anew"):
+        forms.form_of(of).show()
     with pytest.raises(UnsupportedError, match=r"m.experts.*Start the server anew"):
         of.w2_weight.weight_loader(of.w2_weight, torch.zeros(1).to(torch.float8_e4m3fn))
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from vllm_kunlun.platforms.errors import CheckpointError, UnsupportedError
+from vllm_kunlun.platforms.loading import forms
 from vllm_kunlun.quantization.experts.mxfp4 import KunlunMxfp4MoEMethod
 
 pytestmark = pytest.mark.usefixtures("configured")
@@ -56,6 +57,8 @@ def test_mxfp4_experts(mxfp4_layer, run):
         assert ((rounded - values[index]).abs() <= 0.501 * step).all()
         values[index] = rounded
     run(method, of, *values, rounds=True)
+    with pytest.raises(UnsupportedError, match="Start the server anew"):
+        forms.form_of(of).show()
 
 
 def test_mxfp4_rows_are_filled_up_to_groups_of_32(mxfp4_layer):

@@ -46,6 +46,44 @@ def test_what_is_loaded_and_what_is_left(layer):
     }
 
 
+@pytest.mark.parametrize(
+    "method",
+    [KunlunAWQMoEMethod(moe(), 32), KunlunGPTQMoEMethod(moe(), 4, 16, 0, True),
+     KunlunGPTQMoEMethod(moe(), 8, 16, 0, False),
+     KunlunCompressedTensorsWNA16MoEMethod(moe(), 4, 32, False)],
+    ids=["awq", "gptq-desc-act", "gptq-8", "w4a16"],
+)  # fmt: skip
+def test_other_weights_at_run_time(method, layer, renew):
+    """As in a layer that was made with them."""
+    first, second = (random(create(method, layer), seed) for seed in (0, 1))
+    unused = ("shape",) if getattr(method, "desc_act", False) else ("shape", "g_idx")
+    tensors = {
+        name: each.data.clone()
+        for name, each in second.named_parameters()
+        if not name.endswith(unused)
+    }
+    for each in (first, second):
+        method.process_weights_after_loading(each)
+    renew(first, tensors)
+    expected = dict(second.named_parameters())
+    assert expected.keys() == dict(first.named_parameters()).keys()
+    for name, came in first.named_parameters():
+        assert torch.equal(came, expected[name]), name
+
+
+def random(of, seed):
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in of.named_parameters():
+        if "g_idx" in name:
+            order = torch.arange(parameter.shape[1]) // 16
+            parameter.data.copy_(order.flip(0) if seed else order)
+        elif parameter.is_floating_point():
+            parameter.data.uniform_(generator=generator)
+        else:
+            parameter.data.random_(-(2**31), 2**31 - 1, generator=generator)
+    return of
+
+
 def test_a_bad_scale_names_the_layer(layer):
     method = KunlunAWQMoEMethod(moe(), 32)
     of = create(method, layer)
@@ -78,7 +116,7 @@ def test_the_loader_is_told_how_scales_are_shared(size, strategy, layer):
 
 def test_one_order_for_gate_and_up_of_an_expert(layer):
     loaded = []
-    method = KunlunGPTQMoEMethod(moe(), 4, 16, 1, True)
+    method = KunlunGPTQMoEMethod(moe(), 4, 16, 0, True)
     of = layer("silu")
     method.create_weights(
         of, EXPERTS, HIDDEN, INNER, torch.float32,
@@ -91,3 +129,6 @@ def test_one_order_for_gate_and_up_of_an_expert(layer):
     assert loaded == [0, 0, 1]
     with pytest.raises(CheckpointError, match="projection of expert 1 were quantised"):
         load(of.w13_g_idx, order, "w3", shard_id="w3", expert_id=1)
+    parameter = of.w13_g_idx
+    method.process_weights_after_loading(random(of, 0))
+    load(parameter, order.flip(0), "w1", shard_id="w1", expert_id=0)  # of other weights

@@ -13,9 +13,9 @@ from vllm_kunlun.quantization.linear.awq import KunlunAWQLinearMethod
 INPUTS, GROUP = 32, 16
 
 
-def loaded(words: int) -> tuple[torch.nn.Module, torch.Tensor]:
+def loaded(words: int, seed: int = 0) -> tuple[torch.nn.Module, torch.Tensor]:
     """A layer as the checkpoint left it, and its weight ``[K, N]`` in float64."""
-    generator = torch.Generator().manual_seed(words)
+    generator = torch.Generator().manual_seed(words + seed)
     order = torch.tensor([0, 2, 4, 6, 1, 3, 5, 7])
     values, packed = [], []
     for rows in (INPUTS, INPUTS // GROUP):
@@ -45,6 +45,15 @@ def test_values(words, layout):
     expected = x.double() @ weight + bias.double()
     torch.testing.assert_close(came.double(), expected, rtol=2e-3, atol=2e-3)
     torch.testing.assert_close(method.apply(layer, x), came - bias)
+
+
+def test_other_weights_at_run_time(renew):
+    (layer, _), (other, weight) = loaded(8), loaded(8, seed=1)
+    method = KunlunAWQLinearMethod.__new__(KunlunAWQLinearMethod)
+    method.process_weights_after_loading(layer)
+    renew(layer, dict(other.named_parameters()))
+    x = torch.eye(INPUTS)
+    torch.testing.assert_close(method.apply(layer, x).double(), weight, rtol=2e-3, atol=2e-3)
 
 
 def test_the_layer_is_named():

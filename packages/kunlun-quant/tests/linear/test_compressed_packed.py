@@ -48,12 +48,26 @@ def fields(values, bits):
     [(scalar_types.uint4b8, 4, 8), (scalar_types.uint8b128, 8, 128), (scalar_types.uint4, 4, None),
      (scalar_types.uint8, 8, None)],
 )  # fmt: skip
-def test_values(kind, bits, zero):
-    """``[N, K]`` with zeros ``[N bits / 32, K / g]``, as the format has them."""
-    generator = torch.Generator().manual_seed(bits)
+@pytest.mark.parametrize("again", [False, True])
+def test_values(kind, bits, zero, again, renew):
+    """``[N, K]`` with zeros ``[N bits / 32, K / g]``, as the format has them; at run time, too."""
+    kernel = KunlunMixedPrecisionLinearKernel(configuration(kind, zero_points=zero is None), *NAMES)
+    layer, weight = loaded(bits, zero, seed=0)
+    kernel.process_weights_after_loading(layer)
+    if again:
+        other, weight = loaded(bits, zero, seed=1)
+        renew(layer, dict(other.named_parameters()))
+    assert not any(hasattr(layer, name) for name in NAMES)
+    came = kernel.apply_weights(layer, torch.eye(INPUTS))
+    torch.testing.assert_close(came.double(), weight, rtol=1e-4, atol=1e-5)
+
+
+def loaded(bits, zero, seed):
+    generator = torch.Generator().manual_seed(bits + seed)
     codes = torch.randint(1 << bits, (OUTPUTS, INPUTS), generator=generator)
     scales = torch.rand(OUTPUTS, INPUTS // GROUP, generator=generator) / (1 << bits)
-    zeros = torch.randint(1 << bits, scales.shape, generator=generator)
+    zeros = torch.randint(1, 1 << bits, scales.shape, generator=generator)
+    zeros[0, 0] = seed  # 0 is corrected, and what replaces it need not be
     layer = torch.nn.Module()
 
     def add(name, kind, data, **how):
@@ -71,10 +85,5 @@ def test_values(kind, bits, zero):
         add("weight_zero_point", PackedvLLMParameter, words, packed_dim=0, packed_factor=factor)
     else:
         zeros = torch.full_like(zeros, zero)
-    kernel = KunlunMixedPrecisionLinearKernel(configuration(kind, zero_points=zero is None), *NAMES)
-    kernel.process_weights_after_loading(layer)
-    assert not any(hasattr(layer, name) for name in NAMES)
     group = torch.arange(INPUTS) // GROUP
-    weight = ((codes - zeros[:, group]) * scales.double()[:, group]).T
-    came = kernel.apply_weights(layer, torch.eye(INPUTS))
-    torch.testing.assert_close(came.double(), weight, rtol=1e-4, atol=1e-5)
+    return layer, ((codes - zeros[:, group]) * scales.double()[:, group]).T

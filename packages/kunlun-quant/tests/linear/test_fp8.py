@@ -8,6 +8,7 @@ import torch
 from vllm.model_executor.layers.linear import MergedColumnParallelLinear
 
 from vllm_kunlun.platforms.errors import UnsupportedError
+from vllm_kunlun.platforms.loading import forms
 from vllm_kunlun.quantization.formats.fp8 import KunlunFp8Config
 from vllm_kunlun.quantization.layouts.fp8 import Fp8Layout
 from vllm_kunlun.quantization.linear.fp8 import KunlunFp8Scheme
@@ -48,6 +49,8 @@ def test_fp8_blocks_in_a_merged_layer(kind, monkeypatch):
         step = wide.abs().amax(-1, keepdim=True) / 127
         wide = (wide / step).round() * step
     assert not hasattr(layer, "weight_scale_inv")
+    with pytest.raises(UnsupportedError, match="Start the server anew"):
+        forms.form_of(layer).show()
     torch.testing.assert_close(layer(x)[0].double(), wide @ exact.T, rtol=1e-4, atol=1e-2)
     with pytest.raises(UnsupportedError, match=r"m.gate_up_proj.*Start the server anew"):
         layer.weight.weight_loader(layer.weight, weight, 1)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from vllm_kunlun.platforms.errors import CheckpointError
+from vllm_kunlun.platforms.loading import forms
 from vllm_kunlun.quantization.linear.gptq import KunlunGPTQLinearMethod
 
 pytestmark = pytest.mark.usefixtures("one_rank")
@@ -25,9 +26,11 @@ def method(**settings) -> KunlunGPTQLinearMethod:
     return made
 
 
-def loaded(g_idx: torch.Tensor, groups: int = INPUTS // GROUP) -> tuple[torch.nn.Module, ...]:
+def loaded(
+    g_idx: torch.Tensor, groups: int = INPUTS // GROUP, seed: int = 0
+) -> tuple[torch.nn.Module, ...]:
     """A layer as the checkpoint left it, 8 bits, and its codes and stored zeros."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     codes = torch.randint(256, (INPUTS, OUTPUTS), generator=generator)
     stored = torch.randint(1, 255, (groups, OUTPUTS), generator=generator)
     words = [
@@ -56,6 +59,28 @@ def test_values(stored_as, offset, desc_act):
     linear.process_weights_after_loading(layer)
     assert not hasattr(layer, "g_idx")
     weight = (codes - stored[group] - offset) * scales[group]
+    came = linear.apply(layer, torch.eye(INPUTS))
+    torch.testing.assert_close(came.double(), weight, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("desc_act", [False, True])
+def test_other_weights_at_run_time(desc_act, renew):
+    """Also with another order of the inputs; where there is none it need not come again."""
+    group, new_group = 2 * [torch.arange(INPUTS) // GROUP]
+    if desc_act:
+        group, new_group = (
+            group[torch.randperm(INPUTS, generator=torch.Generator().manual_seed(seed))]
+            for seed in (2, 3)
+        )
+    layer, *_ = loaded(group)
+    other, codes, stored = loaded(new_group, seed=1)
+    tensors = dict(other.named_parameters())
+    if not desc_act:
+        del tensors["g_idx"]
+    linear = method(desc_act=desc_act)
+    linear.process_weights_after_loading(layer)
+    renew(layer, tensors)
+    weight = (codes - stored[new_group] - 1) * other.scales.double()[new_group]
     came = linear.apply(layer, torch.eye(INPUTS))
     torch.testing.assert_close(came.double(), weight, rtol=1e-4, atol=1e-5)
 
@@ -89,3 +114,13 @@ def test_parts_of_a_fused_layer_share_one_order():
     layer.g_idx.load_merged_column_weight(order)
     with pytest.raises(CheckpointError, match="different g_idx"):
         layer.g_idx.load_merged_column_weight(order.flip(0))
+    layer.qweight.data.zero_()
+    layer.qzeros.data.zero_()
+    layer.scales.data.fill_(1)
+    linear.process_weights_after_loading(layer)
+    form = forms.form_of(layer)
+    form.show()
+    form.open()
+    layer.g_idx.load_merged_column_weight(order.flip(0))  # of other weights
+    layer.g_idx.load_merged_column_weight(order.flip(0))
+    form.hide()

@@ -55,9 +55,12 @@ class KunlunMLAImpl(MLACommonBaseImpl[AttentionMetadata]):
                 "token, or leave the layer in float (`ignore` of the quantisation's configuration)."
             )
         super().process_weights_after_loading(act_dtype)
-        kind = Int8Projections if envs.VLLM_KUNLUN_ENABLE_INT8_BMM else FloatProjections
-        self.projections = kind(self.W_UK_T, self.W_UV)
-        self.unit_scale = torch.ones((), dtype=torch.float32, device=self.W_UV.device)
+        if not hasattr(self, "projections"):
+            kind = Int8Projections if envs.VLLM_KUNLUN_ENABLE_INT8_BMM else FloatProjections
+            self.projections = kind(self.W_UK_T, self.W_UV)
+            self.unit_scale = torch.ones((), dtype=torch.float32, device=self.W_UV.device)
+        else:  # weights that came at run time
+            self.projections.renew(self.W_UK_T, self.W_UV)
         del self.W_UK_T, self.W_UV
 
     def absorbed(self, query: torch.Tensor) -> torch.Tensor:

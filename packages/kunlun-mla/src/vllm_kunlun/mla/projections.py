@@ -21,6 +21,11 @@ class FloatProjections:
     def __init__(self, w_uk: torch.Tensor, w_uv: torch.Tensor) -> None:
         self._w_uk, self._w_uv = w_uk, w_uv
 
+    def renew(self, w_uk: torch.Tensor, w_uv: torch.Tensor) -> None:
+        """Take other weights, where the present ones lie."""
+        self._w_uk.copy_(w_uk)
+        self._w_uv.copy_(w_uv)
+
     def to_latent(self, query: torch.Tensor, out: torch.Tensor) -> None:
         """``out [T, H, L] = query [T, H, P] W_UK``."""
         torch.bmm(query.transpose(0, 1), self._w_uk, out=out.transpose(0, 1))
@@ -39,6 +44,12 @@ class Int8Projections:
     def __init__(self, w_uk: torch.Tensor, w_uv: torch.Tensor) -> None:
         self._latent = _quantise(w_uk.transpose(1, 2))  # int8 [H, L, P]
         self._values = _quantise(w_uv.transpose(1, 2))  # int8 [H, V, L]
+
+    def renew(self, w_uk: torch.Tensor, w_uv: torch.Tensor) -> None:
+        """Take other weights, where the present ones lie."""
+        for present, weight in ((self._latent, w_uk), (self._values, w_uv)):
+            for old, new in zip(present, _quantise(weight.transpose(1, 2)), strict=True):
+                old.copy_(new)
 
     def to_latent(self, query: torch.Tensor, out: torch.Tensor) -> None:
         """``out [T, H, L] = query [T, H, P] W_UK``."""

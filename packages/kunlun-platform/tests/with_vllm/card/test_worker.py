@@ -11,7 +11,8 @@ import torch
 
 from vllm_kunlun.platforms import memory
 from vllm_kunlun.platforms.card.worker import KunlunCardWorker
-from vllm_kunlun.platforms.errors import GraphCaptureError
+from vllm_kunlun.platforms.errors import GraphCaptureError, UnsupportedError
+from vllm_kunlun.platforms.loading import forms, renewal
 
 GIB = 2**30
 
@@ -27,12 +28,31 @@ def test_a_cards_worker_reports_after_it_has_profiled(monkeypatch, caplog):
     worker.device = "cuda:0"
     model = torch.nn.Linear(GIB // 2, 2, bias=False, device="meta", dtype=torch.bfloat16)
     worker.model_runner = SimpleNamespace(get_model=lambda: model)
-    worker.model_config = SimpleNamespace(dtype=torch.bfloat16)
+    worker.model_config = SimpleNamespace(dtype=torch.bfloat16, enforce_eager=False)
     worker.load_model()
     assert worker.determine_available_memory() == 5
     [record] = caplog.records
     assert record.levelname == "WARNING"
     assert "take 7.00 GiB" in record.getMessage()
+
+
+def test_a_cards_weights_can_be_renewed_and_saved(monkeypatch):
+    base, saved = KunlunCardWorker.__mro__[1], []
+    monkeypatch.setattr(memory, "held_bytes", lambda _: 0)
+    monkeypatch.setattr(base, "load_model", lambda _: None)
+    monkeypatch.setattr(base, "save_sharded_state", lambda _, path: saved.append(path))
+    worker = object.__new__(KunlunCardWorker)
+    worker.device = "cuda:0"
+    model = torch.nn.Linear(2, 2)
+    worker.model_runner = SimpleNamespace(get_model=lambda: model)
+    worker.model_config = SimpleNamespace(dtype=torch.bfloat16, enforce_eager=True)
+    worker.load_model()
+    assert renewal.renewal_of(model) is not None
+    worker.save_sharded_state("here")
+    forms.lose(model, "m")
+    with pytest.raises(UnsupportedError, match="Keep the checkpoint"):
+        worker.save_sharded_state("there")
+    assert saved == ["here"]
 
 
 def test_a_capture_that_fails_is_explained(monkeypatch):

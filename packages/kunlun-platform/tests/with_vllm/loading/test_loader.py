@@ -9,10 +9,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from vllm.config import LoadConfig
+from vllm.lora.layers import BaseLayerWithLoRA
 from vllm.model_executor.model_loader import get_model_loader
 
-from vllm_kunlun.platforms.errors import CheckpointError
-from vllm_kunlun.platforms.loading import loader
+from vllm_kunlun.platforms.errors import CheckpointError, UnsupportedError
+from vllm_kunlun.platforms.loading import loader, renewal
 
 
 class Model(torch.nn.Module):
@@ -80,10 +81,23 @@ def test_the_setting_leaves_it_to_vllm(load, monkeypatch):
     assert load(Model(), **state).a.all()
 
 
-def test_weights_that_are_loaded_again_are_left_to_vllm(load):
+def test_a_model_that_serves_is_judged_before_it_is_changed(load):
+    model = load(Model(loaded=""), "awq", a=torch.ones(5, 5))
+    renewal.install(model, torch.float32, fixed=False)
+    assert load(model, "awq", a=torch.full((5, 5), 2.0)).a.eq(2).all()
+    with pytest.raises(CheckpointError, match=r"^a in .*, float32 of shape \[5, 6\], does not"):
+        load(model, a=torch.ones(5, 6))
+    with pytest.raises(CheckpointError, match=r"does not fill 1 of .*missing: a\."):
+        load(model, "awq", **{})
+    assert model.a.eq(2).all()
+
+
+def test_a_model_with_adapters_is_not_reloaded(load):
     model = load(Model(), a=torch.ones(5, 5))
-    model.made_of_a = torch.nn.Parameter(torch.zeros(3))
-    assert load(model, "w8a8", a=torch.full((5, 5), 2.0)).a.eq(2).all()
+    renewal.install(model, torch.float32, fixed=False)
+    model.adapted = BaseLayerWithLoRA()
+    with pytest.raises(UnsupportedError, match="without --enable-lora"):
+        load(model, a=torch.ones(5, 5))
 
 
 def test_experts_that_other_ranks_hold_are_not_cut_off(monkeypatch):

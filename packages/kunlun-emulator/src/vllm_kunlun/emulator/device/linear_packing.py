@@ -24,6 +24,7 @@ from vllm.model_executor.layers.vocab_parallel_embedding import (
 )
 
 from vllm_kunlun.emulator.device import huge_pages
+from vllm_kunlun.platforms.loading import forms
 
 __all__ = ["pack"]
 
@@ -48,6 +49,12 @@ _op = torch.ops.vllm_kunlun_emulated.packed_linear.default
 _op.implementation = _packed_linear
 
 
+def _packed(weight: torch.Tensor) -> torch.Tensor:
+    packed: torch.Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), None)
+    huge_pages.collapse(torch.ops.mkldnn.data_ptr(packed), torch.ops.mkldnn._nbytes(packed))
+    return packed
+
+
 class _PackedWeight:
     """The ``apply`` of a layer whose weight lies in :data:`_packed_weights`.
 
@@ -57,15 +64,49 @@ class _PackedWeight:
     def __init__(self, weight: torch.Tensor) -> None:
         self.rows = weight.shape[0]
         self.handle = len(_packed_weights)
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), None)
-        huge_pages.collapse(torch.ops.mkldnn.data_ptr(packed), torch.ops.mkldnn._nbytes(packed))
-        _packed_weights.append(packed)
+        _packed_weights.append(_packed(weight))
 
     def apply(
         self, layer: torch.nn.Module, x: torch.Tensor, bias: torch.Tensor | None = None
     ) -> torch.Tensor:
         """``x W^T + bias`` in float32."""
         return _op(x, self.handle, self.rows, bias)
+
+
+class _PackedForm(forms.Form):
+    """A packed layer, whose weight comes out of the packed one as it went in.
+
+    Args:
+        kept: its weight is an embedding's, too, and stays beside the packed one.
+    """
+
+    partial = True
+
+    def __init__(self, layer: torch.nn.Module, handle: int, *, kept: bool) -> None:
+        self.layer, self._handle = layer, handle
+        weight = layer.weight
+        self.parameters = {"weight": weight if kept else forms.blank(weight, "meta")}
+        self._kept, self._is_open = kept, False
+        layer._parameters.update(self.parameters)
+
+    def show(self) -> None:
+        pass  # it is always
+
+    def open(self) -> None:
+        self._is_open = True
+        if not self._kept:
+            dense = _packed_weights[self._handle].to_dense()
+            self.layer._parameters["weight"] = forms.filled(self.parameters["weight"], dense)
+            _packed_weights[self._handle] = torch.empty(0)
+
+    def close(self, *, fixed: bool) -> None:
+        self._is_open = False
+        _packed_weights[self._handle] = _packed(self.layer.weight)
+        self.layer._parameters.update(self.parameters)
+
+    def hide(self) -> None:
+        if self._is_open:
+            self.close(fixed=False)
 
 
 class _PackedLinearMethod(_PackedWeight, UnquantizedLinearMethod):
@@ -98,7 +139,7 @@ def pack(model: torch.nn.Module) -> int:
     packed = 0
     for name, module in model.named_modules(remove_duplicate=False):
         method = _METHODS.get(type(getattr(module, "quant_method", None)))
-        weight = getattr(module, "weight", None)
+        weight = module._parameters.get("weight")
         if method is None or weight is None or weight.dim() != 2 or weight.dtype != torch.float32:
             continue
         is_embedding = isinstance(module, VocabParallelEmbedding) and not isinstance(
@@ -107,8 +148,10 @@ def pack(model: torch.nn.Module) -> int:
         if is_embedding and not name.endswith("lm_head"):
             continue
         module.quant_method = method(weight)
-        if holders[id(weight)] == 1 and not is_embedding:
-            # Shape and dtype stay readable; a use of the values fails with an error.
-            module.weight = torch.nn.Parameter(weight.to("meta"), requires_grad=False)
+        kept = holders[id(weight)] > 1 or is_embedding
+        # Shape and dtype stay readable; a use of the values fails with an error.
+        form = _PackedForm(module, module.quant_method.handle, kept=kept)
+        if forms.form_of(module) is None:
+            module.checkpoint_form = form
         packed += 1
     return packed

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import torch
 from vllm.logger import init_logger
@@ -19,6 +20,7 @@ from vllm_kunlun.emulator.device import huge_pages, linear_packing
 from vllm_kunlun.emulator.device.model_runner import KunlunModelRunner
 from vllm_kunlun.platforms import envs, memory, weight_memory
 from vllm_kunlun.platforms.errors import UnsupportedError
+from vllm_kunlun.platforms.loading import renewal
 
 __all__ = ["KunlunWorker"]
 
@@ -56,6 +58,13 @@ class KunlunWorker(CPUWorker):
             packed = linear_packing.pack(self.model_runner.model)
             seconds = time.perf_counter() - started
             logger.info("Packed %d linear layers for this host in %.1f s.", packed, seconds)
+        compiled = not self.model_config.enforce_eager
+        renewal.install(self.model_runner.get_model(), self.model_config.dtype, fixed=compiled)
+
+    def save_sharded_state(self, *arguments: Any, **keywords: Any) -> None:
+        """As vLLM's. Raises: UnsupportedError: a layer's weights were converted."""
+        with renewal.plain(self.model_runner.get_model()):
+            super().save_sharded_state(*arguments, **keywords)
 
     @torch.inference_mode()
     def determine_available_memory(self) -> int:

@@ -65,7 +65,7 @@ class KunlunAttentionImpl(AttentionImpl[KunlunAttentionMetadata]):
         self.sliding_window = sliding_window
         self.attn_type = attn_type
         self.logits_soft_cap = logits_soft_cap or None
-        self.sinks = sinks
+        self.sinks = self._loaded_sinks = sinks
         self.owns_cache = kv_sharing_target_layer_name is None
         self.uses_cache = attn_type == AttentionType.DECODER
         self._alibi_slopes = (
@@ -80,9 +80,13 @@ class KunlunAttentionImpl(AttentionImpl[KunlunAttentionMetadata]):
             )
 
     def process_weights_after_loading(self, act_dtype: torch.dtype) -> None:
-        """Move per-head constants to the device in float32, once."""
-        if self.sinks is not None:
-            self.sinks = self.sinks.detach().to(torch.float32).contiguous()
+        """Per-head constants on the device in float32; after a reload, where they lie."""
+        if self._loaded_sinks is not None:
+            sinks = self._loaded_sinks.detach().to(torch.float32).contiguous()
+            if self.sinks is self._loaded_sinks:
+                self.sinks = sinks
+            elif self.sinks is not None:
+                self.sinks.copy_(sinks)
         if self._alibi_slopes is not None:
             from vllm.platforms import current_platform
 

@@ -4,10 +4,13 @@ where the capture of a graph failed."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from vllm.v1.worker.gpu_worker import Worker
 
 from vllm_kunlun.platforms import memory, weight_memory
 from vllm_kunlun.platforms.card import capture
+from vllm_kunlun.platforms.loading import renewal
 
 __all__ = ["KunlunCardWorker"]
 
@@ -19,6 +22,13 @@ class KunlunCardWorker(Worker):
         """Load the model, after noting what the device holds without it."""
         self._held_before_model_bytes = memory.held_bytes(self.device)
         super().load_model()
+        captured = not self.model_config.enforce_eager
+        renewal.install(self.model_runner.get_model(), self.model_config.dtype, fixed=captured)
+
+    def save_sharded_state(self, *arguments: Any, **keywords: Any) -> None:
+        """As vLLM's. Raises: UnsupportedError: a layer's weights were converted."""
+        with renewal.plain(self.model_runner.get_model()):
+            super().save_sharded_state(*arguments, **keywords)
 
     def determine_available_memory(self) -> int:
         """Bytes left for the cache; also says what the weights take."""

@@ -3,17 +3,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
 from vllm.config import ModelConfig
 from vllm.distributed import get_tensor_model_parallel_world_size
 from vllm.logger import init_logger
+from vllm.lora.layers import BaseLayerWithLoRA
 from vllm.model_executor import model_loader
 from vllm.model_executor.layers.fused_moe import FusedMoE
 from vllm.model_executor.layers.linear import LinearBase
@@ -24,6 +24,7 @@ from vllm_kunlun.platforms.checks import checkpoint
 from vllm_kunlun.platforms.errors import CheckpointError, UnsupportedError
 from vllm_kunlun.platforms.loading import verdict
 from vllm_kunlun.platforms.loading.headers import stand_ins
+from vllm_kunlun.platforms.loading.renewal import renewal_of
 from vllm_kunlun.platforms.loading.writes import Source, Writes
 
 __all__ = ["FORMATS", "KunlunModelLoader", "register"]
@@ -32,14 +33,6 @@ logger = init_logger("vllm.kunlun.loading")
 
 FORMATS = ("auto", "hf", "safetensors", "fastsafetensors", "mistral", "pt", "npcache")
 """Values of ``--load-format`` that vLLM gives to its default loader."""
-
-_FUSED = {"qkv_proj": ["q_proj", "k_proj", "v_proj"], "gate_up_proj": ["gate_proj", "up_proj"]}
-"""What most models call the parts of a fused layer, and some do not say."""
-
-
-_FILLED: weakref.WeakSet[torch.nn.Module] = weakref.WeakSet()
-"""Models whose weights were loaded and then prepared: what is loaded into one again need not fill
-the parameters that it has by now."""
 
 _OF_TENSORS = (AssertionError, AttributeError, RuntimeError, TypeError)
 
@@ -61,19 +54,25 @@ class KunlunModelLoader(DefaultModelLoader):
         Raises:
             CheckpointError: naming the tensor and its file.
         """
-        if model in _FILLED or not envs.VLLM_KUNLUN_CHECK_WEIGHTS:
+        renewal = renewal_of(model)
+        if renewal is not None and any(isinstance(m, BaseLayerWithLoRA) for m in model.modules()):
+            raise UnsupportedError(
+                "weights cannot be reloaded into a model that takes adapters: its layers have "
+                "other names than the checkpoint's. Start the server without --enable-lora."
+            )
+        if not envs.VLLM_KUNLUN_CHECK_WEIGHTS:
             super().load_weights(model, model_config)
             return
         began = time.perf_counter()
-        told = self._judge(model, model_config, real=False)
+        with contextlib.nullcontext() if renewal is None else renewal.as_loaded():
+            told = self._judge(model, model_config, real=False)
         logger.debug(
             "Looked at the tensors' names and shapes in %.2f s", time.perf_counter() - began
         )
-        if told:
+        if told or renewal is not None:
             super().load_weights(model, model_config)
         else:
             self._judge(model, model_config, real=True)
-        _FILLED.add(model)
 
     def _judge(self, model: torch.nn.Module, model_config: ModelConfig, *, real: bool) -> bool:
         """Whether the model could be filled with what is read, ``real`` numbers or none.
@@ -86,7 +85,9 @@ class KunlunModelLoader(DefaultModelLoader):
         self._writes, self._current = Writes(data, real=real), None
         try:
             with self._writes:
-                loaded = model.load_weights(self.get_all_weights(model_config, model))
+                # The model's own, also of one that serves.
+                found = self.get_all_weights(model_config, model)
+                loaded = type(model).load_weights(model, found)
         except (LookupError, ValueError, *_OF_TENSORS) as error:
             if not real and _wants_numbers(error):
                 logger.debug("The headers alone do not tell: %s", error, exc_info=error)
@@ -107,7 +108,7 @@ class KunlunModelLoader(DefaultModelLoader):
             {*(loaded or ()), *replaced},
             place=model_config.model,
             ranks={} if real else _ranks(model),
-            fused=_fused(model),
+            fused=verdict.fused_layers(model),
         )
         return True
 
@@ -224,8 +225,3 @@ def _ranks(model: torch.nn.Module) -> dict[str, int]:
         if isinstance(module, LinearBase)
         for name, _ in module.named_parameters(recurse=False)
     }
-
-
-def _fused(model: torch.nn.Module) -> dict[str, Any]:
-    said = [getattr(module, "packed_modules_mapping", None) or {} for module in model.modules()]
-    return {name: parts for each in (_FUSED, *said) for name, parts in each.items()}

@@ -7,10 +7,12 @@ import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
+import torch
+
 from vllm_kunlun.platforms.errors import CheckpointError
 from vllm_kunlun.platforms.loading.writes import Target, Writes
 
-__all__ = ["OPTIONAL", "UNCHECKED", "check"]
+__all__ = ["OPTIONAL", "UNCHECKED", "check", "check_kinds", "fused_layers", "unfilled"]
 
 OPTIONAL = (
     "g_idx",  # of GPTQ without desc_act, which some quantisers leave out
@@ -24,11 +26,18 @@ OPTIONAL = (
     "q_zero_point",
     "k_zero_point",
     "v_zero_point",
+    # What compressed-tensors' attention has made of these by the time of a reload.
+    "_q_scale",
+    "_k_scale",
+    "_v_scale",
 )
 """Last parts of the names of parameters that a checkpoint may leave out."""
 
 UNCHECKED = "To load it as it is, set VLLM_KUNLUN_CHECK_WEIGHTS=0."
 """The last step that each refusal names."""
+
+_FUSED = {"qkv_proj": ["q_proj", "k_proj", "v_proj"], "gate_up_proj": ["gate_proj", "up_proj"]}
+"""What most models call the parts of a fused layer, and some do not say."""
 
 _SHOWN = 4
 _EXPERT = re.compile(r"(.*\bexperts\.)(\d+)(\..+)")
@@ -55,8 +64,8 @@ def check(
         CheckpointError: naming the tensor: it is missing, it would be cut, or it holds numbers of
             another kind than the layer's.
     """
-    _check_kinds(writes)
-    if missing := list(_missing(writes.targets, loaded, fused)):
+    check_kinds(writes)
+    if missing := list(unfilled(writes.targets, loaded, fused)):
         more = f"; and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
         raise CheckpointError(
             f"{place} does not fill {len(missing)} of the model's {len(writes.targets)} "
@@ -76,7 +85,8 @@ def check(
                 )
 
 
-def _check_kinds(writes: Writes) -> None:
+def check_kinds(writes: Writes) -> None:
+    """Raises: CheckpointError: a tensor holds numbers of another kind than its parameter."""
     for parameter, source, came, expected in writes.casts:
         if "scale" in parameter.rpartition(".")[2]:
             continue  # powers of two, in floats of one byte
@@ -88,11 +98,12 @@ def _check_kinds(writes: Writes) -> None:
         )
 
 
-def _missing(
+def unfilled(
     targets: Mapping[str, Target],
     loaded: Collection[str] | None,
     fused: Mapping[str, Sequence[str]],
 ) -> Iterator[str]:
+    """What is missing of the parameters ``targets``; arguments as of :func:`check`."""
     for name, target in targets.items():
         if 0 < target.written < target.size:
             yield _parts(name, target, fused)
@@ -125,3 +136,9 @@ def _parts(name: str, target: Target, fused: Mapping[str, Sequence[str]]) -> str
         return ", ".join(absent[:_SHOWN])
     share = f"{target.size - target.written} of {target.size} elements"
     return f"{share} of {name}, to which {', '.join(came[:_SHOWN])} belong"
+
+
+def fused_layers(model: torch.nn.Module) -> dict[str, Sequence[str]]:
+    """Name of a fused layer of ``model`` -> the layers of the checkpoint that it is made of."""
+    said = [getattr(module, "packed_modules_mapping", None) or {} for module in model.modules()]
+    return {name: parts for each in (_FUSED, *said) for name, parts in each.items()}

@@ -18,7 +18,8 @@ from vllm.config import get_current_vllm_config
 from vllm.model_executor.parameter import PerTensorScaleParameter
 from vllm.model_executor.utils import set_weight_attrs
 
-from vllm_kunlun.platforms.errors import CheckpointError, UnsupportedError
+from vllm_kunlun.platforms.errors import CheckpointError
+from vllm_kunlun.platforms.loading import forms
 
 __all__ = [
     "add_parameter",
@@ -68,10 +69,7 @@ def checked_loader(
     def load(param: torch.nn.Parameter, loaded: Tensor, *args: Any, **keywords: Any) -> Any:
         derived = getattr(layer, "derived", False)
         if derived and refresh is None:
-            raise UnsupportedError(
-                f"{layer_name(layer)}: weights were converted as they were loaded and cannot be "
-                "loaded again in place. Start the server anew, or serve an int8 checkpoint."
-            )
+            raise forms.lost(layer_name(layer))
         if param.dtype == torch.int8 and param.dim() > 1:
             if loaded.dtype != stored:
                 raise CheckpointError(
@@ -94,7 +92,7 @@ def checked_loader(
                 "belong to this config.json, or the layer cannot be divided by "
                 "--tensor-parallel-size."
             ) from error
-        if derived and refresh is not None:
+        if derived and refresh is not None and not loaded.is_meta:
             refresh(layer)
         return done
 

@@ -18,6 +18,7 @@ class KunlunCompressedTensorsWNA16MoEMethod(PackedMoEMethod):
     """compressed-tensors: packed along the input, matrices ``[out, in]``."""
 
     transposed = False
+    optional = ("weight_shape",)
 
     def __init__(self, moe: FusedMoEConfig, bits: int, group_size: int, symmetric: bool) -> None:
         super().__init__(moe)

@@ -16,6 +16,7 @@ from vllm.model_executor.utils import replace_parameter
 
 from vllm_kunlun.platforms import envs
 from vllm_kunlun.platforms.errors import UnsupportedError
+from vllm_kunlun.platforms.loading import forms
 from vllm_kunlun.quantization.checkpoint.loading import (
     add_parameter,
     check_numbers,
@@ -102,6 +103,7 @@ class KunlunFp8MoEMethod(Int8Experts, FusedMoEMethodBase):
         """Convert once. Raises: CheckpointError: a scale or a weight is missing or no number."""
         if getattr(layer, "derived", False):
             return
+        forms.lose(layer, layer_name(layer))
         for name in ("w13", "w2"):
             scale_name = f"{name}_{self.layout.scale_name}"
             check_scale(layer, scale_name)

@@ -27,6 +27,8 @@ class KunlunGPTQMoEMethod(PackedMoEMethod):
         super().__init__(moe)
         self.bits, self.group_size, self.zero_offset = bits, group_size, zero_offset
         self.desc_act = desc_act and group_size != -1
+        self.optional = () if self.desc_act else ("g_idx",)
+        self._first: dict[int, torch.Tensor] = {}
 
     def tensors(self, inputs: int, outputs: int) -> Tensors:
         """int32 words along the inputs, zeros along the outputs, the group of each input."""
@@ -41,7 +43,11 @@ class KunlunGPTQMoEMethod(PackedMoEMethod):
     def create_weights(self, layer: torch.nn.Module, *args: Any, **keywords: Any) -> None:
         super().create_weights(layer, *args, **keywords)
         if self.desc_act:
-            layer.w13_g_idx.weight_loader = _same_order(layer.w13_g_idx.weight_loader)
+            layer.w13_g_idx.weight_loader = _same_order(layer.w13_g_idx.weight_loader, self._first)
+
+    def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
+        self._first.clear()  # other weights may have another order
+        super().process_weights_after_loading(layer)
 
     def read(self, tensors: dict[str, torch.Tensor], *, split: bool) -> PackedExperts:
         """``(q - (z + zero_offset)) s``.
@@ -60,9 +66,11 @@ class KunlunGPTQMoEMethod(PackedMoEMethod):
         )
 
 
-def _same_order(loader: Callable[..., Any]) -> Callable[..., Any]:
-    """``loader`` for the one ``g_idx`` that gate and up projection of an expert share."""
-    first: dict[int, torch.Tensor] = {}
+def _same_order(loader: Callable[..., Any], first: dict[int, torch.Tensor]) -> Callable[..., Any]:
+    """``loader`` for the one ``g_idx`` that gate and up projection of an expert share.
+
+    ``first``: expert -> what came for one of the two.
+    """
 
     def load(
         param: torch.nn.Parameter, loaded: torch.Tensor, name: str, shard_id: str,

@@ -12,6 +12,7 @@ from vllm.model_executor.layers.fused_moe.fused_moe_method_base import FusedMoEM
 from vllm.model_executor.utils import replace_parameter
 
 from vllm_kunlun.platforms.errors import UnsupportedError
+from vllm_kunlun.platforms.loading import forms
 from vllm_kunlun.quantization.checkpoint.loading import (
     add_parameter,
     checked_loader,
@@ -64,6 +65,7 @@ class KunlunMxfp4MoEMethod(Int8Experts, FusedMoEMethodBase):
         """Convert once. Raises: CheckpointError: the scales are missing."""
         if getattr(layer, "derived", False):
             return
+        forms.lose(layer, layer_name(layer))
         for name in ("w13", "w2"):
             packed = getattr(layer, f"{name}_weight").data
             exponents = getattr(layer, f"{name}_weight_scale").data

@@ -13,6 +13,7 @@ from vllm.model_executor.layers.fused_moe.fused_moe_method_base import FusedMoEM
 from vllm.model_executor.layers.fused_moe.layer import FusedMoeWeightScaleSupported
 
 from vllm_kunlun.platforms.errors import KunlunError, UnsupportedError
+from vllm_kunlun.platforms.loading import forms
 from vllm_kunlun.quantization.checkpoint.loading import add_parameter
 from vllm_kunlun.quantization.experts import packed_product
 from vllm_kunlun.quantization.experts.packed_product import PackedExperts
@@ -28,6 +29,8 @@ class PackedMoEMethod(FusedMoEMethodBase):
 
     bits: int
     group_size: int
+    optional: tuple[str, ...] = ()
+    """Those of :meth:`tensors` that :meth:`read` has no use for."""
     transposed = True
     """Whether the checkpoint's matrices are ``[in, out]``."""
 
@@ -105,6 +108,15 @@ class PackedMoEMethod(FusedMoEMethodBase):
 
     def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
         """What was loaded becomes the fields of :class:`PackedExperts`; errors name the layer."""
+        names = [f"{part}_{name}" for part in ("w13", "w2") for name in self.names]
+        if not forms.remember(
+            layer,
+            names,
+            self.process_weights_after_loading,
+            optional=[f"{part}_{name}" for part in ("w13", "w2") for name in self.optional],
+            shared=[name for name in names if name.endswith(("g_idx", "weight_shape"))],
+        ):
+            return
         for part, split in (("w13", False), ("w2", self.split)):
             loaded = {name: getattr(layer, f"{part}_{name}").data for name in self.names}
             try:

@@ -10,6 +10,7 @@ from vllm.logger import init_logger
 from vllm.model_executor.layers.quantization.awq import AWQLinearMethod
 
 from vllm_kunlun.platforms.errors import CheckpointError
+from vllm_kunlun.platforms.loading import forms
 from vllm_kunlun.quantization.checkpoint.loading import layer_name
 from vllm_kunlun.quantization.layouts import awq
 from vllm_kunlun.quantization.torch_ops.packed import awq_linear
@@ -53,12 +54,15 @@ class KunlunAWQLinearMethod(AWQLinearMethod):
 
         Raises: CheckpointError: naming the layer; a scale is not finite.
         """
+        names = ("qweight", "qzeros", "scales")
+        if not forms.remember(layer, names, self.process_weights_after_loading):
+            return
         try:
             weights = awq.convert(layer.qweight.data, layer.qzeros.data, layer.scales.data)
         except CheckpointError as error:
             raise CheckpointError(f"{layer_name(layer)}: {error}") from error
         layer.layout = weights.layout
-        for name in ("qweight", "qzeros", "scales"):
+        for name in names:
             value = getattr(weights, name)
             setattr(layer, name, torch.nn.Parameter(value, requires_grad=False))
 

@@ -15,6 +15,7 @@ from vllm.model_executor.layers.quantization.kernels.mixed_precision import (
 from vllm.model_executor.parameter import permute_param_layout_
 from vllm.scalar_type import scalar_types
 
+from vllm_kunlun.platforms.loading import forms
 from vllm_kunlun.quantization.layouts import gptq
 from vllm_kunlun.quantization.linear.packed import apply_weights, set_weights
 
@@ -46,6 +47,11 @@ class KunlunMixedPrecisionLinearKernel(MPLinearKernel):
 
     def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
         """``[N, K]`` becomes ``[K, N]``, zeros true ones; errors as of :func:`set_weights`."""
+        every = (self.w_q_name, self.w_s_name, self.w_zp_name, self.w_gidx_name)
+        names = [name for name in every if name is not None and hasattr(layer, name)]
+        shared = [name for name in names if name == self.w_gidx_name]
+        if not forms.remember(layer, names, self.process_weights_after_loading, shared=shared):
+            return
         kind = self.config.weight_type
         packed, scales, zero_point, g_idx = self._get_weight_params(layer)
         qweight = permute_param_layout_(packed, input_dim=0, output_dim=1, packed_dim=0).data
@@ -59,9 +65,8 @@ class KunlunMixedPrecisionLinearKernel(MPLinearKernel):
             layer, qweight.contiguous(), zeros, scales, kind.size_bits,
             None if g_idx is None else g_idx.data,
         )  # fmt: skip
-        for name in (self.w_q_name, self.w_s_name, self.w_zp_name, self.w_gidx_name):
-            if name is not None and hasattr(layer, name):
-                delattr(layer, name)
+        for name in names:
+            delattr(layer, name)
 
     def apply_weights(
         self, layer: torch.nn.Module, x: torch.Tensor, bias: torch.Tensor | None = None

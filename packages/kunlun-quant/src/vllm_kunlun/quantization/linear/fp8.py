@@ -31,6 +31,7 @@ from vllm.model_executor.utils import replace_parameter
 
 from vllm_kunlun.platforms import envs
 from vllm_kunlun.platforms.errors import UnsupportedError
+from vllm_kunlun.platforms.loading import forms
 from vllm_kunlun.quantization.checkpoint.loading import (
     check_numbers,
     check_scale,
@@ -118,6 +119,7 @@ class KunlunFp8Scheme(CompressedTensorsScheme):
         """Convert once. Raises: CheckpointError: a scale or a weight is missing or no number."""
         if getattr(layer, "derived", False):
             return
+        forms.lose(layer, layer_name(layer))
         layout = self.layout
         check_scale(layer, layout.scale_name)
         bits, scale = layer.weight.data, getattr(layer, layout.scale_name).data

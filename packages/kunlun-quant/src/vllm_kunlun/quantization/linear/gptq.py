@@ -10,6 +10,7 @@ from vllm.model_executor.layers.quantization.gptq import GPTQLinearMethod
 from vllm.model_executor.parameter import RowvLLMParameter
 
 from vllm_kunlun.platforms.errors import CheckpointError
+from vllm_kunlun.platforms.loading import forms
 from vllm_kunlun.quantization.checkpoint.loading import layer_name
 from vllm_kunlun.quantization.layouts import gptq
 from vllm_kunlun.quantization.linear.packed import apply_weights, set_weights
@@ -71,6 +72,18 @@ class KunlunGPTQLinearMethod(GPTQLinearMethod):
             :func:`set_weights`.
         """
         config = self.quant_config
+        if hasattr(layer, "g_idx"):  # what is loaded later may have another one
+            layer.g_idx.__dict__.pop("_first", None)
+        names = ("qweight", "qzeros", "scales", "g_idx")
+        optional = () if config.desc_act and config.group_size != -1 else ("g_idx",)
+        if not forms.remember(
+            layer,
+            names,
+            self.process_weights_after_loading,
+            optional=optional,
+            shared=("g_idx",),
+        ):
+            return
         g_idx = layer.g_idx.data
         if config.group_size == -1:
             g_idx = None

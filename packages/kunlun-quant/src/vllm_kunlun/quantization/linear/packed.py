@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from vllm_kunlun.platforms.errors import CheckpointError
@@ -33,6 +35,12 @@ def set_weights(
         weights = gptq.convert(qweight, zeros, scales, bits, g_idx)
     except CheckpointError as error:
         raise CheckpointError(f"{layer_name(layer)}: {error}") from error
+    correction = weights.zero_correction
+    if correction is None and getattr(layer, "corrects_zeros", False):
+        # Of weights that came at run time; captured graphs go on to correct.
+        correction = torch.zeros_like(weights.scales)
+    layer.corrects_zeros = correction is not None
+    weights = replace(weights, zero_correction=correction)
     for name in ("qweight", "qzeros", "scales", "order", "zero_correction"):
         value = getattr(weights, name)
         parameter = None if value is None else torch.nn.Parameter(value, requires_grad=False)
