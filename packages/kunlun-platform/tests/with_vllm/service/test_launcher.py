@@ -25,11 +25,15 @@ async def shutdown() -> str:
 
 
 def serve(
-    monkeypatch: pytest.MonkeyPatch, *, errored: bool, ends: Any = dummy_shutdown
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    errored: bool,
+    ends: Any = dummy_shutdown,
+    keep_alive: int = 75,
 ) -> fastapi.FastAPI:
 
     async def vllms(app: Any, sock: Any, **options: Any) -> Any:
-        assert (sock, options) == ("sock", {"port": 1})
+        assert (sock, options) == ("sock", {"port": 1, "timeout_keep_alive": keep_alive})
         del app.state  # as its lifespan does
         app.state = None
         return ends()
@@ -41,7 +45,7 @@ def serve(
     app.state.engine_client = SimpleNamespace(errored=errored, vllm_config=config)
 
     async def run() -> str:
-        return await (await launcher.serve_http(app, "sock", port=1))
+        return await (await launcher.serve_http(app, "sock", port=1, timeout_keep_alive=5))
 
     assert asyncio.run(run()) == "ended"
     return app
@@ -60,3 +64,11 @@ def test_a_dead_engine_ends_in_an_exit_code(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_an_engine_that_a_signal_ended_has_not_died(monkeypatch: pytest.MonkeyPatch) -> None:
     serve(monkeypatch, errored=True, ends=shutdown)
+
+
+def test_connections_are_kept_for_longer_than_by_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless the user says for how long; vLLM hands over its variable, or 5 seconds."""
+    monkeypatch.delenv("VLLM_HTTP_TIMEOUT_KEEP_ALIVE", raising=False)
+    serve(monkeypatch, errored=False, keep_alive=75)
+    monkeypatch.setenv("VLLM_HTTP_TIMEOUT_KEEP_ALIVE", "5")
+    serve(monkeypatch, errored=False, keep_alive=5)
