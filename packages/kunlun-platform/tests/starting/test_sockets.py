@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from vllm_kunlun.platforms.errors import UnsupportedError
 from vllm_kunlun.platforms.starting import sockets
 
 ASK = """
@@ -68,6 +69,16 @@ def test_a_forked_child_removes_nothing(tmp_path: Path) -> None:
     )
     run(fork, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_path_that_is_too_long_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / ("a" * 100)
+    folder.mkdir()
+    monkeypatch.setenv("VLLM_KUNLUN_SOCKETS", str(folder))
+    with pytest.raises(UnsupportedError, match="VLLM_RPC_BASE_PATH"):
+        sockets.get_open_zmq_ipc_path()
 
 
 def test_nobody_else_may_use_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

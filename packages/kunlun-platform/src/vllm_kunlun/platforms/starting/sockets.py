@@ -11,18 +11,31 @@ import atexit
 import os
 import secrets
 import shutil
-import tempfile
 
 from vllm_kunlun.platforms import envs
+from vllm_kunlun.platforms.errors import UnsupportedError
+from vllm_kunlun.platforms.starting import folders
 
 __all__ = ["get_open_zmq_ipc_path"]
 
 _VARIABLE = "VLLM_KUNLUN_SOCKETS"
+_LONGEST = 107
+"""``sun_path`` of Linux has 108 bytes, the last of them zero."""
 
 
 def get_open_zmq_ipc_path() -> str:
-    """Stands for vLLM's: ``ipc://`` and a path that nobody else uses, no longer than vLLM's."""
-    return f"ipc://{_folder()}/{secrets.token_hex(8)}"
+    """Stands for vLLM's: ``ipc://`` and a path that nobody else uses, no longer than vLLM's.
+
+    Raises:
+        UnsupportedError: there is nowhere to make it, or its path is longer than a socket's may be.
+    """
+    path = f"{_folder()}/{secrets.token_hex(8)}"
+    if len(os.fsencode(path)) > _LONGEST:
+        raise UnsupportedError(
+            f"{path} is longer than the path of a socket may be ({_LONGEST} bytes): set TMPDIR, or "
+            "VLLM_RPC_BASE_PATH for this alone, to a folder with a shorter path."
+        )
+    return f"ipc://{path}"
 
 
 def _folder() -> str:
@@ -30,7 +43,7 @@ def _folder() -> str:
     inherited = envs.VLLM_KUNLUN_SOCKETS
     if inherited is not None and os.path.isdir(inherited):  # not so on another of Ray's hosts
         return str(inherited)
-    made = tempfile.mkdtemp(prefix="vllm-kunlun-", dir=envs.VLLM_RPC_BASE_PATH)
+    made = folders.make()
     envs.put(_VARIABLE, made)
     atexit.register(_remove, made, os.getpid())
     return made
