@@ -205,6 +205,14 @@ TABLE: dict[str, EnvVar] = {
             minimum=1,
         ),
         _ours(
+            "VLLM_KUNLUN_DRAIN_SECONDS",
+            "float",
+            20.0,
+            "how long requests may run on after a server was told to end (SIGTERM, Ctrl-C); what "
+            "watches it should wait for some seconds more before it kills (Kubernetes: 30)",
+            minimum=0,
+        ),
+        _ours(
             "VLLM_KUNLUN_PACK_LINEAR",
             "bool",
             True,

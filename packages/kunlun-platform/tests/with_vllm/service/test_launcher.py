@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,8 +22,8 @@ async def dummy_shutdown() -> str:
     return "ended"
 
 
-async def shutdown() -> str:
-    return "ended"
+async def shutdown() -> None:
+    """The name of uvicorn's."""
 
 
 def serve(
@@ -44,10 +46,10 @@ def serve(
     config = SimpleNamespace(model_config=model)
     app.state.engine_client = SimpleNamespace(errored=errored, vllm_config=config)
 
-    async def run() -> str:
+    async def run() -> str | None:
         return await (await launcher.serve_http(app, "sock", port=1, timeout_keep_alive=5))
 
-    assert asyncio.run(run()) == "ended"
+    assert asyncio.run(run()) == ("ended" if ends is dummy_shutdown else None)
     return app
 
 
@@ -72,3 +74,49 @@ def test_connections_are_kept_for_longer_than_by_proxies(monkeypatch: pytest.Mon
     serve(monkeypatch, errored=False, keep_alive=75)
     monkeypatch.setenv("VLLM_HTTP_TIMEOUT_KEEP_ALIVE", "5")
     serve(monkeypatch, errored=False, keep_alive=5)
+
+
+def close(lasts: float) -> tuple[list[str], float]:
+    """Close a server whose requests end when the engine does: what was asked of it, seconds."""
+    asked: list[str] = []
+    ended = asyncio.Event()
+
+    def propagate_error(error: Exception) -> None:
+        asked.append(type(error).__name__)
+        ended.set()
+
+    engine = SimpleNamespace(
+        shutdown=lambda: asked.append("shutdown"),
+        output_processor=SimpleNamespace(propagate_error=propagate_error),
+    )
+
+    async def closing() -> None:
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(ended.wait(), lasts)
+
+    start = time.monotonic()
+    asyncio.run(launcher._close(closing(), engine))
+    return asked, time.monotonic() - start
+
+
+def test_requests_that_end_in_time_are_let_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_KUNLUN_DRAIN_SECONDS", "30")
+    asked, seconds = close(lasts=0.1)
+    assert asked == []
+    assert seconds < 10
+
+
+def test_requests_that_do_not_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_KUNLUN_DRAIN_SECONDS", "0.1")
+    asked, seconds = close(lasts=30)
+    assert asked == ["shutdown", "EngineDeadError"]
+    assert seconds < 10
+
+
+def test_clients_that_do_not_read_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_KUNLUN_DRAIN_SECONDS", "0")
+    monkeypatch.setattr(launcher, "_LAST_SECONDS", 0.1)
+    engine = SimpleNamespace(
+        shutdown=lambda: None, output_processor=SimpleNamespace(propagate_error=lambda error: None)
+    )
+    asyncio.run(asyncio.wait_for(launcher._close(asyncio.sleep(60), engine), 10))
