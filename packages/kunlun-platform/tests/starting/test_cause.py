@@ -90,6 +90,15 @@ def test_a_death_on_another_host_is_not_told(
     assert cause.of_death() is None
 
 
+def test_a_full_disk_hides_no_error() -> None:
+    with envs.set_within("VLLM_KUNLUN_START_FAILURE", "/dev/full"):
+        fail(ENGINE, RuntimeError("no memory"))
+    cause._write(Path("/dev/full"), "no memory", "w")
+    with cause.awaited() as found:
+        Path(envs.VLLM_KUNLUN_START_FAILURE).touch()
+        assert found() is None
+
+
 def test_nothing_stays_behind() -> None:
     with cause.awaited():
         folder = Path(envs.VLLM_KUNLUN_START_FAILURE).parent

@@ -55,7 +55,7 @@ def awaited() -> Iterator[Callable[[], str | None]]:
     file = folder / "cause"
     try:
         with envs.set_within(_VARIABLE, str(file)):
-            yield lambda: file.read_text() if file.exists() else None
+            yield lambda: _read(file)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -63,7 +63,7 @@ def awaited() -> Iterator[Callable[[], str | None]]:
 def of_death() -> str | None:
     """Why the engine of this process died; None if none of its processes could say so."""
     file = _death_file()
-    return file.read_text(encoding="utf-8") if file is not None and file.exists() else None
+    return None if file is None else _read(file)
 
 
 def text_of(error: BaseException) -> str:
@@ -77,12 +77,7 @@ def text_of(error: BaseException) -> str:
 def _note(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
     if error is not None and str(record.msg).endswith(_MESSAGE) and envs.VLLM_KUNLUN_START_FAILURE:
-        # Another process may have been first; on another host the folder is not there.
-        with (
-            contextlib.suppress(FileExistsError, FileNotFoundError),
-            open(envs.VLLM_KUNLUN_START_FAILURE, "x", encoding="utf-8") as file,
-        ):
-            file.write(text_of(error))
+        _write(Path(envs.VLLM_KUNLUN_START_FAILURE), text_of(error), "x")
     _note_death(str(record.msg), record.getMessage(), error)
     return True
 
@@ -95,12 +90,18 @@ def _death_file() -> Path | None:
 
 def _note_death(pattern: str, message: str, error: BaseException | None) -> None:
     first = pattern.startswith(_FIRST_DEATH)
-    if not (first or pattern.startswith(_DEATHS)) or (file := _death_file()) is None:
-        return
-    text = message.partition(",")[0] if error is None else text_of(error)
-    # Another process may have been first; on another host the folder is not there.
-    with (
-        contextlib.suppress(FileExistsError, FileNotFoundError),
-        file.open("w" if first else "x", encoding="utf-8") as written,
-    ):
+    if (first or pattern.startswith(_DEATHS)) and (file := _death_file()) is not None:
+        text = message.partition(",")[0] if error is None else text_of(error)
+        _write(file, text, "w" if first else "x")
+
+
+def _write(file: Path, text: str, mode: str) -> None:
+    # Another process may have been first; on another host the folder is not there; the disk may be
+    # full. Whoever logs its error must not get another one for it.
+    with contextlib.suppress(OSError), file.open(mode, encoding="utf-8") as written:
         written.write(text)
+
+
+def _read(file: Path) -> str | None:
+    """Its text; None if there is none."""
+    return (file.read_text(encoding="utf-8") or None) if file.exists() else None
