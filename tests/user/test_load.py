@@ -200,5 +200,7 @@ def test_nothing_piles_up_under_mixed_load(running_adapters):
     assert not load.faults, "\n".join(load.faults[:5])
     assert after.server_descriptors <= before.server_descriptors
     assert after.engine_descriptors <= before.engine_descriptors
-    assert after.server_mib < before.server_mib + 32
-    assert after.engine_mib < before.engine_mib + 32
+    # The blocks of keys and values become resident one by one, in the first half of the time.
+    middle = held[len(held) // 2]
+    assert after.server_mib < middle.server_mib + 16
+    assert after.engine_mib < middle.engine_mib + 16
