@@ -272,7 +272,19 @@ def engine(session: nox.Session) -> None:
 @nox.session
 def engine_slow(session: nox.Session) -> None:
     """Engine tests of quantised checkpoints, latent attention and speculation (up to an hour)."""
-    pytest(session, *EMULATED, "-m", "slow and not matrix")
+    pytest(session, *EMULATED, "-m", "slow and not matrix", *(f"--ignore={each}" for each in LOAD))
+
+
+LOAD = ("tests/user/test_load.py", "tests/user/test_operations.py")
+
+
+@nox.session
+def load(session: nox.Session) -> None:
+    """10,000 requests, mixed load, ends under load, nowhere to write (15 minutes to half an hour).
+
+    LOAD_MINUTES=30 makes the mixed load last longer than its one minute.
+    """
+    pytest(session, *LOAD, "-s", threads=1)
 
 
 @nox.session

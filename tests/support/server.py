@@ -101,3 +101,8 @@ def module_command(checkpoint: Path, *options: str) -> list[str]:
         str(checkpoint),
         *options,
     ]
+
+
+def serve_command(checkpoint: Path, *options: str) -> list[str]:
+    """``vllm-kunlun serve``."""
+    return [str(Path(sys.executable).with_name("vllm-kunlun")), "serve", str(checkpoint), *options]

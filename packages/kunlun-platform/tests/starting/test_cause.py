@@ -21,7 +21,7 @@ def handed_over() -> Iterator[None]:
     cause.hand_over()
     cause.hand_over()
     yield
-    for name in (ENGINE, WORKER):
+    for name in cause._LOGGERS:
         logging.getLogger(name).removeFilter(cause._note)
 
 
@@ -60,6 +60,43 @@ def test_an_engine_that_has_started_is_not_a_start() -> None:
 def test_where_no_process_waits() -> None:
     assert envs.VLLM_KUNLUN_START_FAILURE is None
     fail(ENGINE, RuntimeError("alone"))
+
+
+def test_why_an_engine_died(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_KUNLUN_SOCKETS", str(tmp_path))
+    assert cause.of_death() is None
+    fail(ENGINE, RuntimeError("no memory"), "EngineCore encountered a fatal error.")
+    client = logging.getLogger("vllm.v1.engine.core_client")
+    client.error("Engine core proc %s died unexpectedly, shutting down client.", "EngineCore_DP0")
+    assert cause.of_death() == "RuntimeError: no memory"
+
+
+def test_a_worker_that_died_is_why_others_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLLM_KUNLUN_SOCKETS", str(tmp_path))
+    fail(WORKER, RuntimeError("connection closed"), "WorkerProc hit an exception.")
+    died = "Worker proc %s died unexpectedly, shutting down executor."
+    logging.getLogger(WORKER).error(died, "VllmWorker-1")
+    fail(ENGINE, RuntimeError("cancelled"), "EngineCore encountered a fatal error.")
+    assert cause.of_death() == "Worker proc VllmWorker-1 died unexpectedly"
+
+
+def test_a_death_on_another_host_is_not_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLLM_KUNLUN_SOCKETS", str(tmp_path / "there"))
+    fail(ENGINE, RuntimeError("no memory"), "EngineCore encountered a fatal error.")
+    assert cause.of_death() is None
+
+
+def test_a_full_disk_hides_no_error() -> None:
+    with envs.set_within("VLLM_KUNLUN_START_FAILURE", "/dev/full"):
+        fail(ENGINE, RuntimeError("no memory"))
+    cause._write(Path("/dev/full"), "no memory", "w")
+    with cause.awaited() as found:
+        Path(envs.VLLM_KUNLUN_START_FAILURE).touch()
+        assert found() is None
 
 
 def test_nothing_stays_behind() -> None:

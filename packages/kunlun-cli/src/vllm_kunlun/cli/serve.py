@@ -17,6 +17,7 @@ from vllm_kunlun.platforms import envs
 from vllm_kunlun.platforms.checks import checkpoint
 from vllm_kunlun.platforms.errors import UnsupportedError
 from vllm_kunlun.platforms.families import ModelFamily, family_for
+from vllm_kunlun.platforms.starting import folders
 from vllm_kunlun.platforms.version import check_vllm
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def serve(
     Every other option goes to `vllm serve` as it is (`vllm serve --help` lists them), and wins
     over the preset. `vllm serve MODEL` works the same without the preset.
     """
+    folders.check()
     check_vllm()
     if model.startswith("-"):
         raise UnsupportedError(

@@ -24,6 +24,7 @@ __all__ = [
     "EnvVar",
     "card_values",
     "describe",
+    "put",
     "set_default",
     "set_within",
     "shared",
@@ -204,6 +205,14 @@ TABLE: dict[str, EnvVar] = {
             minimum=1,
         ),
         _ours(
+            "VLLM_KUNLUN_DRAIN_SECONDS",
+            "float",
+            20.0,
+            "how long requests may run on after a server was told to end (SIGTERM, Ctrl-C); what "
+            "watches it should wait for some seconds more before it kills (Kubernetes: 30)",
+            minimum=0,
+        ),
+        _ours(
             "VLLM_KUNLUN_PACK_LINEAR",
             "bool",
             True,
@@ -223,6 +232,13 @@ TABLE: dict[str, EnvVar] = {
             None,
             "set by a server for its own processes: the file in which one that cannot start says "
             "why",
+        ),
+        _ours(
+            "VLLM_KUNLUN_SOCKETS",
+            "str",
+            None,
+            "set by a process for those that it starts: the folder of their sockets, which it "
+            "removes at its end",
         ),
         _ours(
             "VLLM_KUNLUN_FP8_TO",
@@ -281,6 +297,17 @@ TABLE: dict[str, EnvVar] = {
             "as XPU_VISIBLE_DEVICES, by torch's name; Ray would set it to one card a worker",
         ),
         _vllm("VLLM_PORT", "int", "first port of vLLM's internal channels, not the server's"),
+        _vllm(
+            "VLLM_HTTP_TIMEOUT_KEEP_ALIVE",
+            "int",
+            "seconds for which a server keeps a connection without a request; here 75 by default, "
+            "longer than proxies do",
+        ),
+        _vllm(
+            "VLLM_RPC_BASE_PATH",
+            "str",
+            "where the folder of an engine's sockets is made; default TMPDIR or /tmp",
+        ),
         _vllm("VLLM_PLUGINS", "str", "names of the plugins to load, comma separated; default all"),
         _vllm(
             "VLLM_WORKER_MULTIPROC_METHOD",
@@ -334,6 +361,11 @@ def set_default(name: str, value: str) -> bool:
         return False
     os.environ[name] = value
     return True
+
+
+def put(name: str, value: str) -> None:
+    """Set a variable for this process and its children, whatever it was."""
+    os.environ[name] = value
 
 
 @contextlib.contextmanager

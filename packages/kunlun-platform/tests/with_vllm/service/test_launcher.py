@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,16 +22,20 @@ async def dummy_shutdown() -> str:
     return "ended"
 
 
-async def shutdown() -> str:
-    return "ended"
+async def shutdown() -> None:
+    """The name of uvicorn's."""
 
 
 def serve(
-    monkeypatch: pytest.MonkeyPatch, *, errored: bool, ends: Any = dummy_shutdown
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    errored: bool,
+    ends: Any = dummy_shutdown,
+    keep_alive: int = 75,
 ) -> fastapi.FastAPI:
 
     async def vllms(app: Any, sock: Any, **options: Any) -> Any:
-        assert (sock, options) == ("sock", {"port": 1})
+        assert (sock, options) == ("sock", {"port": 1, "timeout_keep_alive": keep_alive})
         del app.state  # as its lifespan does
         app.state = None
         return ends()
@@ -40,10 +46,10 @@ def serve(
     config = SimpleNamespace(model_config=model)
     app.state.engine_client = SimpleNamespace(errored=errored, vllm_config=config)
 
-    async def run() -> str:
-        return await (await launcher.serve_http(app, "sock", port=1))
+    async def run() -> str | None:
+        return await (await launcher.serve_http(app, "sock", port=1, timeout_keep_alive=5))
 
-    assert asyncio.run(run()) == "ended"
+    assert asyncio.run(run()) == ("ended" if ends is dummy_shutdown else None)
     return app
 
 
@@ -60,3 +66,57 @@ def test_a_dead_engine_ends_in_an_exit_code(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_an_engine_that_a_signal_ended_has_not_died(monkeypatch: pytest.MonkeyPatch) -> None:
     serve(monkeypatch, errored=True, ends=shutdown)
+
+
+def test_connections_are_kept_for_longer_than_by_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless the user says for how long; vLLM hands over its variable, or 5 seconds."""
+    monkeypatch.delenv("VLLM_HTTP_TIMEOUT_KEEP_ALIVE", raising=False)
+    serve(monkeypatch, errored=False, keep_alive=75)
+    monkeypatch.setenv("VLLM_HTTP_TIMEOUT_KEEP_ALIVE", "5")
+    serve(monkeypatch, errored=False, keep_alive=5)
+
+
+def close(lasts: float) -> tuple[list[str], float]:
+    """Close a server whose requests end when the engine does: what was asked of it, seconds."""
+    asked: list[str] = []
+    ended = asyncio.Event()
+
+    def propagate_error(error: Exception) -> None:
+        asked.append(type(error).__name__)
+        ended.set()
+
+    engine = SimpleNamespace(
+        shutdown=lambda: asked.append("shutdown"),
+        output_processor=SimpleNamespace(propagate_error=propagate_error),
+    )
+
+    async def closing() -> None:
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(ended.wait(), lasts)
+
+    start = time.monotonic()
+    asyncio.run(launcher._close(closing(), engine))
+    return asked, time.monotonic() - start
+
+
+def test_requests_that_end_in_time_are_let_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_KUNLUN_DRAIN_SECONDS", "30")
+    asked, seconds = close(lasts=0.1)
+    assert asked == []
+    assert seconds < 10
+
+
+def test_requests_that_do_not_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_KUNLUN_DRAIN_SECONDS", "0.1")
+    asked, seconds = close(lasts=30)
+    assert asked == ["shutdown", "EngineDeadError"]
+    assert seconds < 10
+
+
+def test_clients_that_do_not_read_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_KUNLUN_DRAIN_SECONDS", "0")
+    monkeypatch.setattr(launcher, "_LAST_SECONDS", 0.1)
+    engine = SimpleNamespace(
+        shutdown=lambda: None, output_processor=SimpleNamespace(propagate_error=lambda error: None)
+    )
+    asyncio.run(asyncio.wait_for(launcher._close(asyncio.sleep(60), engine), 10))

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An engine that cannot start says why, last, in the process that the user started."""
+"""The start of an engine: it says why it cannot, last, and its sockets leave nothing behind."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ledger entry for engines that do not start."""
+"""The ledger entries for the start of an engine's processes."""
 
 from __future__ import annotations
 
@@ -23,5 +23,17 @@ def patches() -> Sequence[Entry]:
             vllm_range=">=0.15.1,<0.16",
             sha256="a21e8d5e698f32a9c19cd0f3006c91768fd9bf49e0973eaa66b947242b761e13",
             remove_when="the error of a failed start holds the exception of the process",
+        ),
+        Patch(
+            name="sockets-that-go",
+            target="vllm.utils.network_utils:get_open_zmq_ipc_path",
+            replacement="vllm_kunlun.platforms.starting.sockets:get_open_zmq_ipc_path",
+            why="each start of an engine leaves its sockets in the temporary folder, three "
+            "and more with several ranks",
+            upstream="https://github.com/vllm-project/vllm/blob/v0.15.1/vllm/utils/"
+            "network_utils.py",
+            vllm_range=">=0.15.1,<0.16",
+            sha256="1d9aeb608d4c5dbc1ab36bc61709621c099703c3f99aae960be0a623d2099128",
+            remove_when="the paths of an engine's sockets are removed at its end",
         ),
     )
