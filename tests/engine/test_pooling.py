@@ -52,6 +52,7 @@ def test_embeddings(checkpoint, prompts):
     )
 
 
+@pytest.mark.slow
 def test_the_classes_of_a_head_and_a_reward_for_each_token(checkpoint, prompts, tmp_path):
     """The head is a linear layer ``score`` beside a decoder, as HF has it."""
     source = checkpoint("qwen3")

@@ -244,9 +244,8 @@ def test_two_ranks(name, experts_whole, quantised, prompts, monkeypatch):
     )
 
 
-def test_reloading_other_weights(checkpoint, quantised, prompts, tmp_path, monkeypatch):
+def test_reloading_other_weights(checkpoint, quantised, prompts, tmp_path):
     """vLLM reloads without processing weights again: the scales must follow all the same."""
-    monkeypatch.setenv("VLLM_KUNLUN_PACK_LINEAR", "0")
     scheme = SCHEMES["static-asymmetric-tensor"]
     _, first = quantised("qwen2", scheme)
     folder = w8a8.quantise(checkpoint("qwen2"), tmp_path / "second", scheme, prompts, _rescaled)
