@@ -9,7 +9,7 @@ weights, the judge of every comparison.
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,9 @@ class Scheme:
     desc_act: bool = False
     skipped: tuple[str, ...] = ("lm_head",)
     """Parts of names of layers that stay as they are."""
+    in_8_bits: tuple[str, ...] = ()
+    """Parts of names of layers that are quantised to 8 bits; the configuration says nothing of
+    them."""
 
     def configuration(self) -> dict[str, object]:
         """``quantization_config`` of ``config.json``, as public quantisers write it."""
@@ -83,7 +86,8 @@ def write(source: Path, folder: Path, scheme: Scheme) -> tuple[Path, Path]:
     changed = set()
     for name, layer in model.named_modules():
         if isinstance(layer, torch.nn.Linear) and not any(s in name for s in scheme.skipped):
-            tensors, layer.weight.data = quantise(name, layer.weight.data, scheme)
+            own = replace(scheme, bits=8) if any(s in name for s in scheme.in_8_bits) else scheme
+            tensors, layer.weight.data = quantise(name, layer.weight.data, own)
             packed |= {f"{name}.{key}": value for key, value in tensors.items()}
             changed.add(f"{name}.weight")
     plain, quantised = folder / "plain", folder / "quantised"

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from vllm_kunlun.platforms.errors import CheckpointError
+from vllm_kunlun.platforms.errors import CheckpointError, UnsupportedError
 from vllm_kunlun.quantization.checkpoint import packed
 
 # 128 inputs in groups of 32, 64 outputs.
@@ -21,14 +21,14 @@ PACKED = {
 CHECKPOINTS = {"awq": AWQ, "gptq": GPTQ, "compressed-tensors": PACKED}
 
 
-def check(method, shapes, monkeypatch, group_size=32, desc_act=True):
+def check(method, shapes, monkeypatch, group_size=32, desc_act=True, dynamic=None):
     found = {name: {"shape": list(shape)} for name, shape in shapes.items()}
     monkeypatch.setattr(packed, "get_safetensors_params_metadata", lambda *a, **k: found)
     if method == "awq":
         packed.check_awq("folder", None, group_size)
     elif method == "gptq":
         config = SimpleNamespace(
-            dynamic={}, weight_bits=4, group_size=group_size, desc_act=desc_act
+            dynamic=dynamic or {}, weight_bits=4, group_size=group_size, desc_act=desc_act
         )
         packed.check_gptq("folder", None, config)
     else:
@@ -84,3 +84,28 @@ def test_two_kinds_of_packed_weights_are_not_judged(monkeypatch):
     kinds = [SimpleNamespace(num_bits=bits, group_size=32, symmetric=True) for bits in (4, 8)]
     schemes = {str(kind.num_bits): {"weights": kind} for kind in kinds}
     packed.check_compressed_tensors("folder", None, schemes)
+
+
+def test_scales_of_activation_functions_are_refused(monkeypatch):
+    with pytest.raises(UnsupportedError, match=r"^h\.0\.act\.scales: AWQ moved scales"):
+        check("awq", {**AWQ, "h.0.act.scales": (128,)}, monkeypatch)
+
+
+def test_a_rule_that_leaves_out_a_packed_layer_is_named(monkeypatch):
+    with pytest.raises(CheckpointError, match=r"^m is packed .*dynamic"):
+        check("gptq", GPTQ, monkeypatch, dynamic={"-:m": {}})
+
+
+@pytest.mark.parametrize(
+    ("names", "kinds"),
+    [
+        (["a.q.qweight", "b.q.qweight", "lm_head.qweight", "norm.weight"], {"q", "lm_head"}),
+        (["a.q.weight_packed", "a.q.weight_scale"], {"q"}),
+        (["a.lm_head.weight", "a.lm_head.weight_scale"], {"lm_head"}),
+        (["a.q.weight"], set()),
+    ],
+)
+def test_kinds_of_quantised_layers(names, kinds, monkeypatch):
+    found = {name: {"shape": [1]} for name in names}
+    monkeypatch.setattr(packed, "get_safetensors_params_metadata", lambda *a, **k: found)
+    assert packed.quantised_kinds("folder", None) == kinds

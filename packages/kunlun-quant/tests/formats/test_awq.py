@@ -9,12 +9,14 @@ import pytest
 import torch
 from vllm.model_executor.layers.fused_moe import FusedMoE
 from vllm.model_executor.layers.linear import LinearBase, UnquantizedLinearMethod
+from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
 
 from vllm_kunlun.platforms.errors import UnsupportedError
 from vllm_kunlun.quantization.experts.awq import KunlunAWQMoEMethod
 from vllm_kunlun.quantization.formats import awq
 from vllm_kunlun.quantization.formats.awq import KunlunAWQConfig
 from vllm_kunlun.quantization.linear.awq import KunlunAWQLinearMethod
+from vllm_kunlun.quantization.linear.head import KunlunHeadMethod
 
 SETTINGS = {"quant_method": "awq", "bits": 4, "group_size": 32, "zero_point": True}
 
@@ -43,3 +45,14 @@ def test_which_method_a_layer_gets(bare, monkeypatch):
     assert config.get_quant_method(experts, "m.lm_head") == ("plain", moe)
     assert config.get_quant_method(torch.nn.Module(), "m.norm") is None
     assert config.get_supported_act_dtypes() == [torch.float16, torch.bfloat16, torch.float32]
+
+
+def test_a_quantised_output_projection_is_told_by_the_tensors(bare):
+    config = KunlunAWQConfig.from_config(SETTINGS)
+    head = bare(ParallelLMHead)
+    assert config.get_quant_method(head, "lm_head") is None
+    config.kinds = frozenset({"q_proj", "lm_head"})
+    method = config.get_quant_method(head, "language_model.lm_head")
+    assert isinstance(method, KunlunHeadMethod)
+    assert isinstance(method.method, KunlunAWQLinearMethod)
+    assert config.get_quant_method(head, "shared_head.head") is None

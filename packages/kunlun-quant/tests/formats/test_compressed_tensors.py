@@ -4,9 +4,13 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
 
 from vllm_kunlun.platforms.errors import UnsupportedError
 from vllm_kunlun.quantization.formats.compressed_tensors import KunlunCompressedTensorsConfig
+from vllm_kunlun.quantization.linear.compressed_int8 import KunlunW8A8Int8
+from vllm_kunlun.quantization.linear.head import KunlunHeadMethod
 
 
 def test_transforms_are_refused_and_an_fp8_cache_is_not_taken_over(int8_configuration):
@@ -39,3 +43,49 @@ def test_what_has_no_arithmetic_is_refused_by_name(
     config.packed_modules_mapping = given.packed_modules_mapping
     with pytest.raises(UnsupportedError, match=r"qkv_proj: .*int8 \(W8A8\)"):
         qkv(config)
+
+
+@pytest.mark.parametrize(
+    ("targets", "ignored", "rows"),
+    [
+        (["Linear"], [], [64]),
+        (["re:.*proj"], ["lm_head"], [64]),
+        (["Linear"], ["re:.*k_proj"], [32, 16, 16]),
+        (["re:.*v_proj"], [], [32, 16, 16]),
+        (["re:.*[qv]_proj"], [], [32, 16, 16]),
+        (["Linear"], ["re:.*[qkv]_proj"], []),
+        (["Linear"], ["m.qkv_proj"], []),
+        (["re:.*mlp.*"], [], []),
+    ],
+)
+def test_targets_and_ignored_name_the_parts_of_a_fused_layer(
+    targets, ignored, rows, qkv, int8_configuration
+):
+    """``rows``: of the layer's int8 weight, or of its parts'; none where it is of floats."""
+    given = int8_configuration("channel", False, True)
+    given.config["config_groups"]["g"]["targets"] = targets
+    config = KunlunCompressedTensorsConfig.from_config({**given.config, "ignore": ignored})
+    config.packed_modules_mapping = given.packed_modules_mapping
+    layer = qkv(config)
+    if rows == [64]:
+        assert layer.weight.dtype == torch.int8
+    elif rows:
+        assert [len(part.weight) for part in layer.parts] == rows
+        kinds = {part.weight.dtype for part in layer.parts}
+        assert kinds == {torch.int8, torch.float32}
+    else:
+        assert layer.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize("targets", [["Linear"], ["lm_head"], ["re:.*head"]])
+def test_a_quantised_output_projection_is_told_by_the_tensors(targets, bare, int8_configuration):
+    given = int8_configuration("channel", False, True)
+    given.config["config_groups"]["g"]["targets"] = targets
+    config = KunlunCompressedTensorsConfig.from_config(given.config)
+    head = bare(ParallelLMHead)
+    assert config.get_quant_method(head, "lm_head") is None
+    config.kinds = frozenset({"lm_head"})
+    assert isinstance(config.get_quant_method(head, "lm_head"), KunlunHeadMethod)
+    assert isinstance(head.scheme, KunlunW8A8Int8)
+    config.ignore = ["lm_head"]
+    assert config.get_quant_method(head, "lm_head") is None

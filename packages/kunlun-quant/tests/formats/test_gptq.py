@@ -8,11 +8,17 @@ from types import SimpleNamespace
 import pytest
 from vllm.model_executor.layers.fused_moe import FusedMoE
 from vllm.model_executor.layers.linear import LinearBase, UnquantizedLinearMethod
+from vllm.model_executor.layers.vocab_parallel_embedding import (
+    ParallelLMHead,
+    UnquantizedEmbeddingMethod,
+)
 
 from vllm_kunlun.platforms.errors import UnsupportedError
 from vllm_kunlun.quantization.formats import gptq
 from vllm_kunlun.quantization.formats.gptq import KunlunGPTQConfig
 from vllm_kunlun.quantization.linear.gptq import KunlunGPTQLinearMethod
+from vllm_kunlun.quantization.linear.head import KunlunHeadMethod
+from vllm_kunlun.quantization.linear.parts import KunlunPartsLinearMethod
 
 SETTINGS = {"quant_method": "gptq", "bits": 4, "group_size": 32, "desc_act": True}
 
@@ -44,6 +50,55 @@ def test_a_linear_layer_has_the_settings_of_its_own_name(bare):
     assert method.quant_config.weight_bits == 4
     assert given.get_quant_method(linear, "m.gate_proj").quant_config.weight_bits == 8
     assert isinstance(given.get_quant_method(linear, "m.lm_head"), UnquantizedLinearMethod)
+
+
+FUSED = {"qkv_proj": ["q_proj", "k_proj", "v_proj"]}
+PARTS = ["m.q_proj", "m.k_proj", "m.v_proj"]
+
+
+@pytest.mark.parametrize(
+    ("dynamic", "bits"),
+    [
+        ({}, 4),
+        ({r"+:.*\.[qkv]_proj": {"bits": 8}}, 8),
+        ({r"-:.*\.[qkv]_proj": {}}, None),
+        ({r"-:.*v_proj": {}}, "parts"),  # which the fused layer's name would match
+        ({r"+:.*\.q_proj": {"bits": 8}}, "parts"),
+        ({r"+:.*\.q_proj": {"group_size": 64}}, "parts"),
+    ],
+)
+def test_rules_are_about_the_parts_of_a_fused_layer(dynamic, bits, bare):
+    given = config(dynamic=dynamic)
+    given.packed_modules_mapping, given.modules_in_block_to_quantize = FUSED, PARTS
+    method = given.get_quant_method(bare(LinearBase), "m.qkv_proj")
+    if bits == "parts":
+        assert isinstance(method, KunlunPartsLinearMethod)
+        assert method.names == PARTS
+    elif bits is None:
+        assert isinstance(method, UnquantizedLinearMethod)
+    else:
+        assert method.quant_config.weight_bits == bits
+
+
+def test_a_part_in_floats_is_told_by_the_tensors(bare):
+    given = config()
+    given.packed_modules_mapping, given.modules_in_block_to_quantize = FUSED, PARTS[:2]
+    assert isinstance(
+        given.get_quant_method(bare(LinearBase), "m.qkv_proj"), KunlunPartsLinearMethod
+    )
+
+
+def test_a_quantised_output_projection(bare):
+    given = config()
+    given.modules_in_block_to_quantize = ["lm_head"]
+    head = bare(ParallelLMHead)
+    assert given.get_quant_method(head, "lm_head") is None
+    given.lm_head_quantized = True
+    method = given.get_quant_method(head, "lm_head")
+    assert isinstance(method, KunlunHeadMethod)
+    assert isinstance(method.method, KunlunGPTQLinearMethod)
+    given.modules_in_block_to_quantize = ["m.q_proj"]
+    assert isinstance(given.get_quant_method(head, "lm_head"), UnquantizedEmbeddingMethod)
 
 
 @pytest.mark.parametrize(("stored", "offset"), [("", 1), ("gptq", 1), ("gptq_v2", 0)])

@@ -107,13 +107,14 @@ def test_parts_of_a_fused_layer_share_one_order():
     linear = method(desc_act=True, pack_factor=4)
     linear.use_v2_format = False
     linear.create_weights(
-        layer, INPUTS, [8, 8], INPUTS, 16, torch.float32, weight_loader=lambda *a: None
-    )
-    order = (torch.arange(INPUTS) // GROUP).int()
-    layer.g_idx.load_merged_column_weight(order)
-    layer.g_idx.load_merged_column_weight(order)
+        layer, INPUTS, [8, 8], INPUTS, 16, torch.float32,
+        weight_loader=lambda parameter, loaded, _: parameter.load_merged_column_weight(loaded),
+    )  # fmt: skip
+    order, load = (torch.arange(INPUTS) // GROUP).int(), layer.g_idx.weight_loader
+    load(layer.g_idx, order, 0)
+    load(layer.g_idx, order, 1)
     with pytest.raises(CheckpointError, match="different g_idx"):
-        layer.g_idx.load_merged_column_weight(order.flip(0))
+        load(layer.g_idx, order.flip(0), 1)
     layer.qweight.data.zero_()
     layer.qzeros.data.zero_()
     layer.scales.data.fill_(1)
@@ -121,6 +122,6 @@ def test_parts_of_a_fused_layer_share_one_order():
     form = forms.form_of(layer)
     form.show()
     form.open()
-    layer.g_idx.load_merged_column_weight(order.flip(0))  # of other weights
-    layer.g_idx.load_merged_column_weight(order.flip(0))
+    load(layer.g_idx, order.flip(0), 0)  # of other weights
+    load(layer.g_idx, order.flip(0), 1)
     form.hide()

@@ -11,7 +11,7 @@ from vllm.logger import init_logger
 from vllm_kunlun.platforms import families
 from vllm_kunlun.platforms.checks import cache, lora, model, parallel
 from vllm_kunlun.platforms.settings import cache as cache_settings
-from vllm_kunlun.platforms.settings import compilation, engine, hosts
+from vllm_kunlun.platforms.settings import compilation, engine, hosts, quantisation
 from vllm_kunlun.platforms.torch25 import refusals
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def check_and_update(config: VllmConfig, *, on_card: bool) -> None:
     """
     _say_what_serves(config)
     model.check(config)
+    quantisation.update(config)
     lora.check(config)
     cache.check(config)
     parallel.check(config)

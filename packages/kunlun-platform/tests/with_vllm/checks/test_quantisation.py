@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Methods of quantisation that are refused, and those that a wheel converts."""
+"""Methods of quantisation that are refused, and those that a wheel computes or converts."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from vllm.model_executor.layers import quantization
 
 from vllm_kunlun.platforms.checks import quantisation
-from vllm_kunlun.platforms.errors import UnsupportedError
+from vllm_kunlun.platforms.errors import MissingWheelError, UnsupportedError
+
+REFUSED = sorted(quantisation.WITHOUT_ARITHMETIC | set(quantisation.OTHERS))
 
 
 def test_the_message_names_what_runs(build: Any) -> None:
@@ -18,28 +20,47 @@ def test_the_message_names_what_runs(build: Any) -> None:
         assert sentence in message
 
 
-@pytest.mark.parametrize("method", [*sorted(quantisation.WITHOUT_ARITHMETIC), "bitsandbytes"])
-def test_without_arithmetic_on_the_card(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the wheel that converts some of them as they are loaded."""
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """vLLM's registry, without the wheel that computes or converts some."""
     monkeypatch.setattr(quantization, "_CUSTOMIZED_METHOD_TO_QUANT_CONFIG", {})
-    with pytest.raises(UnsupportedError, match=f"quantization='{method}'"):
+
+
+@pytest.mark.usefixtures("bare")
+@pytest.mark.parametrize("method", REFUSED)
+def test_without_arithmetic_on_the_card(method: str) -> None:
+    with pytest.raises(UnsupportedError, match=f"^quantization='{method}' ") as refused:
+        quantisation.check(method)
+    why, instead = str(refused.value).split(". ")
+    assert why
+    assert instead.startswith(("Use ", "Leave ", "Export "))
+
+
+@pytest.mark.usefixtures("bare")
+@pytest.mark.parametrize("method", sorted(quantisation.CONVERTED))
+def test_the_wheel_to_install_is_named(method: str) -> None:
+    with pytest.raises(MissingWheelError, match=f"'{method}' .*pip install kunlun-quant"):
         quantisation.check(method)
 
 
 def test_a_method_that_a_wheel_converts_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     ours = type("Config", (), {"__module__": "vllm_kunlun.quantization.somewhere"})
-    monkeypatch.setattr(quantization, "_CUSTOMIZED_METHOD_TO_QUANT_CONFIG", {"fp8": ours})
+    monkeypatch.setattr(
+        quantization, "_CUSTOMIZED_METHOD_TO_QUANT_CONFIG", {"fp8": ours, "awq": ours}
+    )
     quantisation.check("fp8")
+    quantisation.check("awq")
     with pytest.raises(UnsupportedError):
         quantisation.check("mxfp4")
 
 
-@pytest.mark.parametrize("method", ["awq", "gptq", "compressed-tensors", "gguf"])
-def test_methods_that_run(method: str) -> None:
-    quantisation.check(method)
+def test_a_method_of_another_package_is_its_own() -> None:
+    quantisation.check("registered-by-somebody")
 
 
-def test_every_method_of_vllms_in_fp8_or_fp4_is_in_the_table() -> None:
-    """Those that its name tells of; what a wheel converts stays in the table."""
-    told = {name for name in quantization.QUANTIZATION_METHODS if "fp8" in name or "fp4" in name}
-    assert told <= quantisation.WITHOUT_ARITHMETIC
+def test_every_name_of_vllms_is_in_one_table() -> None:
+    """Each runs or is refused: a new one is a decision to take."""
+    names = set(get_args(quantization.QuantizationMethods))
+    tables = [quantisation.WITHOUT_ARITHMETIC, quantisation.CONVERTED, set(quantisation.OTHERS)]
+    assert set().union(*tables) == names
+    assert sum(map(len, tables)) == len(names)

@@ -19,10 +19,15 @@ from vllm.model_executor.layers.quantization.kernels.mixed_precision import MPLi
 from vllm.model_executor.layers.quantization.kernels.scaled_mm import Int8ScaledMMLinearKernel
 from vllm.platforms import PlatformEnum
 
+from vllm_kunlun.quantization.formats.auto_round import KunlunINCConfig
 from vllm_kunlun.quantization.formats.awq import KunlunAWQConfig
 from vllm_kunlun.quantization.formats.compressed_tensors import KunlunCompressedTensorsConfig
 from vllm_kunlun.quantization.formats.fp8 import KunlunFp8Config
 from vllm_kunlun.quantization.formats.gptq import KunlunGPTQConfig
+from vllm_kunlun.quantization.formats.marlin import (
+    KunlunAWQMarlinConfig,
+    KunlunGPTQMarlinConfig,
+)
 from vllm_kunlun.quantization.formats.moe_wna16 import KunlunMoeWNA16Config
 from vllm_kunlun.quantization.formats.mxfp4 import KunlunMxfp4Config
 from vllm_kunlun.quantization.linear.awq import KunlunAWQLinearMethod
@@ -35,9 +40,12 @@ __all__ = ["CONFIGS", "INT8_KERNELS", "LINEAR_METHODS", "MIXED_PRECISION_KERNELS
 
 CONFIGS: dict[str, type[QuantizationConfig]] = {
     "awq": KunlunAWQConfig,
+    "awq_marlin": KunlunAWQMarlinConfig,
     "compressed-tensors": KunlunCompressedTensorsConfig,
     "fp8": KunlunFp8Config,
     "gptq": KunlunGPTQConfig,
+    "gptq_marlin": KunlunGPTQMarlinConfig,
+    "inc": KunlunINCConfig,
     "moe_wna16": KunlunMoeWNA16Config,
     "mxfp4": KunlunMxfp4Config,
 }

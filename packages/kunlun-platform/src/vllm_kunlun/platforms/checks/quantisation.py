@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Methods of quantisation whose arithmetic the card lacks."""
+"""Methods of quantisation that nothing on this device computes, by vLLM's names."""
 
 from __future__ import annotations
 
-from vllm_kunlun.platforms.errors import UnsupportedError
+from vllm_kunlun.platforms.errors import MissingWheelError, UnsupportedError
 
-__all__ = ["WITHOUT_ARITHMETIC", "check"]
+__all__ = ["CONVERTED", "OTHERS", "WITHOUT_ARITHMETIC", "check"]
 
 WITHOUT_ARITHMETIC = {
     "fp8",
@@ -17,25 +17,72 @@ WITHOUT_ARITHMETIC = {
     "mxfp4",
     "petit_nvfp4",
 }
-"""vLLM's names of what multiplies in fp8 or fp4."""
+"""What multiplies in fp8 or fp4."""
+
+CONVERTED = {
+    "awq",
+    "awq_marlin",
+    "compressed-tensors",
+    "gptq",
+    "gptq_marlin",
+    "inc",
+    "moe_wna16",
+}
+"""What kunlun-quant computes; and of :data:`WITHOUT_ARITHMETIC` it converts some."""
+
+_INTEGERS = "a checkpoint in int8 (compressed-tensors W8A8), AWQ or GPTQ"
+_ANOTHER = f"Use {_INTEGERS}."
+_LEAVE_OUT = "Leave --quantization out: AWQ and GPTQ checkpoints run by their own names."
+
+OTHERS = {
+    "bitsandbytes": (
+        "runs on kernels of a CUDA library, and the vendor's libraries have none for its formats",
+        f"Use {_INTEGERS}, or serve the float checkpoint with --dtype float16.",
+    ),
+    "gguf": (
+        "is unpacked by CUDA kernels in each step, and the vendor's libraries have none for it",
+        f"Use the safetensors checkpoint that the file was made from, or {_INTEGERS}.",
+    ),
+    "torchao": (
+        "stores tensors of torchao's own classes, which have no arithmetic on this device",
+        _ANOTHER,
+    ),
+    "quark": (
+        "names AMD's formats, which have no arithmetic on this device",
+        "Export with Quark's AWQ or GPTQ format, or quantise with llm-compressor to int8 (W8A8).",
+    ),
+    "experts_int8": (
+        "would quantise experts while loading, for a triton kernel that this device lacks",
+        "Leave --quantization out, or use a checkpoint in int8 (compressed-tensors W8A8).",
+    ),
+    "bitblas": ("needs a CUDA compiler of its own, BitBLAS", _ANOTHER),
+    "gptq_bitblas": ("needs a CUDA compiler of its own, BitBLAS", _LEAVE_OUT),
+    "gptq_marlin_24": ("needs sparse CUDA kernels, for weights of which half are zero", _ANOTHER),
+    "ipex": ("runs on Intel's libraries", _LEAVE_OUT),
+    "cpu_awq": ("runs on vLLM's kernels for CPUs", _LEAVE_OUT),
+}
+"""What else vLLM names: why it does not run, and what to do."""
 
 
 def check(method: str) -> None:
-    """Refuse a quantisation whose arithmetic the card lacks, unless a wheel converts it.
+    """Refuse a method that nothing here computes. One that another package registered is its own.
 
     Raises:
-        UnsupportedError: for the fp8 and fp4 families, and for bitsandbytes.
+        UnsupportedError: for the fp8 and fp4 families, unless a wheel converts them, and for
+            :data:`OTHERS`.
+        MissingWheelError: for :data:`CONVERTED`, if kunlun-quant is not installed.
     """
-    if method == "bitsandbytes":
-        raise UnsupportedError(
-            "quantization='bitsandbytes' runs on kernels of a CUDA library, and the vendor's "
-            "libraries have none for its formats. Use a checkpoint in int8 (compressed-tensors "
-            "W8A8), AWQ or GPTQ, or serve the float checkpoint with --dtype float16."
-        )
+    if method in OTHERS:
+        why, instead = OTHERS[method]
+        raise UnsupportedError(f"quantization={method!r} {why}. {instead}")
     if method in WITHOUT_ARITHMETIC and not _is_converted(method):
         raise UnsupportedError(
-            f"quantization={method!r} needs fp8 or fp4 arithmetic, which the P800 lacks. "
-            "Use a checkpoint in int8 (compressed-tensors W8A8), AWQ or GPTQ."
+            f"quantization={method!r} needs fp8 or fp4 arithmetic, which the P800 lacks. {_ANOTHER}"
+        )
+    if method in CONVERTED and not _is_converted(method):
+        raise MissingWheelError(
+            f"quantization={method!r} is computed by a wheel that is not installed: pip install "
+            "kunlun-quant"
         )
 
 

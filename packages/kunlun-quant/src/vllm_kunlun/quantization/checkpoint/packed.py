@@ -13,9 +13,9 @@ from vllm.model_executor.layers.quantization.gptq import GPTQConfig
 from vllm.model_executor.layers.quantization.utils.gptq_utils import get_dynamic_override
 from vllm.transformers_utils.config import get_safetensors_params_metadata
 
-from vllm_kunlun.platforms.errors import CheckpointError
+from vllm_kunlun.platforms.errors import CheckpointError, UnsupportedError
 
-__all__ = ["check_awq", "check_compressed_tensors", "check_gptq"]
+__all__ = ["check_awq", "check_compressed_tensors", "check_gptq", "quantised_kinds"]
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -26,6 +26,11 @@ def check_awq(model: str, revision: str | None, group_size: int) -> None:
     Raises: CheckpointError: a tensor is missing or of another shape, or nothing is packed.
     """
     shapes = _shapes(model, revision)
+    if scaled := _modules(shapes, "act.scales"):
+        raise UnsupportedError(
+            f"{scaled[0]}.act.scales: AWQ moved scales into this model's activation functions, "
+            "which vLLM no longer multiplies by. Quantise the model with GPTQ, or to int8 (W8A8)."
+        )
     for name in _packed(shapes, "awq"):
         inputs, words = shapes[f"{name}.qweight"]
         groups = _groups(name, inputs, group_size)
@@ -40,6 +45,11 @@ def check_gptq(model: str, revision: str | None, config: GPTQConfig) -> None:
     """
     shapes = _shapes(model, revision)
     for name in _packed(shapes, "gptq"):
+        if get_dynamic_override(config, name) is False:
+            raise CheckpointError(
+                f"{name} is packed in the checkpoint, and quantization_config.dynamic says that it "
+                "was left out. Take that rule out of config.json, or fetch the checkpoint again."
+            )
         bits = get_dynamic_override(config, name, "bits", config.weight_bits)
         group_size = get_dynamic_override(config, name, "group_size", config.group_size)
         rows, outputs = shapes[f"{name}.qweight"]
@@ -76,6 +86,16 @@ def check_compressed_tensors(model: str, revision: str | None, schemes: dict[str
         if not symmetric:
             zero_point = (outputs * bits // 32, groups)
             _require(shapes, f"{name}.weight_zero_point", zero_point, group_size)
+
+
+def quantised_kinds(model: str, revision: str | None) -> frozenset[str]:
+    """Last parts of the names of the quantised layers, such as ``q_proj`` or ``lm_head``."""
+    shapes = _shapes(model, revision)
+    return frozenset(
+        name.rpartition(".")[2]
+        for suffix in ("qweight", "weight_packed", "weight_scale")
+        for name in _modules(shapes, suffix)
+    )
 
 
 def _shapes(model: str, revision: str | None) -> Shapes:

@@ -11,18 +11,24 @@ from vllm.model_executor.layers.linear import LinearBase, UnquantizedLinearMetho
 from vllm.model_executor.layers.quantization.awq import AWQConfig
 from vllm.model_executor.layers.quantization.base_config import QuantizeMethodBase
 from vllm.model_executor.layers.quantization.utils.quant_utils import is_layer_skipped
+from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
 
 from vllm_kunlun.platforms.errors import UnsupportedError
 from vllm_kunlun.quantization.checkpoint import packed
 from vllm_kunlun.quantization.experts.awq import KunlunAWQMoEMethod
 from vllm_kunlun.quantization.formats.activations import ACTIVATIONS
 from vllm_kunlun.quantization.linear.awq import KunlunAWQLinearMethod
+from vllm_kunlun.quantization.linear.head import KunlunHeadMethod
+from vllm_kunlun.quantization.linear.parts import KunlunPartsLinearMethod, part_names
 
 __all__ = ["KunlunAWQConfig"]
 
 
 class KunlunAWQConfig(AWQConfig):
     """vLLM's reading of the configuration; float16, bfloat16 and float32 activations."""
+
+    kinds: frozenset[str] = frozenset()
+    """Last parts of the names of the checkpoint's quantised layers."""
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> AWQConfig:
@@ -47,18 +53,25 @@ class KunlunAWQConfig(AWQConfig):
 
     def maybe_update_config(self, model_name: str, revision: str | None = None) -> None:
         packed.check_awq(model_name, revision, self.group_size)
+        self.kinds = packed.quantised_kinds(model_name, revision)
         super().maybe_update_config(model_name, revision)
 
     def get_quant_method(self, layer: torch.nn.Module, prefix: str) -> QuantizeMethodBase | None:
         """The method of a dense layer or of experts, by the layer's path ``prefix``."""
+        if isinstance(layer, ParallelLMHead):
+            if prefix.rpartition(".")[2] not in self.kinds:
+                return None
+            return KunlunHeadMethod(KunlunAWQLinearMethod(self), prefix)
         if not isinstance(layer, (LinearBase, FusedMoE)):
             return None
-        if is_layer_skipped(
-            prefix,
-            self.modules_to_not_convert,
-            self.packed_modules_mapping,
-            skip_with_substr=True,
-        ):
+        names = part_names(prefix, self.packed_modules_mapping)
+        skipped = {
+            is_layer_skipped(name, self.modules_to_not_convert, skip_with_substr=True)
+            for name in names
+        }
+        if len(skipped) > 1:
+            return KunlunPartsLinearMethod(self, names)
+        if skipped.pop():
             if isinstance(layer, FusedMoE):
                 return UnquantizedFusedMoEMethod(layer.moe_config)
             return UnquantizedLinearMethod()

@@ -9,15 +9,18 @@ from typing import Any
 import torch
 from vllm.logger import init_logger
 from vllm.model_executor.layers.fused_moe import FusedMoE
+from vllm.model_executor.layers.linear import LinearBase
 from vllm.model_executor.layers.quantization.base_config import QuantizeMethodBase
 from vllm.model_executor.layers.quantization.compressed_tensors.compressed_tensors import (
     CompressedTensorsConfig,
+    CompressedTensorsLinearMethod,
 )
 from vllm.model_executor.layers.quantization.compressed_tensors.schemes import (
     CompressedTensorsScheme,
     CompressedTensorsW8A8Int8,
     CompressedTensorsWNA16,
 )
+from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
 
 from vllm_kunlun.platforms.errors import UnsupportedError
 from vllm_kunlun.quantization.checkpoint import packed
@@ -25,6 +28,8 @@ from vllm_kunlun.quantization.formats.compressed_experts import expert_method
 from vllm_kunlun.quantization.formats.compressed_fp8 import fp8_layout
 from vllm_kunlun.quantization.linear.compressed_int8 import KunlunW8A8Int8
 from vllm_kunlun.quantization.linear.fp8 import KunlunFp8Scheme
+from vllm_kunlun.quantization.linear.head import KunlunHeadMethod
+from vllm_kunlun.quantization.linear.parts import KunlunPartsLinearMethod, part_names
 
 __all__ = ["SCHEMES", "KunlunCompressedTensorsConfig"]
 
@@ -41,8 +46,15 @@ SCHEMES: dict[
 """vLLM's scheme for a linear layer -> ours. What is not here has no arithmetic on the card."""
 
 
+_LINEAR = torch.nn.Linear(1, 1, device="meta")
+"""What the output projection is in the model that was quantised; targets name it so."""
+
+
 class KunlunCompressedTensorsConfig(CompressedTensorsConfig):
     """vLLM's reading of the checkpoint's configuration, our choice of arithmetic."""
+
+    kinds: frozenset[str] = frozenset()
+    """Last parts of the names of the checkpoint's quantised layers."""
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> CompressedTensorsConfig:
@@ -85,15 +97,44 @@ class KunlunCompressedTensorsConfig(CompressedTensorsConfig):
             raise _refusal(layer_name, described)
         return SCHEMES[type(scheme)](scheme)
 
+    def get_scheme_dict(
+        self, layer: torch.nn.Module, layer_name: str | None = None
+    ) -> dict[str, Any] | None:
+        """As vLLM's, by the checkpoint's names; a layer that no target names is one of floats."""
+        if layer_name is None or layer_name in self.ignore:
+            return None
+        for name in (part_names(layer_name, self.packed_modules_mapping)[0], layer_name):
+            try:
+                return super().get_scheme_dict(layer, name)
+            except ValueError:
+                continue
+        return None
+
     def maybe_update_config(self, model_name: str, revision: str | None = None) -> None:
         packed.check_compressed_tensors(model_name, revision, self.target_scheme_map)
+        self.kinds = packed.quantised_kinds(model_name, revision)
         super().maybe_update_config(model_name)
 
     def get_quant_method(self, layer: torch.nn.Module, prefix: str) -> QuantizeMethodBase | None:
         """The method of experts by their scheme; of a dense layer by :meth:`get_scheme`."""
         if isinstance(layer, FusedMoE):
             return expert_method(self, layer, prefix)
+        if isinstance(layer, ParallelLMHead):
+            return self._head_method(layer, prefix)
+        if isinstance(layer, LinearBase):
+            names = part_names(prefix, self.packed_modules_mapping)
+            schemes = [self.get_scheme_dict(layer, name) for name in names]
+            if prefix not in self.ignore and any(each != schemes[0] for each in schemes):
+                return KunlunPartsLinearMethod(self, names)
         return super().get_quant_method(layer, prefix)
+
+    def _head_method(self, layer: ParallelLMHead, prefix: str) -> QuantizeMethodBase | None:
+        if prefix.rpartition(".")[2] not in self.kinds:
+            return None
+        layer.scheme = self.get_scheme(_LINEAR, prefix)
+        if layer.scheme is None:
+            return None
+        return KunlunHeadMethod(CompressedTensorsLinearMethod(self), prefix)
 
 
 def _refusal(layer_name: str | None, described: dict[str, Any] | None) -> UnsupportedError:

@@ -7,12 +7,15 @@ from typing import Any
 
 import torch
 from vllm.model_executor.layers.fused_moe import FusedMoE, UnquantizedFusedMoEMethod
+from vllm.model_executor.layers.linear import LinearBase
 from vllm.model_executor.layers.quantization.base_config import QuantizeMethodBase
 from vllm.model_executor.layers.quantization.gptq import GPTQConfig
 from vllm.model_executor.layers.quantization.utils.gptq_utils import (
     get_dynamic_override,
     get_linear_quant_method,
+    is_layer_gptq_quantized,
 )
+from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
 
 from vllm_kunlun.platforms.errors import UnsupportedError
 from vllm_kunlun.quantization.checkpoint import packed
@@ -20,6 +23,8 @@ from vllm_kunlun.quantization.experts.gptq import KunlunGPTQMoEMethod
 from vllm_kunlun.quantization.formats.activations import ACTIVATIONS
 from vllm_kunlun.quantization.layouts.gptq import BITS, ZERO_OFFSETS
 from vllm_kunlun.quantization.linear.gptq import KunlunGPTQLinearMethod
+from vllm_kunlun.quantization.linear.head import KunlunHeadMethod
+from vllm_kunlun.quantization.linear.parts import KunlunPartsLinearMethod, part_names
 
 __all__ = ["KunlunGPTQConfig"]
 
@@ -50,13 +55,40 @@ class KunlunGPTQConfig(GPTQConfig):
 
     def maybe_update_config(self, model_name: str, revision: str | None = None) -> None:
         packed.check_gptq(model_name, revision, self)
+        self.lm_head_quantized = "lm_head" in packed.quantised_kinds(model_name, revision)
         super().maybe_update_config(model_name, revision)
 
     def get_quant_method(self, layer: torch.nn.Module, prefix: str) -> QuantizeMethodBase | None:
         """The method of a dense layer or of experts, with the settings of its own name."""
         if isinstance(layer, FusedMoE):
             return self._expert_method(layer, prefix)
-        return get_linear_quant_method(self, layer, prefix, KunlunGPTQLinearMethod)
+        if isinstance(layer, ParallelLMHead):
+            method = get_linear_quant_method(self, layer, prefix, KunlunGPTQLinearMethod)
+            if isinstance(method, KunlunGPTQLinearMethod):
+                return KunlunHeadMethod(method, prefix)
+            return method
+        if not isinstance(layer, LinearBase):
+            return None
+        names = part_names(prefix, self.packed_modules_mapping)
+        settings = [self._settings(name) for name in names]
+        if any(each != settings[0] for each in settings):
+            return KunlunPartsLinearMethod(self, names)
+        # Rules are about the checkpoint's names, of which a fused layer has several.
+        return get_linear_quant_method(self, layer, names[0], KunlunGPTQLinearMethod)
+
+    def _settings(self, name: str) -> dict[str, Any] | None:
+        """Bits, group size and order of one layer of the checkpoint; None where it is of floats."""
+        override = get_dynamic_override(self, layer_name=name)
+        if override is False or not is_layer_gptq_quantized(
+            name, self.modules_in_block_to_quantize
+        ):
+            return None
+        return {
+            "bits": self.weight_bits,
+            "group_size": self.group_size,
+            "desc_act": self.desc_act,
+            **(override if isinstance(override, dict) else {}),
+        }
 
     def _expert_method(self, layer: FusedMoE, prefix: str) -> QuantizeMethodBase:
         """All experts of a layer alike, as the first one's gate projection is."""

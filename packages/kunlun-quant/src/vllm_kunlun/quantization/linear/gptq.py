@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,24 +17,6 @@ from vllm_kunlun.quantization.layouts import gptq
 from vllm_kunlun.quantization.linear.packed import apply_weights, set_weights
 
 __all__ = ["KunlunGPTQLinearMethod"]
-
-
-class _SharedOrder(RowvLLMParameter):
-    """``g_idx`` of a fused layer, of which every part must bring the same one."""
-
-    _first: torch.Tensor | None = None
-
-    def _assert_and_load(self, loaded_weight: torch.Tensor) -> None:
-        super()._assert_and_load(loaded_weight)
-        if loaded_weight.is_meta:  # a look at the shapes alone
-            return
-        if self._first is None:
-            self._first = loaded_weight.clone()
-        elif not torch.equal(self._first, loaded_weight):
-            raise CheckpointError(
-                "the parts of a fused layer (q, k, v, or gate and up) were quantised with "
-                "different g_idx. Quantise them together, or with desc_act=False."
-            )
 
 
 class KunlunGPTQLinearMethod(GPTQLinearMethod):
@@ -58,12 +41,11 @@ class KunlunGPTQLinearMethod(GPTQLinearMethod):
             params_dtype,
             **extra_weight_attrs,
         )
-        order = _SharedOrder(
+        layer.g_idx = RowvLLMParameter(
             data=layer.g_idx.data,
             input_dim=0,
-            weight_loader=extra_weight_attrs.get("weight_loader"),
+            weight_loader=_one_order(extra_weight_attrs["weight_loader"]),
         )
-        layer.register_parameter("g_idx", order)
 
     def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
         """True zeros and the order of the inputs, then :func:`set_weights`.
@@ -105,3 +87,20 @@ class KunlunGPTQLinearMethod(GPTQLinearMethod):
     ) -> torch.Tensor:
         """``x W + bias``. Shapes: x ``[.., K]``, bias ``[N]``."""
         return apply_weights(layer, x, bias)
+
+
+def _one_order(loader: Callable[..., Any]) -> Callable[..., Any]:
+    """``loader`` for ``g_idx`` of a fused layer, of which every part must bring the same one."""
+
+    def load(param: torch.nn.Parameter, loaded: torch.Tensor, *shard: Any) -> None:
+        loader(param, loaded, *shard)
+        if loaded.is_meta:  # a look at the shapes alone
+            return
+        first = param.__dict__.setdefault("_first", loaded.clone())
+        if not torch.equal(first, loaded):
+            raise CheckpointError(
+                "the parts of a fused layer (q, k, v, or gate and up) were quantised with "
+                "different g_idx. Quantise them together, or with desc_act=False."
+            )
+
+    return load
