@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from support import checkpoints, quantised, w8a8
+from support import checkpoints, formats, quantised, w8a8
 from support.engine import engine, greedy
 from support.reference import Reference
 from vllm import LLM
@@ -88,11 +88,16 @@ FORMS = {
     "w4a16-zero-points": quantised.Scheme("compressed-tensors", group=16),
 }
 
+IN_PARTS = ("awq-head", "awq-without-q", "w4a16-two-kinds-in-one", "gptq-dynamic-without-q")
+"""Of :data:`formats.PACKED`: a quantised output projection, and fused layers in parts."""
+
 
 def _write(name: str, form: str, top: Path, seed: int) -> Path:
     source = checkpoints.write(name, top / f"float{seed}", seed=seed)
     if form == "float":
         return source
+    if form in formats.PACKED:
+        return formats.write(source, top / f"packed{seed}", formats.PACKED[form])[0]
     if form == "w8a8":
         return w8a8.quantise(source, top / f"w8a8{seed}", w8a8.Scheme())
     return quantised.write(source, top / f"packed{seed}", FORMS[form])[0]
@@ -181,6 +186,7 @@ def test_packed_weights(folders, prompts):
         *(("qwen2", form, True) for form in ("float", "w8a8", "awq", "gptq-desc-act")),
         *(("qwen3-moe-even", form, True) for form in ("float", "w4a16")),
         ("deepseek-v3-even", "awq", True),
+        *(("llama-even", form, False) for form in IN_PARTS),
         ("gpt-oss", "float", False),
         ("mixtral", "float", False),
     ],
