@@ -7,6 +7,8 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,13 @@ print(sockets.get_open_zmq_ipc_path(), flush=True)
 PARENT = ASK + f"subprocess.run([sys.executable, '-c', {ASK!r}], check=True)\n"
 
 
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """One with a short path, as a socket's must be; pytest's own may be too long."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as made:
+        yield Path(made)
+
+
 def run(code: str, folder: Path, **more: str) -> list[Path]:
     """Run it with its temporary files in ``folder``: the paths that it was given."""
     inherited = {name: value for name, value in os.environ.items() if name != sockets._VARIABLE}
@@ -32,34 +41,34 @@ def run(code: str, folder: Path, **more: str) -> list[Path]:
     return [Path(line.removeprefix("ipc://")) for line in done.stdout.split()]
 
 
-def test_the_folder_is_of_the_first_process_and_goes_with_it(tmp_path: Path) -> None:
-    first, second = run(PARENT, tmp_path)
+def test_the_folder_is_of_the_first_process_and_goes_with_it(folder: Path) -> None:
+    first, second = run(PARENT, folder)
     assert first.parent == second.parent
     assert first != second
-    assert first.parent.parent == tmp_path
-    assert list(tmp_path.iterdir()) == []
+    assert first.parent.parent == folder
+    assert list(folder.iterdir()) == []
 
 
-def test_a_child_leaves_the_folder_to_its_parent(tmp_path: Path) -> None:
-    (path,) = run(ASK, tmp_path, VLLM_KUNLUN_SOCKETS=str(tmp_path))
-    assert path.parent == tmp_path
-    assert tmp_path.is_dir()
+def test_a_child_leaves_the_folder_to_its_parent(folder: Path) -> None:
+    (path,) = run(ASK, folder, VLLM_KUNLUN_SOCKETS=str(folder))
+    assert path.parent == folder
+    assert folder.is_dir()
 
 
-def test_a_folder_that_is_gone_is_made_anew(tmp_path: Path) -> None:
-    (path,) = run(ASK, tmp_path, VLLM_KUNLUN_SOCKETS=str(tmp_path / "gone"))
-    assert path.parent.parent == tmp_path
-    assert list(tmp_path.iterdir()) == []
+def test_a_folder_that_is_gone_is_made_anew(folder: Path) -> None:
+    (path,) = run(ASK, folder, VLLM_KUNLUN_SOCKETS=str(folder / "gone"))
+    assert path.parent.parent == folder
+    assert list(folder.iterdir()) == []
 
 
-def test_where_the_user_wants_it(tmp_path: Path) -> None:
-    (tmp_path / "base").mkdir()
-    (path,) = run(ASK, tmp_path, VLLM_RPC_BASE_PATH=str(tmp_path / "base"))
-    assert path.parent.parent == tmp_path / "base"
-    assert list((tmp_path / "base").iterdir()) == []
+def test_where_the_user_wants_it(folder: Path) -> None:
+    (folder / "base").mkdir()
+    (path,) = run(ASK, folder, VLLM_RPC_BASE_PATH=str(folder / "base"))
+    assert path.parent.parent == folder / "base"
+    assert list((folder / "base").iterdir()) == []
 
 
-def test_a_forked_child_removes_nothing(tmp_path: Path) -> None:
+def test_a_forked_child_removes_nothing(folder: Path) -> None:
     fork = ASK + (
         "import os\n"
         "child = os.fork()\n"
@@ -67,8 +76,8 @@ def test_a_forked_child_removes_nothing(tmp_path: Path) -> None:
         "os.waitpid(child, 0)\n"
         "assert os.path.isdir(sockets._folder())\n"
     )
-    run(fork, tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    run(fork, folder)
+    assert list(folder.iterdir()) == []
 
 
 def test_a_path_that_is_too_long_is_refused(
@@ -81,11 +90,11 @@ def test_a_path_that_is_too_long_is_refused(
         sockets.get_open_zmq_ipc_path()
 
 
-def test_nobody_else_may_use_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_else_may_use_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VLLM_KUNLUN_SOCKETS", "")
-    monkeypatch.setenv("VLLM_RPC_BASE_PATH", str(tmp_path))
+    monkeypatch.setenv("VLLM_RPC_BASE_PATH", str(folder))
     path = sockets.get_open_zmq_ipc_path()
-    folder = Path(path.removeprefix("ipc://")).parent
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    made = Path(path.removeprefix("ipc://")).parent
+    assert stat.S_IMODE(made.stat().st_mode) == 0o700
     # A socket's path has at most 107 bytes: ours leaves as much for the folder as vLLM's.
-    assert len(path) == len(f"ipc://{tmp_path}/{'0' * 36}") + 1
+    assert len(path) == len(f"ipc://{folder}/{'0' * 36}") + 1
