@@ -56,8 +56,8 @@ REPLACED = [*patches(), *redirects()]
 
 
 def test_names_and_targets_are_unique() -> None:
-    assert len({each.name for each in patches()}) == len(patches()) == 10
-    assert len({each.target for each in REPLACED}) == len(REPLACED) == 12
+    assert len({each.name for each in patches()}) == len(patches())
+    assert len({each.target for each in REPLACED}) == len(REPLACED)
 
 
 @pytest.mark.parametrize("entry", REPLACED, ids=lambda entry: entry.target)

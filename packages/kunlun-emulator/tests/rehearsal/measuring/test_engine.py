@@ -8,6 +8,7 @@ import types
 from collections import Counter
 
 import pytest
+import torch
 
 from vllm_kunlun.emulator.rehearsal import counts
 from vllm_kunlun.emulator.rehearsal.measuring import engine
@@ -48,12 +49,19 @@ def measured(monkeypatch):
 
     @contextlib.contextmanager
     def started(folder, request):
-        yield types.SimpleNamespace(llm_engine=fake)
+        yield types.SimpleNamespace(
+            llm_engine=fake, model_config=types.SimpleNamespace(dtype=torch.bfloat16)
+        )
 
     monkeypatch.setattr(engine, "_engine", started)
     monkeypatch.setattr(engine, "POOL", types.SimpleNamespace(size=96))
     monkeypatch.setattr(counts, "snapshot", lambda: fake.asked.copy())
     return engine.measure("folder", REQUEST), fake
+
+
+def test_the_dtype_is_the_models(measured):
+    found, _ = measured
+    assert found.dtype == "bfloat16"  # asked for was "auto"
 
 
 def test_a_prefill_is_an_answer_of_one_token(measured):
