@@ -53,7 +53,7 @@ def test_a_tiny_model_is_counted_by_step_and_by_layer(command, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     value = json.loads(done.stdout)
     assert (value["schema"], value["layers"], value["layers_compared_with"]) == (1, 1, 2)
-    assert value["dtype"] == "float32"  # the configuration's, where the user asked for none
+    assert value["dtype"] == "float16"  # what vLLM makes of "auto" and a checkpoint in float32
     for name in ("prefill", "decode"):
         phase = value["runs"]["ours"]["phases"][name]
         layer = _by_name(phase, "vendor", "per_layer")
