@@ -11,7 +11,7 @@ import pytest
 
 from vllm_kunlun.cli import serve as serve_command
 from vllm_kunlun.platforms import version
-from vllm_kunlun.platforms.errors import UnsupportedError
+from vllm_kunlun.platforms.errors import CheckpointError, UnsupportedError
 from vllm_kunlun.platforms.families import ModelFamily, ServingPreset
 
 FAMILY = ModelFamily(
@@ -172,9 +172,10 @@ def test_an_unsupported_vllm_is_refused(run, model, monkeypatch):
     ("raised", "says"),
     [
         (UnsupportedError("no file: do this."), ["error: no file: do this.\n"]),
+        (CheckpointError("no norm."), ["error: no norm.\n"]),
         (ValueError("too long"), ["error: vLLM refuses its Options, size: too long\n"]),
     ],
-    ids=["ours", "vllms"],
+    ids=["ours", "checkpoint", "vllms"],
 )
 def test_what_pydantic_wraps_is_one_sentence(run, model, monkeypatch, raised, says):
     from pydantic import field_validator

@@ -15,7 +15,7 @@ import typer
 from vllm_kunlun.cli.console import JsonFlag, err, print_json
 from vllm_kunlun.platforms import envs
 from vllm_kunlun.platforms.checks import checkpoint
-from vllm_kunlun.platforms.errors import UnsupportedError
+from vllm_kunlun.platforms.errors import KunlunError, UnsupportedError
 from vllm_kunlun.platforms.families import ModelFamily, family_for
 from vllm_kunlun.platforms.starting import folders
 from vllm_kunlun.platforms.version import check_vllm
@@ -207,11 +207,11 @@ def _run(argv: list[str]) -> None:
         raise _refused(error) from None
 
 
-def _refused(error: ValidationError) -> UnsupportedError:
+def _refused(error: ValidationError) -> KunlunError:
     """What pydantic wraps: vLLM's configurations are checked by it, and ours within them."""
     first, *_ = error.errors()
     raised = first.get("ctx", {}).get("error")
-    if isinstance(raised, UnsupportedError):
+    if isinstance(raised, KunlunError):
         return raised
     where = ".".join(map(str, first["loc"]))
     return UnsupportedError(
