@@ -6,6 +6,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from vllm_kunlun.platforms.errors import CheckpointError, UnsupportedError
 from vllm_kunlun.quantization.checkpoint import packed
@@ -109,3 +111,9 @@ def test_kinds_of_quantised_layers(names, kinds, monkeypatch):
     found = {name: {"shape": [1]} for name in names}
     monkeypatch.setattr(packed, "get_safetensors_params_metadata", lambda *a, **k: found)
     assert packed.quantised_kinds("folder", None) == kinds
+
+
+def test_a_lost_file_is_named_before_the_tensors_that_were_in_it(tmp_path):
+    save_file({"m.qweight": torch.zeros(128, 8)}, tmp_path / "model-00001-of-00002.safetensors")
+    with pytest.raises(UnsupportedError, match=r"lacks 1 .*model-00002-of-00002\.safetensors"):
+        packed.check_awq(str(tmp_path), None, 32)

@@ -7,12 +7,14 @@ assertion; here each becomes one error that names the tensor.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from vllm.model_executor.layers.quantization.gptq import GPTQConfig
 from vllm.model_executor.layers.quantization.utils.gptq_utils import get_dynamic_override
 from vllm.transformers_utils.config import get_safetensors_params_metadata
 
+from vllm_kunlun.platforms.checks.checkpoint import check_files
 from vllm_kunlun.platforms.errors import CheckpointError, UnsupportedError
 
 __all__ = ["check_awq", "check_compressed_tensors", "check_gptq", "quantised_kinds"]
@@ -23,7 +25,9 @@ Shapes = dict[str, tuple[int, ...]]
 def check_awq(model: str, revision: str | None, group_size: int) -> None:
     """Every ``qweight [K, N / 8]`` with ``qzeros [K / g, N / 8]`` and ``scales [K / g, N]``.
 
-    Raises: CheckpointError: a tensor is missing or of another shape, or nothing is packed.
+    Raises:
+        CheckpointError: a tensor is missing or of another shape, or nothing is packed.
+        UnsupportedError: a file is missing or damaged, or AWQ scaled activation functions.
     """
     shapes = _shapes(model, revision)
     if scaled := _modules(shapes, "act.scales"):
@@ -99,6 +103,8 @@ def quantised_kinds(model: str, revision: str | None) -> frozenset[str]:
 
 
 def _shapes(model: str, revision: str | None) -> Shapes:
+    if Path(model).is_dir():
+        check_files(Path(model))  # a lost or cut file is the cause of the tensors that are missing
     found = get_safetensors_params_metadata(model, revision=revision)
     return {name: tuple(info["shape"]) for name, info in found.items() if "shape" in info}
 
