@@ -128,7 +128,8 @@ def test_the_end_under_load(seconds, tiny, tmp_path, temporary):
         assert set(results) <= {"whole", "told"}, results
         assert ("told" in results) == (seconds == "0.5"), results
         assert code == 0
-        assert "Traceback" not in running.log.read_text()
+        if seconds == "20":  # vLLM logs the traceback of each stream that is broken off
+            assert "Traceback" not in running.log.read_text()
         assert left_in(temporary) == set()
 
 
