@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from vllm_kunlun.platforms.errors import UnsupportedError
 
-__all__ = ["check_file", "check_files"]
+__all__ = ["check_file", "check_files", "read_json"]
 
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.gguf")
 _INDEXES = ("model.safetensors.index.json", "consolidated.safetensors.index.json")
@@ -63,6 +63,18 @@ def check_file(file: Path) -> None:
         raise UnsupportedError(f"{file} is {what} and no file: put the checkpoint's own there.")
 
 
+def read_json(file: Path) -> Any:
+    """What ``file`` holds.
+
+    Raises:
+        UnsupportedError: it is not JSON.
+    """
+    try:
+        return json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise UnsupportedError(f"{file} is not JSON ({error}): {_AGAIN}") from error
+
+
 def _is_there(file: Path) -> bool:
     return file.is_symlink() or file.exists()
 
@@ -87,10 +99,7 @@ def _check_header(file: Path) -> None:
 
 
 def _check_index(index: Path) -> None:
-    try:
-        content: Any = json.loads(index.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise UnsupportedError(f"{index} is not JSON ({error}): {_AGAIN}") from error
+    content = read_json(index)
     places = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(places, dict) or not places:
         raise UnsupportedError(

@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from vllm_kunlun.platforms.checks.checkpoint import check_file
+from vllm_kunlun.platforms.checks.checkpoint import check_file, read_json
 from vllm_kunlun.platforms.errors import UnsupportedError
 
 __all__ = ["check_tokenizer"]
@@ -39,12 +38,7 @@ def check_tokenizer(folder: Path) -> None:
 
 
 def _check_object(file: Path) -> None:
-    try:
-        content = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise UnsupportedError(
-            f"{file} is not JSON ({error}): copy or download it again."
-        ) from error
+    content = read_json(file)
     if not isinstance(content, dict):
         raise UnsupportedError(
             f"{file} must hold a JSON object and holds a {type(content).__name__}: copy or "
