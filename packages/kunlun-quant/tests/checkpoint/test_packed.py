@@ -27,15 +27,17 @@ def check(method, shapes, monkeypatch, group_size=32, desc_act=True, dynamic=Non
     found = {name: {"shape": list(shape)} for name, shape in shapes.items()}
     monkeypatch.setattr(packed, "get_safetensors_params_metadata", lambda *a, **k: found)
     if method == "awq":
-        packed.check_awq("folder", None, group_size)
+        packed.check_awq(packed.shapes_of("folder", None), group_size)
     elif method == "gptq":
         config = SimpleNamespace(
             dynamic=dynamic or {}, weight_bits=4, group_size=group_size, desc_act=desc_act
         )
-        packed.check_gptq("folder", None, config)
+        packed.check_gptq(packed.shapes_of("folder", None), config)
     else:
         weights = SimpleNamespace(num_bits=4, group_size=group_size, symmetric=False)
-        packed.check_compressed_tensors("folder", None, {"Linear": {"weights": weights}})
+        packed.check_compressed_tensors(
+            packed.shapes_of("folder", None), {"Linear": {"weights": weights}}
+        )
 
 
 @pytest.mark.parametrize("method", CHECKPOINTS)
@@ -85,7 +87,7 @@ def test_two_kinds_of_packed_weights_are_not_judged(monkeypatch):
     )
     kinds = [SimpleNamespace(num_bits=bits, group_size=32, symmetric=True) for bits in (4, 8)]
     schemes = {str(kind.num_bits): {"weights": kind} for kind in kinds}
-    packed.check_compressed_tensors("folder", None, schemes)
+    packed.check_compressed_tensors(packed.shapes_of("folder", None), schemes)
 
 
 def test_scales_of_activation_functions_are_refused(monkeypatch):
@@ -110,10 +112,10 @@ def test_a_rule_that_leaves_out_a_packed_layer_is_named(monkeypatch):
 def test_kinds_of_quantised_layers(names, kinds, monkeypatch):
     found = {name: {"shape": [1]} for name in names}
     monkeypatch.setattr(packed, "get_safetensors_params_metadata", lambda *a, **k: found)
-    assert packed.quantised_kinds("folder", None) == kinds
+    assert packed.quantised_kinds(packed.shapes_of("folder", None)) == kinds
 
 
 def test_a_lost_file_is_named_before_the_tensors_that_were_in_it(tmp_path):
     save_file({"m.qweight": torch.zeros(128, 8)}, tmp_path / "model-00001-of-00002.safetensors")
     with pytest.raises(UnsupportedError, match=r"lacks 1 .*model-00002-of-00002\.safetensors"):
-        packed.check_awq(str(tmp_path), None, 32)
+        packed.check_awq(packed.shapes_of(str(tmp_path), None), 32)

@@ -17,19 +17,18 @@ from vllm.transformers_utils.config import get_safetensors_params_metadata
 from vllm_kunlun.platforms.checks.checkpoint import check_files
 from vllm_kunlun.platforms.errors import CheckpointError, UnsupportedError
 
-__all__ = ["check_awq", "check_compressed_tensors", "check_gptq", "quantised_kinds"]
+__all__ = ["check_awq", "check_compressed_tensors", "check_gptq", "quantised_kinds", "shapes_of"]
 
 Shapes = dict[str, tuple[int, ...]]
 
 
-def check_awq(model: str, revision: str | None, group_size: int) -> None:
+def check_awq(shapes: Shapes, group_size: int) -> None:
     """Every ``qweight [K, N / 8]`` with ``qzeros [K / g, N / 8]`` and ``scales [K / g, N]``.
 
     Raises:
         CheckpointError: a tensor is missing or of another shape, or nothing is packed.
-        UnsupportedError: a file is missing or damaged, or AWQ scaled activation functions.
+        UnsupportedError: AWQ scaled activation functions.
     """
-    shapes = _shapes(model, revision)
     if scaled := _modules(shapes, "act.scales"):
         raise UnsupportedError(
             f"{scaled[0]}.act.scales: AWQ moved scales into this model's activation functions, "
@@ -42,12 +41,11 @@ def check_awq(model: str, revision: str | None, group_size: int) -> None:
         _require(shapes, f"{name}.qzeros", (groups, words), group_size)
 
 
-def check_gptq(model: str, revision: str | None, config: GPTQConfig) -> None:
+def check_gptq(shapes: Shapes, config: GPTQConfig) -> None:
     """Every ``qweight [K b / 32, N]`` with ``qzeros [K / g, N b / 32]`` and ``scales [K / g, N]``.
 
     Raises: as :func:`check_awq`.
     """
-    shapes = _shapes(model, revision)
     for name in _packed(shapes, "gptq"):
         if get_dynamic_override(config, name) is False:
             raise CheckpointError(
@@ -65,7 +63,7 @@ def check_gptq(model: str, revision: str | None, config: GPTQConfig) -> None:
             _require(shapes, f"{name}.g_idx", (inputs,), group_size)
 
 
-def check_compressed_tensors(model: str, revision: str | None, schemes: dict[str, Any]) -> None:
+def check_compressed_tensors(shapes: Shapes, schemes: dict[str, Any]) -> None:
     """Every ``weight_packed [N, K b / 32]`` with ``weight_scale [N, K / g]``.
 
     ``schemes`` is vLLM's ``target_scheme_map``; only a configuration with one kind of packed
@@ -73,7 +71,6 @@ def check_compressed_tensors(model: str, revision: str | None, schemes: dict[str
 
     Raises: as :func:`check_awq`.
     """
-    shapes = _shapes(model, revision)
     packed = list(_modules(shapes, "weight_packed"))
     weights = {
         (args.num_bits, args.group_size, args.symmetric)
@@ -92,9 +89,8 @@ def check_compressed_tensors(model: str, revision: str | None, schemes: dict[str
             _require(shapes, f"{name}.weight_zero_point", zero_point, group_size)
 
 
-def quantised_kinds(model: str, revision: str | None) -> frozenset[str]:
+def quantised_kinds(shapes: Shapes) -> frozenset[str]:
     """Last parts of the names of the quantised layers, such as ``q_proj`` or ``lm_head``."""
-    shapes = _shapes(model, revision)
     return frozenset(
         name.rpartition(".")[2]
         for suffix in ("qweight", "weight_packed", "weight_scale")
@@ -102,7 +98,11 @@ def quantised_kinds(model: str, revision: str | None) -> frozenset[str]:
     )
 
 
-def _shapes(model: str, revision: str | None) -> Shapes:
+def shapes_of(model: str, revision: str | None) -> Shapes:
+    """Name of each tensor of the checkpoint -> its shape, by the headers.
+
+    Raises: UnsupportedError: a file is missing or damaged.
+    """
     if Path(model).is_dir():
         check_files(Path(model))  # a lost or cut file is the cause of the tensors that are missing
     found = get_safetensors_params_metadata(model, revision=revision)

@@ -52,8 +52,9 @@ class KunlunAWQConfig(AWQConfig):
         return list(ACTIVATIONS)
 
     def maybe_update_config(self, model_name: str, revision: str | None = None) -> None:
-        packed.check_awq(model_name, revision, self.group_size)
-        self.kinds = packed.quantised_kinds(model_name, revision)
+        shapes = packed.shapes_of(model_name, revision)
+        packed.check_awq(shapes, self.group_size)
+        self.kinds = packed.quantised_kinds(shapes)
         super().maybe_update_config(model_name, revision)
 
     def get_quant_method(self, layer: torch.nn.Module, prefix: str) -> QuantizeMethodBase | None:

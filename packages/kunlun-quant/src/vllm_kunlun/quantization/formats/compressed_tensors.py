@@ -111,8 +111,9 @@ class KunlunCompressedTensorsConfig(CompressedTensorsConfig):
         return None
 
     def maybe_update_config(self, model_name: str, revision: str | None = None) -> None:
-        packed.check_compressed_tensors(model_name, revision, self.target_scheme_map)
-        self.kinds = packed.quantised_kinds(model_name, revision)
+        shapes = packed.shapes_of(model_name, revision)
+        packed.check_compressed_tensors(shapes, self.target_scheme_map)
+        self.kinds = packed.quantised_kinds(shapes)
         super().maybe_update_config(model_name)
 
     def get_quant_method(self, layer: torch.nn.Module, prefix: str) -> QuantizeMethodBase | None:

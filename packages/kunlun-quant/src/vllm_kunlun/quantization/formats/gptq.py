@@ -54,8 +54,9 @@ class KunlunGPTQConfig(GPTQConfig):
         return list(ACTIVATIONS)
 
     def maybe_update_config(self, model_name: str, revision: str | None = None) -> None:
-        packed.check_gptq(model_name, revision, self)
-        self.lm_head_quantized = "lm_head" in packed.quantised_kinds(model_name, revision)
+        shapes = packed.shapes_of(model_name, revision)
+        packed.check_gptq(shapes, self)
+        self.lm_head_quantized = "lm_head" in packed.quantised_kinds(shapes)
         super().maybe_update_config(model_name, revision)
 
     def get_quant_method(self, layer: torch.nn.Module, prefix: str) -> QuantizeMethodBase | None:
