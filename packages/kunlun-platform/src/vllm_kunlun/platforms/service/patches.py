@@ -70,4 +70,15 @@ def patches() -> Sequence[Entry]:
             sha256="5b81505cf0e34b0d238404f80617c278eaff1c93cb8005ab13fd19144da59954",
             remove_when="a grammar that fails to compile ends its own request alone",
         ),
+        Patch(
+            name="tokenizer-of-threads",
+            target="vllm.utils.async_utils:AsyncMicrobatchTokenizer.__init__",
+            replacement="vllm_kunlun.platforms.service.tokenizers:start_batches",
+            why="the event loop and the encoding threads use one tokenizer, which answers "
+            '"Already borrowed" or truncates as the other asked',
+            upstream=f"{_GITHUB}/pull/40829",
+            vllm_range=_RANGE,
+            sha256="e30a73ff895211f24d0657a9c5a6cbbaf648bf236216a37740a399456fcf5aa6",
+            remove_when="vLLM gives its encoding threads a tokenizer of their own",
+        ),
     )
