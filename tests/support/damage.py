@@ -82,13 +82,12 @@ def configured(**values: Any) -> Change:
     def change(folder: Path) -> None:
         path = folder / "config.json"
         content = json.loads(path.read_text())
-        quantisation = values.pop("quantization_config", None)
+        quantisation = content.get("quantization_config", {}) | values.get(
+            "quantization_config", {}
+        )
         content.update(values)
-        if quantisation is not None:
-            content["quantization_config"] = {
-                **content.get("quantization_config", {}),
-                **quantisation,
-            }
+        if quantisation:
+            content["quantization_config"] = quantisation
         path.write_text(json.dumps(content))
 
     return change
