@@ -32,6 +32,7 @@ RUN_BY = {
     "vllm-kunlun doctor": "packages/kunlun-cli/tests/test_doctor.py",
     "vllm-kunlun env": "packages/kunlun-cli/tests/test_env.py",
     "vllm-kunlun models": "packages/kunlun-cli/tests/test_models.py",
+    "vllm-kunlun assess": "packages/kunlun-cli/tests/assess/test_assess.py",
     "vllm-kunlun rehearse": "tests/rehearsal/test_rehearse_command.py",
     "vllm-kunlun verify": "tests/user/test_verify.py",
     "vllm-kunlun ops check": "packages/kunlun-cli/tests/ops/test_checking.py",

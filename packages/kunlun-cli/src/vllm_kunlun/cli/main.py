@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from vllm_kunlun.cli import demo, doctor, env, models, serve
+from vllm_kunlun.cli.assess import assess
 from vllm_kunlun.cli.console import err
 from vllm_kunlun.cli.ops import ops
 from vllm_kunlun.cli.rehearse import rehearse
@@ -51,6 +52,7 @@ app.command("serve", context_settings={"allow_extra_args": True, "ignore_unknown
 app.command("doctor")(doctor.doctor)
 app.command("env")(env.env)
 app.command("models")(models.models)
+app.command("assess")(assess)
 app.command("verify")(verify)
 app.command("rehearse")(rehearse)
 app.add_typer(ops)

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything that ``assess`` says of a model, as one object."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vllm_kunlun.cli.assess import attention, hf, source
+from vllm_kunlun.cli.assess.case import case_of
+from vllm_kunlun.cli.assess.fit import CARD_BYTES, Fit, fit, refused
+from vllm_kunlun.cli.serve import architecture_of, plan
+from vllm_kunlun.platforms.errors import KunlunError
+from vllm_kunlun.platforms.families import ModelFamily, family_for
+
+__all__ = ["SPREADS", "assess"]
+
+SPREADS = ((1, 1), (2, 1), (4, 1), (8, 1), (8, 2), (8, 4))
+"""Tensor and pipeline parallel sizes that are tried; two hosts and four are for what needs them."""
+
+_LONGEST = 32_768
+"""Tokens of a request where nothing is asked: as the manual's templates for large models."""
+
+
+def assess(
+    model: str, length: int | None, options: dict[str, Any], say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Case, memory and command of ``model``.
+
+    Args:
+        model: a checkpoint folder, a config.json, or a name on the hub.
+        length: tokens of a request, prompt and answer; None for the model's own, 32,768 at most.
+        options: fields of vLLM's ``EngineArgs`` that the user gave.
+        say: called with one line about what takes long.
+
+    Raises:
+        UnsupportedError: there is no such model, or its configuration cannot be read.
+    """
+    with source.folder_of(model) as (original, folder):
+        architecture = architecture_of(str(folder))
+        assert architecture is not None, "folder_of gives a folder with a config.json"
+        content = json.loads((folder / "config.json").read_bytes())
+        say("importing vLLM")
+        from vllm import ModelRegistry
+
+        case = case_of(architecture, content, set(ModelRegistry.get_supported_archs()))
+        family = family_for(architecture)
+        found: dict[str, Any] = {
+            "model": model,
+            "architecture": architecture,
+            "case": case._asdict(),
+            "card_bytes": CARD_BYTES,
+            "checkpoint_bytes": source.weight_bytes_on_disk(original),
+            "quantisation": _quantisation(content),
+        }
+        if case.letter in "AD" and architecture in ModelRegistry.get_supported_archs():
+            found |= _of_vllm(folder, family, length, options, say)
+        else:
+            found |= hf.measure(folder, length or _LONGEST)
+        best = next((way for way in found["ways"] if way["fits"]), None)
+        found["smallest"] = best["cards"] if best else None
+        found["command"] = _command(model, best, found, family) if best else None
+        return found
+
+
+def _quantisation(content: dict[str, Any]) -> str | None:
+    said = content.get("quantization_config")
+    return str(said.get("quant_method", "of an unnamed method")) if isinstance(said, dict) else None
+
+
+def _of_vllm(
+    folder: Path, family: ModelFamily | None, length: int | None, options: dict[str, Any],
+    say: Callable[[str], None],
+) -> dict[str, Any]:  # fmt: skip
+    from vllm_kunlun.cli.assess.built import build, configure
+
+    asked = {**_preset(folder, family), **options}
+    ways: list[Fit] = []
+    found: dict[str, Any] = {"attention": [], "class": None, "dtype": asked["dtype"]}
+    for tensor, pipeline in SPREADS:
+        if pipeline > 1 and any(way.fits for way in ways):
+            break
+        say(f"building it for {tensor * pipeline} cards")
+        try:
+            config = configure(
+                folder,
+                {
+                    **asked,
+                    "tensor_parallel_size": tensor,
+                    "pipeline_parallel_size": pipeline,
+                    **({"max_model_len": length} if length else {}),
+                },
+            )
+            if length is None:
+                length = min(config.model_config.max_model_len, _LONGEST)
+                config.model_config.max_model_len = length
+            stages = build(config)
+        except (AssertionError, KunlunError, NotImplementedError, ValueError) as error:
+            ways.append(refused(tensor, pipeline, _cause(error)))
+            continue
+        ways.append(fit(config, stages))
+        found["attention"] = found["attention"] or attention.kinds(
+            spec for stage in stages for spec in stage.cache.values()
+        )
+        found["class"] = stages[0].model_class
+        found["dtype"] = str(config.model_config.dtype).removeprefix("torch.")
+    return {**found, "length": length, "ways": [way.as_json() for way in ways]}
+
+
+def _preset(folder: Path, family: ModelFamily | None) -> dict[str, Any]:
+    """The family's engine arguments; without a family float16, where the model allows it."""
+    if family is not None:
+        return {name.replace("-", "_"): value for name, value in family.preset.args.items()}
+    from transformers import PretrainedConfig
+    from vllm.config.model import _is_valid_dtype
+
+    kind = PretrainedConfig.get_config_dict(folder)[0].get("model_type", "")
+    narrow = torch.float16 if _is_valid_dtype(kind, torch.float16) else torch.bfloat16
+    return {"dtype": str(narrow).removeprefix("torch."), "block_size": 64}
+
+
+def _cause(error: BaseException) -> str:
+    """The first line of what vLLM or the platform says, without pydantic's wrapping."""
+    errors = getattr(error, "errors", None)
+    if callable(errors):
+        first = errors()[0]
+        error = first.get("ctx", {}).get("error") or ValueError(first["msg"])
+    if not str(error):
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        return f"vLLM asserts in {place.name} of {Path(place.filename).name}: {place.line}"
+    return str(error).strip().splitlines()[0]
+
+
+def _command(
+    model: str, best: dict[str, Any], found: dict[str, Any], family: ModelFamily | None
+) -> str:
+    user = ["--max-model-len", str(found["length"])]
+    for name in ("tensor-parallel-size", "pipeline-parallel-size"):
+        if best[name.replace("-", "_")] > 1:
+            user += [f"--{name}", str(best[name.replace("-", "_")])]
+    if family is None:
+        user += ["--dtype", found["dtype"], "--block-size", "64"]
+    elif found["dtype"] != family.preset.args.get("dtype"):
+        user += ["--dtype", found["dtype"]]
+    return shlex.join(["vllm-kunlun", *plan(model, user, family).argv[1:]])

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which of the manual's cases a model is: what there is to do before it runs."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from vllm_kunlun.platforms import wheels
+from vllm_kunlun.platforms.families import family_for
+
+__all__ = ["Case", "case_of"]
+
+_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+"""Names under which configurations say how many experts a layer has."""
+
+
+class Case(NamedTuple):
+    """One of the manual's four.
+
+    Attributes:
+        letter: A, B, C or D.
+        reason: in words.
+        todo: what to do next.
+        wheel: the family wheel that covers it, installed or not.
+    """
+
+    letter: str
+    reason: str
+    todo: str
+    wheel: str | None
+
+
+def case_of(architecture: str, config: dict[str, Any], supported: set[str]) -> Case:
+    """The case of ``architecture``.
+
+    Args:
+        architecture: first of ``architectures`` in config.json.
+        config: config.json.
+        supported: architectures that the installed vLLM and wheels have a class for.
+    """
+    family = family_for(architecture)
+    wheel = family.distribution if family else wheels.for_architecture(architecture)
+    if architecture in supported:
+        several = "vision_config" in config or "audio_config" in config
+        reason = f"vLLM has {architecture}, and its layers are the card's on this platform" + (
+            "; its vision or audio part included" if several else ""
+        )
+        todo = "no file is needed: serve it, and compare with HF transformers"
+        if family is None and wheel:
+            todo = f"pip install {wheel}, which has its preset"
+        return Case("D" if several else "A", reason, todo, wheel)
+    if "vision_config" in config or "audio_config" in config:
+        return Case(
+            "D", f"vLLM has no {architecture}, which has more than a language model",
+            "write its classes for vLLM: encoder, projector, and the language model if vLLM "
+            "lacks that, too", wheel,
+        )  # fmt: skip
+    dense = architecture.replace("Moe", "").replace("MoE", "")
+    if any(config.get(name) for name in _EXPERTS) and dense in supported:
+        return Case(
+            "C", f"vLLM has no {architecture}, and has {dense}, which it adds experts to",
+            f"write a class on top of {dense} with experts in place of its feed-forward layers",
+            wheel,
+        )  # fmt: skip
+    return Case(
+        "B", f"vLLM has no {architecture}",
+        "write its class for vLLM (docs/adding-a-model-family.md)", wheel,
+    )  # fmt: skip
