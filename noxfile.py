@@ -382,7 +382,7 @@ def changelog(session: nox.Session) -> None:
     """Preview the changelogs; `nox -s changelog -- build kunlun-cli 0.2.0` writes one."""
     if session.posargs[:1] == ["build"]:
         _, distribution, version = session.posargs
-        folder = {_distribution(member): member for member in MEMBERS}[distribution]
+        folder = {_distribution(member): member for member in (".", *MEMBERS)}[distribution]
         session.run(
             "towncrier",
             "build",
@@ -395,7 +395,7 @@ def changelog(session: nox.Session) -> None:
             version,
         )
         return
-    for member in MEMBERS:
+    for member in (".", *MEMBERS):
         session.run(
             "towncrier",
             "build",

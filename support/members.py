@@ -10,11 +10,14 @@ from typing import NamedTuple
 
 import tomlkit
 
-__all__ = ["FAMILIES", "ROOT", "Wheel", "read_all"]
+__all__ = ["FAMILIES", "META", "ROOT", "Wheel", "meta_package", "read_all"]
 
 ROOT = Path(__file__).parents[1]
 FAMILIES = "packages/kunlun-models"
 """The folder of the family wheels; the folders beside it are wheels themselves."""
+
+META = "vllm-kunlun"
+"""The meta-package: extras and no module."""
 
 
 class Wheel(NamedTuple):
@@ -26,7 +29,8 @@ class Wheel(NamedTuple):
     version: str
     description: str
     owns: str
-    """The one package that it holds, such as ``vllm_kunlun.quantization``."""
+    """The one package that it holds, such as ``vllm_kunlun.quantization``; none in the
+    meta-package."""
     card: bool
     """Whether a machine with a card installs it."""
     architectures: list[str]
@@ -56,6 +60,15 @@ def read_all(root: Path = ROOT) -> list[Wheel]:
     """Every wheel below ``packages/``, by folder: families stand last."""
     files = [*root.glob("packages/*/pyproject.toml"), *root.glob(f"{FAMILIES}/*/pyproject.toml")]
     return sorted((_read(file, root) for file in files), key=lambda w: (w.is_family, w.folder))
+
+
+def meta_package(root: Path = ROOT) -> Wheel:
+    """The meta-package, in the root of the repository; :func:`read_all` leaves it out."""
+    project = tomlkit.parse((root / "pyproject.toml").read_text()).unwrap()["project"]
+    return Wheel(
+        folder=".", name=META, version=project["version"], description=project["description"],
+        owns="", card=True, architectures=[], entry_points={},
+    )  # fmt: skip
 
 
 def _read(file: Path, root: Path) -> Wheel:

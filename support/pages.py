@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from members import ROOT, read_all
+from members import ROOT, meta_package, read_all
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
@@ -170,7 +170,7 @@ def changelogs() -> str:
     """What each wheel's changelog says, and the entries of its next release."""
     parts = []
     titles = {"feature": "New", "change": "Changed", "bugfix": "Fixed"}
-    for wheel in read_all():
+    for wheel in (*read_all(), meta_package()):
         folder = ROOT / wheel.folder
         parts.append(f"## {wheel.name}")
         entries = {

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from members import ROOT, Wheel
+from members import META, ROOT, Wheel
 from releasing import edits, tree, versions
 from releasing.making import make, named, prepare
 
@@ -42,7 +42,10 @@ def release(
     """Release wheel ``name`` of the repository ``root``; exits before anything of it changed."""
     wheel, wheels = named(root, name)
     tree.check_clean(root)
-    version = versions.next_version(wheel.version, part)
+    is_meta = wheel.name == META
+    version = (versions.next_post if is_meta else versions.next_version)(wheel.version, part)
+    if candidate and is_meta:
+        sys.exit(f"{META} has no candidates: its extras take those of the wheels")
     if candidate:
         version = versions.candidate(name, version, tree.tags(root))
     tag = versions.tag(name, version)

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from members import Wheel, read_all
+from members import Wheel, meta_package, read_all
 
 from releasing import artifacts, edits, trial
 from releasing.tree import changed, commit, git
@@ -18,8 +18,9 @@ __all__ = ["make", "named", "prepare"]
 
 
 def named(root: Path, name: str) -> tuple[Wheel, list[Wheel]]:
-    """The wheel of that name and all of them; exits with the names if there is none."""
-    wheels = read_all(root)
+    """The wheel of that name and all of them, the meta-package too; exits with the names if there
+    is none."""
+    wheels = [*read_all(root), meta_package(root)]
     for wheel in wheels:
         if wheel.name == name:
             return wheel, wheels

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from members import Wheel
+from members import META, Wheel
 
 from releasing.artifacts import uv
 
@@ -21,7 +21,8 @@ from importlib.metadata import distribution
 name, version, owns = sys.argv[1:]
 found = distribution(name)
 assert found.version == version, f"{found.version} is installed, and {version} was built"
-assert "site-packages" in importlib.import_module(owns).__file__
+if owns:
+    assert "site-packages" in importlib.import_module(owns).__file__
 for entry in found.entry_points:
     entry.load()
 print(f"{name} {version}: imported, {len(found.entry_points)} entry points loaded")
@@ -47,12 +48,16 @@ def alone(folder: Path, root: Path, wheel: Wheel, version: str, dist: Path, othe
 def beside_vllm(
     folder: Path, root: Path, wheel: Wheel, version: str, dist: Path, others: Path
 ) -> None:
-    """Beside vLLM and the emulator: import it, load each entry point; the command runs doctor."""
+    """Beside vLLM and the emulator: import it, load each entry point; the command runs doctor.
+
+    The meta-package brings everything by its extra ``all``, the command too.
+    """
+    asked = f"{wheel.name}[all]" if wheel.name == META else wheel.name
     python = _environment(
-        folder, root, dist, others, f"{wheel.name}=={version}", "kunlun-emulator", VLLM
+        folder, root, dist, others, f"{asked}=={version}", "kunlun-emulator", VLLM
     )
     run = [[str(python), "-c", LOADS, wheel.name, version, wheel.owns]]
-    if wheel.name == COMMAND:
+    if wheel.name in (COMMAND, META):
         run.append([str(python.with_name("vllm-kunlun")), "doctor"])
     for command in run:
         subprocess.run(command, cwd=folder, env=_bare(folder), check=True, timeout=600)

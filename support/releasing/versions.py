@@ -7,7 +7,16 @@ import re
 import sys
 from collections.abc import Iterable
 
-__all__ = ["PARTS", "bound", "candidate", "is_candidate", "next_version", "of_tag", "tag"]
+__all__ = [
+    "PARTS",
+    "bound",
+    "candidate",
+    "is_candidate",
+    "next_post",
+    "next_version",
+    "of_tag",
+    "tag",
+]
 
 PARTS = ("major", "minor", "patch")
 _VERSION = r"(\d+)\.(\d+)\.(\d+)"
@@ -25,6 +34,23 @@ def next_version(version: str, part: str) -> str:
     place = PARTS.index(part)
     raised = [*numbers[:place], numbers[place] + 1, 0, 0][: len(PARTS)]
     return ".".join(map(str, raised))
+
+
+def next_post(version: str, part: str) -> str:
+    """As :func:`next_version` for the meta-package: vLLM's version with one more ``.postN``.
+
+    Exits for a ``part`` but patch: vLLM's own version is written by hand.
+    """
+    if part != "patch":
+        sys.exit(
+            f"the meta-package follows vLLM's version, so it has no {part} release of its own: "
+            "write vLLM's version with .post0 into pyproject.toml, and release a patch"
+        )
+    base, _, post = version.partition(".post")
+    if re.fullmatch(_VERSION, base) is None or not post.isdigit():
+        sys.exit(f"the version {version!r} in pyproject.toml must be vLLM's and .postN, such as "
+                 "0.15.1.post1")  # fmt: skip
+    return f"{base}.post{int(post) + 1}"
 
 
 def candidate(name: str, version: str, tags: Iterable[str]) -> str:
@@ -54,7 +80,7 @@ def tag(name: str, version: str) -> str:
 
 def of_tag(text: str) -> tuple[str, str]:
     """Name and version of a tag; exits if it names none."""
-    found = re.fullmatch(rf"(.+)-v({_VERSION}(?:rc\d+)?)", text)
+    found = re.fullmatch(rf"(.+)-v({_VERSION}(?:rc\d+|\.post\d+)?)", text)
     if found is None:
         sys.exit(f"the tag {text!r} must be NAME-vVERSION, such as kunlun-quant-v0.2.0 or ...rc1")
     return found[1], found[2]

@@ -27,6 +27,16 @@ def test_a_version_that_is_no_release_is_refused(version):
         versions.next_version(version, "patch")
 
 
+def test_the_meta_package_follows_vllm_and_counts_its_own():
+    assert versions.next_post("0.15.1.post1", "patch") == "0.15.1.post2"
+    assert Version("0.15.1") < Version("0.15.1.post2") < Version("0.15.2")
+    with pytest.raises(SystemExit, match="no minor release"):
+        versions.next_post("0.15.1.post1", "minor")
+    for version in ("0.15.1", "0.15.1.postx", "0.15.post1"):
+        with pytest.raises(SystemExit, match="postN"):
+            versions.next_post(version, "patch")
+
+
 def test_candidates_count_up_and_come_before_their_version():
     taken = ["a-v0.2.0rc1", "a-v0.2.0rc9", "ba-v0.2.0rc11", "a-v0.3.0rc20", "a-v0.2.0rc1x"]
     assert versions.candidate("a", "0.2.0", taken) == "0.2.0rc10"
@@ -45,7 +55,11 @@ def test_a_dependents_bound_takes_the_version_and_its_bug_fixes(version):
 
 
 def test_a_tag_is_read_as_it_was_written():
-    for name, version in (("kunlun-models-gpt-oss", "0.2.0"), ("kunlun-quant", "1.0.3rc12")):
+    for name, version in (
+        ("kunlun-models-gpt-oss", "0.2.0"),
+        ("kunlun-quant", "1.0.3rc12"),
+        ("vllm-kunlun", "0.15.1.post2"),
+    ):
         assert versions.of_tag(versions.tag(name, version)) == (name, version)
 
 

@@ -29,6 +29,7 @@ def test_the_tag_of_each_wheel_starts_a_release():
     for wheel in read_all():
         for version in ("0.2.0", "1.0.0rc1"):
             assert fnmatchcase(tag(wheel.name, version), pattern)
+    assert fnmatchcase(tag("vllm-kunlun", "0.15.1.post2"), pattern)
     assert not fnmatchcase("v0.2.0", pattern) and not fnmatchcase("kunlun-quant-vnext", pattern)
 
 
