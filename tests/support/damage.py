@@ -237,7 +237,7 @@ TENSORS: dict[str, Case] = {
     "gptq-without-up": Case(
         "gptq",
         without(*(f"layers.0.mlp.up_proj.{p}" for p in ("qweight", "qzeros", "scales", "g_idx"))),
-        ("layers.0.mlp.gate_up_proj", "some but not all"),
+        ("layers.0.mlp.up_proj.",),
     ),
     "w4a16-without-v": Case(
         "w4a16",

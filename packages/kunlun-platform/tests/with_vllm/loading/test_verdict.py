@@ -38,6 +38,19 @@ def test_the_missing_part_of_a_fused_layer():
     check(seen)
 
 
+@pytest.mark.parametrize(
+    ("parameter", "named"),
+    [
+        ("layers.0.qkv_proj.parts.1.qweight", r"layers\.0\.k_proj\.qweight"),
+        ("qkv_proj.parts.2.weight", r"v_proj\.weight"),
+        ("layers.0.other.parts.1.weight", r"layers\.0\.other\.parts\.1\.weight"),
+    ],
+)
+def test_a_part_that_is_a_layer_of_its_own(parameter, named):
+    with pytest.raises(CheckpointError, match=rf"missing: {named}\."):
+        check(writes(**{parameter: 4}), loaded=set())
+
+
 def test_the_missing_expert():
     seen = writes(**{"experts.w2_weight": 6})
     for expert in (0, 2):

@@ -41,6 +41,8 @@ _FUSED = {"qkv_proj": ["q_proj", "k_proj", "v_proj"], "gate_up_proj": ["gate_pro
 
 _SHOWN = 4
 _EXPERT = re.compile(r"(.*\bexperts\.)(\d+)(\..+)")
+_PART = re.compile(r"(?:(.+)\.)?(\w+)\.parts\.(\d+)\.(\w+)")
+"""A parameter of one part of a fused layer whose parts are quantised in different ways."""
 
 
 def check(
@@ -110,7 +112,16 @@ def unfilled(
         elif target.written < target.size and not (
             name in (loaded or ()) or name.rpartition(".")[2] in OPTIONAL
         ):
-            yield name
+            yield _in_checkpoint(name, fused)
+
+
+def _in_checkpoint(name: str, fused: Mapping[str, Sequence[str]]) -> str:
+    """What the checkpoint calls a parameter: a part that is a layer of its own goes by its name."""
+    found = _PART.fullmatch(name)
+    if found is None or found[2] not in fused:
+        return name
+    layer = fused[found[2]][int(found[3])]
+    return ".".join(part for part in (found[1], layer, found[4]) if part)
 
 
 def _parts(name: str, target: Target, fused: Mapping[str, Sequence[str]]) -> str:
