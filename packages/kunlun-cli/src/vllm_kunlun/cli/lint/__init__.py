@@ -61,8 +61,8 @@ def lint(
     Looks for what the adaptation manual's checklist names and a program can decide. Nothing is
     imported or run; the installed vLLM's files are read to see which names exist.
 
-    A comment silences a finding in its line, or alone in the line before, and must say why:
-    # kunlun: ignore[prefix] because this layer is never quantised
+    A comment silences a finding in its line, or alone in the line before: "kunlun: ignore", the
+    rule's name in square brackets, "because" and the reason, without which it does not.
     """
     if find_spec("libcst") is None:
         raise MissingWheelError(
