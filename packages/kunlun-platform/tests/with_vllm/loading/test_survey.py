@@ -57,7 +57,7 @@ WHOLE = torch.ones(5, 5)
 def test_a_whole_checkpoint_has_no_fault(look):
     found = look(a=WHOLE, b=WHOLE)
     assert (found.missing, found.faults, found.unread) == ([], [], None)
-    assert found.parameters == {name: ((5, 5), torch.float32) for name in "ab"}
+    assert found.parameters == dict.fromkeys("ab", ((5, 5), torch.float32))
     assert found.tied == {"c": "b"}
     assert {name: [*target.sources] for name, target in found.writes.targets.items()} == {
         "a": ["a"],

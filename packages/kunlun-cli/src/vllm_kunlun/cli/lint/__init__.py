@@ -58,11 +58,13 @@ def lint(
 ) -> None:
     """Use this on a model, a custom op or a wheel of yours, before you send it.
 
-    Looks for what the adaptation manual's checklist names and a program can decide. Nothing is
-    imported or run; the installed vLLM's files are read to see which names exist.
+    Looks for what the adaptation manual's checklist names and a program can
+    decide. Nothing is imported or run; the installed vLLM's files are read
+    to see which names exist.
 
-    A comment silences a finding in its line, or alone in the line before: "kunlun: ignore", the
-    rule's name in square brackets, "because" and the reason, without which it does not.
+    A comment silences a finding in its line, or alone in the line before:
+    "kunlun: ignore", the rule's name in square brackets, "because" and the
+    reason, without which it does not.
     """
     if find_spec("libcst") is None:
         raise MissingWheelError(

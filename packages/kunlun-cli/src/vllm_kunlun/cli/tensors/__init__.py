@@ -39,10 +39,11 @@ def weights(
 ) -> None:
     """Use this when weights do not load, or the answers are garbage.
 
-    Puts the checkpoint's names beside the model's parameters: matched, renamed, stacked into a
-    fused layer, sharded, tied; and what is missing, unexpected, of a wrong shape or dtype, with
-    the nearest name. Headers alone are read, and the model is made without memory, so a
-    checkpoint of any size takes seconds. Serving refuses the same faults, one at a time.
+    Puts the checkpoint's names beside the model's parameters: matched,
+    renamed, stacked into a fused layer, sharded, tied; and what is missing,
+    unexpected, of a wrong shape or dtype, with the nearest name. Headers
+    alone are read, and the model is made without memory, so a checkpoint of
+    any size takes seconds. Serving refuses the same faults, one at a time.
     """
     check_vllm()
     if not model.is_dir():
