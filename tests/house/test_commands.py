@@ -35,6 +35,8 @@ RUN_BY = {
     "vllm-kunlun assess": "packages/kunlun-cli/tests/assess/test_assess.py",
     "vllm-kunlun rehearse": "tests/rehearsal/test_rehearse_command.py",
     "vllm-kunlun verify": "tests/user/test_verify.py",
+    "vllm-kunlun lint": "packages/kunlun-cli/tests/lint/test_lint.py",
+    "vllm-kunlun weights": "tests/user/test_weights.py",
     "vllm-kunlun ops check": "packages/kunlun-cli/tests/ops/test_checking.py",
     "vllm-kunlun ops bench": "packages/kunlun-cli/tests/ops/test_benching.py",
     "vllm serve": "tests/user/test_server.py",

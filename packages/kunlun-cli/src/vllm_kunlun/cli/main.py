@@ -15,8 +15,10 @@ from typer.core import TyperGroup
 from vllm_kunlun.cli import demo, doctor, env, models, serve
 from vllm_kunlun.cli.assess import assess
 from vllm_kunlun.cli.console import err
+from vllm_kunlun.cli.lint import lint
 from vllm_kunlun.cli.ops import ops
 from vllm_kunlun.cli.rehearse import rehearse
+from vllm_kunlun.cli.tensors import weights
 from vllm_kunlun.cli.verify import verify
 from vllm_kunlun.platforms.errors import KunlunError
 
@@ -53,6 +55,8 @@ app.command("doctor")(doctor.doctor)
 app.command("env")(env.env)
 app.command("models")(models.models)
 app.command("assess")(assess)
+app.command("lint")(lint)
+app.command("weights")(weights)
 app.command("verify")(verify)
 app.command("rehearse")(rehearse)
 app.add_typer(ops)

@@ -23,7 +23,7 @@ from vllm_kunlun.platforms.version import check_vllm
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
-__all__ = ["Plan", "architecture_of", "plan", "serve"]
+__all__ = ["Plan", "architecture_of", "plan", "refused", "serve"]
 
 
 class Plan(NamedTuple):
@@ -204,10 +204,10 @@ def _run(argv: list[str]) -> None:
     try:
         main()
     except ValidationError as error:
-        raise _refused(error) from None
+        raise refused(error) from None
 
 
-def _refused(error: ValidationError) -> KunlunError:
+def refused(error: ValidationError) -> KunlunError:
     """What pydantic wraps: vLLM's configurations are checked by it, and ours within them."""
     first, *_ = error.errors()
     raised = first.get("ctx", {}).get("error")
