@@ -4,7 +4,8 @@
 Each row is the configuration class of transformers 4.57 with its defaults, which are those of the
 model that the class was published with. Parameters are counted in transformers' class on the device
 ``meta`` (a slow test counts again); bytes of keys and values are 2 x layers x heads x size x 2, and
-None where a layer keeps less than every token.
+None where a layer keeps less than every token. Left out: classes whose defaults transformers and
+vLLM read in different ways (Qwen2.5-VL's tied embedding, Gemma 2's activation).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import pytest
 PUBLISHED = [
     ("arcee", "ArceeForCausalLM", 4_022_766_080, 327_680, 32),
     ("llama", "LlamaForCausalLM", 6_738_415_616, 524_288, 32),
-    ("mistral", "MistralForCausalLM", 7_241_732_096, 131_072, 32),
+    ("mistral", "MistralForCausalLM", 7_241_732_096, None, 32),
     ("mixtral", "MixtralForCausalLM", 46_702_792_704, 131_072, 32),
     ("qwen2", "Qwen2ForCausalLM", 12_049_846_272, 524_288, 32),
     ("qwen2_moe", "Qwen2MoeForCausalLM", 14_315_784_192, 196_608, 16),
@@ -26,7 +27,6 @@ PUBLISHED = [
     ("falcon", "FalconForCausalLM", 6_921_720_704, 8_192, 71),
     ("flex_olmo", "FlexOlmoForCausalLM", 33_270_665_216, 524_288, 32),
     ("gemma", "GemmaForCausalLM", 8_537_680_896, 458_752, 16),
-    ("gemma2", "Gemma2ForCausalLM", 2_614_341_888, None, 8),
     ("glm", "GlmForCausalLM", 9_399_951_360, 40_960, 32),
     ("glm4", "Glm4ForCausalLM", 9_400_279_040, 40_960, 32),
     ("gpt2", "GPT2LMHeadModel", 124_439_808, 36_864, 12),
@@ -46,25 +46,25 @@ PUBLISHED = [
     ("persimmon", "PersimmonForCausalLM", 9_397_175_296, 589_824, 64),
     ("phi", "PhiForCausalLM", 1_418_270_720, 196_608, 32),
     ("phi3", "Phi3ForCausalLM", 3_821_079_552, 393_216, 32),
-    ("phimoe", "PhimoeForCausalLM", 41_872_793_600, 131_072, 32),
     ("seed_oss", "SeedOssForCausalLM", 28_921_040_896, 262_144, 80),
     ("smollm3", "SmolLM3ForCausalLM", 3_075_098_624, 73_728, 16),
     ("stablelm", "StableLmForCausalLM", 2_795_443_200, 327_680, 32),
     ("starcoder2", "Starcoder2ForCausalLM", 3_030_371_328, 30_720, 24),
     ("exaone4", "Exaone4ForCausalLM", 9_429_069_824, None, 32),
     ("gpt_oss", "GptOssForCausalLM", 116_829_156_672, None, 64),
-    ("qwen2_5_vl", "Qwen2_5_VLForConditionalGeneration", 75_789_228_800, 327_680, 64),
-    ("qwen2_vl", "Qwen2VLForConditionalGeneration", 73_381_962_752, 327_680, 64),
     ("qwen3_next", "Qwen3NextForCausalLM", 79_674_391_296, None, 16),
-    ("llava", "LlavaForConditionalGeneration", 7_062_902_784, 524_288, 32),
     ("mistral3", "Mistral3ForConditionalGeneration", 24_011_361_280, 163_840, 32),
-    ("internvl", "InternVLForConditionalGeneration", 12_387_355_648, 524_288, 32),
     ("glm4v", "Glm4vForConditionalGeneration", 10_292_777_472, 40_960, 32),
     ("aria", "AriaForConditionalGeneration", 18_701_885_824, 524_288, 32),
     ("paligemma", "PaliGemmaForConditionalGeneration", 2_910_390_528, 18_432, 8),
-    ("cohere2", "Cohere2ForCausalLM", 34_980_831_232, 1_310_720, 64),
-    ("gemma3_text", "Gemma3ForCausalLM", 2_628_658_432, 106_496, 8),
-    ("vaultgemma", "VaultGemmaForCausalLM", 2_614_222_080, 106_496, 8),
+    ("cohere2", "Cohere2ForCausalLM", 34_980_831_232, None, 64),
+    ("gemma3_text", "Gemma3ForCausalLM", 2_628_658_432, None, 8),
+    ("vaultgemma", "VaultGemmaForCausalLM", 2_614_222_080, None, 8),
+]
+QUICK = ("mixtral", "qwen3", "falcon", "gemma", "gpt2", "gpt_bigcode", "qwen3_next", "paligemma")
+EACH = [
+    pytest.param(*row, id=row[0], marks=[] if row[0] in QUICK else pytest.mark.slow)
+    for row in PUBLISHED
 ]
 
 
@@ -72,10 +72,10 @@ PUBLISHED = [
 def build(configuration):
     from vllm_kunlun.cli.assess import built, fit
 
-    def look(model_type, architecture, cards=1):
+    def look(model_type, architecture, cards=1, length=1024):
         config = built.configure(
             configuration(model_type, architecture),
-            {"dtype": "bfloat16", "block_size": 64, "max_model_len": 1024,
+            {"dtype": "bfloat16", "block_size": 64, "max_model_len": length,
              "tensor_parallel_size": cards},
         )  # fmt: skip
         return fit.fit(config, built.build(config))
@@ -85,8 +85,7 @@ def build(configuration):
 
 @pytest.mark.parametrize(
     ("model_type", "architecture", "parameters", "per_token", "heads"),
-    PUBLISHED,
-    ids=[row[0] for row in PUBLISHED],
+    EACH,
 )
 def test_weights_and_cache_of_one_card(
     build, model_type, architecture, parameters, per_token, heads
@@ -136,7 +135,7 @@ def test_parameters_as_transformers_counts_them(model_type, parameters):
 
 
 def test_layers_that_keep_a_window_take_less(build):
-    """gpt-oss: 18 layers keep all, 18 keep 128 tokens and what is written in a step of them."""
-    found = build("gpt_oss", "GptOssForCausalLM")
+    """gpt-oss: 18 layers keep all, 18 keep 128 tokens and what a step of 8,192 writes."""
+    found = build("gpt_oss", "GptOssForCausalLM", length=131_072)
     layer = 2 * 8 * 64 * 2
-    assert 18 * layer < found.bytes_per_token < 36 * layer
+    assert 18 * layer < found.bytes_per_token < 18 * layer * 1.08
