@@ -12,7 +12,7 @@ from support.engine import engine, greedy
 from support.reference import Reference
 
 NEW_TOKENS = 8
-LENGTHS = [70, 130, 20, 64, 100, 65]
+LENGTHS = [70, 130, 20, 64, 100, 65, 1, 32, 33]
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +50,14 @@ def test_one_engine_reads_prompts_and_another_goes_on(name, checkpoint, prompts,
     folder = checkpoint(name)
     reference = Reference(folder)
     expected = [reference.greedy(prompt, NEW_TOKENS) for prompt in prompts]
+    longer = prompts[3][:40] + prompts[0][:25]  # a block of it is stored, and not the next one
     options = {"block_size": 64} if name.startswith("deepseek") else {}
     with serving(folder, over(tmp_path, "kv_producer"), **options) as llm:
         assert greedy(llm, prompts, 1) == [tokens[:1] for tokens in expected]
     with serving(folder, over(tmp_path, "kv_consumer"), **options) as llm:
         assert greedy(llm, prompts, NEW_TOKENS) == expected
         assert hits(llm) > sum(LENGTHS) / 2
+        assert greedy(llm, [longer], NEW_TOKENS) == [reference.greedy(longer, NEW_TOKENS)]
 
 
 @pytest.mark.parametrize("block", [32, 64], ids=["a-block", "two-blocks"])

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -48,6 +50,22 @@ class Step:
     num_scheduled_tokens: dict[str, int]
 
 
+@pytest.mark.parametrize(
+    ("length", "computed", "expected"),
+    [(1, 0, 0), (SIZE, 0, 0), (SIZE + 1, 0, SIZE), (2 * SIZE, 0, SIZE), (9, SIZE, SIZE), (9, 8, 0)],
+)
+def test_what_is_found_is_what_is_loaded(
+    length: int, computed: int, expected: int, tmp_path: Path
+) -> None:
+    connector: Any = KunlunExampleConnector.__new__(KunlunExampleConnector)
+    connector._block_size, connector._storage_path = SIZE, str(tmp_path)
+    request = SimpleNamespace(prompt_token_ids=list(range(length)), mm_features=[])
+    assert connector.get_num_new_matched_tokens(request, computed) == (0, False)
+    stored = torch.arange(length)[: (length - 1) // SIZE * SIZE]
+    connector._generate_foldername_debug(stored, [], create_folder=True)
+    assert connector.get_num_new_matched_tokens(request, computed) == (expected, False)
+
+
 def test_a_prompt_that_is_read_in_pieces_is_not_stored(monkeypatch: pytest.MonkeyPatch) -> None:
     """The last token of a prompt is not stored: of 9 tokens, 8 fill blocks of 4."""
     monkeypatch.setattr(
@@ -61,11 +79,12 @@ def test_a_prompt_that_is_read_in_pieces_is_not_stored(monkeypatch: pytest.Monke
     tokens = list(range(9))
     step: Any = Step(
         [
+            New("short", tokens[:SIZE]),
             New("whole", tokens),
             New("piece", tokens),
             New("cached", tokens, 4),
             New("loaded", tokens),
         ],
-        {"whole": 8, "piece": 7, "cached": 4, "loaded": 1},
+        {"short": SIZE, "whole": 8, "piece": 7, "cached": 4, "loaded": 1},
     )
     assert connector.build_connector_meta(step) == ["whole", "cached", "loaded"]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from vllm.distributed.kv_transfer.kv_connector.v1.example_connector import (
 )
 from vllm.forward_context import ForwardContext
 from vllm.v1.core.sched.output import SchedulerOutput
+from vllm.v1.request import Request
 
 __all__ = ["KunlunExampleConnector", "put_tokens", "tokens_of"]
 
@@ -25,9 +27,18 @@ class KunlunExampleConnector(ExampleConnector):
     """As vLLM's, for pages in the vendor's layout and on any device.
 
     vLLM's takes pages to be token-major and loads by ``.cuda()``. It also stores a prompt that is
-    read in pieces after its first piece, and gives all tensor-parallel ranks one file: here a
-    prompt is stored if one step reads it to its end, and each rank has a file.
+    read in pieces after its first piece, gives all tensor-parallel ranks one file, and looks for
+    fewer tokens than it loads: here a prompt is stored if one step reads it to its end, each rank
+    has a file, and a prompt is found by the tokens that are loaded, which are never all of it.
     """
+
+    def get_num_new_matched_tokens(
+        self, request: Request, num_computed_tokens: int
+    ) -> tuple[int, bool]:
+        """Tokens of the prompt that are stored and not computed yet; they come at once."""
+        if not self._found_match_for_request(request):
+            return 0, False
+        return max(0, self._stored(request.prompt_token_ids) - num_computed_tokens), False
 
     def build_connector_meta(self, scheduler_output: SchedulerOutput) -> ExampleConnectorMetadata:
         """What the workers store and load in this step."""
@@ -43,8 +54,19 @@ class KunlunExampleConnector(ExampleConnector):
     def _is_read(self, new: Any, step: SchedulerOutput) -> bool:
         """Whether the step computes all of the request's prompt that is stored."""
         computed = new.num_computed_tokens + step.num_scheduled_tokens[new.req_id]
-        stored: int = align_to_block_size(len(new.prompt_token_ids or ()), self._block_size)
-        return computed >= stored
+        return computed >= self._stored(new.prompt_token_ids) > 0
+
+    def _stored(self, prompt: Sequence[int] | None) -> int:
+        """How many tokens are stored of a prompt: whole blocks, without its last token."""
+        tokens: int = align_to_block_size(len(prompt or ()), self._block_size)
+        return max(0, tokens)
+
+    def _found_match_for_prompt(self, prompt_token_ids: list[int], mm_hashes: list[str]) -> bool:
+        tokens = self._stored(prompt_token_ids)
+        folder = self._generate_foldername_debug(
+            torch.tensor(prompt_token_ids)[:tokens], mm_hashes, create_folder=False
+        )
+        return tokens > 0 and Path(folder).exists()
 
     def start_load_kv(self, forward_context: ForwardContext, **_keywords: Any) -> None:
         """Copy what is stored of each request's prompt into the pages of every layer."""
