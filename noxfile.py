@@ -326,6 +326,7 @@ def support(session: nox.Session) -> None:
     # One process each: the second asks which architectures the first has rows for.
     pytest(session, "tests/matrix/test_support_matrix.py", "-m", "matrix")
     pytest(session, "tests/matrix/test_architectures.py", "-m", "matrix")
+    pytest(session, "tests/matrix/test_uses.py", "-m", "matrix")
     session.run("python", "support/render.py")
 
 

@@ -18,7 +18,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from support.matrix import FEATURES, PATH, Matrix  # noqa: E402
+from support.matrix import FEATURES, PATH, USES, Cell, Matrix  # noqa: E402
 
 PAGE = ROOT / "docs" / "support.md"
 README = ROOT / "README.md"
@@ -125,6 +125,16 @@ def page(matrix: Matrix) -> str:
             if cell.status != "pass"
         ),
     ]
+    parts += [
+        "## Uses, each on one model",
+        "\n".join(
+            ["| Use | What is tried | What is compared | |", "|---|---|---|---|"]
+            + [
+                f"| {name} | {each.meaning} | {each.compared} | {_outcome(matrix.uses.get(name))} |"
+                for name, each in USES.items()
+            ]
+        ),
+    ]
     reasons = [
         f"- {name}, {feature} {cell.status}: {cell.reason}"
         for name, row in matrix.rows.items()
@@ -144,6 +154,12 @@ def page(matrix: Matrix) -> str:
         "`python support/render.py --add-report check.json` in a clone of this repository."
     )
     return "\n\n".join(parts) + "\n"
+
+
+def _outcome(cell: Cell | None) -> str:
+    if cell is None:
+        return "skipped: no run came this far yet"
+    return f"{MARK[cell.status]}: {cell.reason}" if cell.reason else MARK[cell.status]
 
 
 def _commits(matrix: Matrix) -> str:

@@ -125,3 +125,10 @@ def test_a_changed_tree_says_so_and_the_matrix_itself_is_no_change(tmp_path, mon
     assert commit.committed(tmp_path / "gone") is None
     (tmp_path / "code.py").write_text("2")
     assert commit.made_at() == f"{clean} with uncommitted changes"
+
+
+def test_a_use_has_a_cell_of_its_own(matrix, file):
+    run(matrix, "EAGLE", None, UnsupportedError("not this"))
+    found = Matrix.load(file)
+    assert found.uses == {"EAGLE": Cell(status="refused", reason="not this", made_at=NOW)}
+    assert list(found.others) == ["Other"]

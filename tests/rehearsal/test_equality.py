@@ -95,7 +95,10 @@ def test_every_token_is_the_judges(kind, way, case, monkeypatch, request):
             folder and LoRARequest(folder.name, numbers[folder], str(folder))
             for folder in asked.adapters
         ]
-    with engine(asked.folder, **{**serving.options, **options}) as llm:
+    settings = {**serving.options, **options}
+    if asked.head is not None:
+        settings["speculative_config"] = settings["speculative_config"] | {"model": str(asked.head)}
+    with engine(asked.folder, **settings) as llm:
         config = llm.llm_engine.vllm_config
         ahead = serving.a_step_ahead and options.get("async_scheduling", True)
         assert config.scheduler_config.async_scheduling == ahead

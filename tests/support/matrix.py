@@ -19,7 +19,17 @@ from support import commit
 
 from vllm_kunlun.platforms.errors import UnsupportedError
 
-__all__ = ["FEATURES", "PATH", "Cell", "Feature", "Matrix", "NotApplicable", "NotTried", "Row"]
+__all__ = [
+    "FEATURES",
+    "PATH",
+    "USES",
+    "Cell",
+    "Feature",
+    "Matrix",
+    "NotApplicable",
+    "NotTried",
+    "Row",
+]
 
 PATH = Path(__file__).parents[2] / "support" / "matrix.json"
 
@@ -61,6 +71,40 @@ FEATURES = {
         "drafts from n-grams", f"{_TOKENS}; vLLM counts drafts proposed and accepted"
     ),
 }
+
+
+_HF_TOKENS = "greedy tokens of ten prompts, equal to HF's"
+_DRAFTS = f"16 {_HF_TOKENS}, prompts in pieces of 40; between a tenth and all drafts accepted"
+
+USES = {
+    "EAGLE": Feature("a draft head, with and without padded batches", _DRAFTS),
+    "EAGLE-3": Feature(
+        "a draft head over three layers, with a vocabulary of its own, padded and not", _DRAFTS
+    ),
+    "Medusa": Feature("a head for each place", _DRAFTS),
+    "suffix decoding": Feature("drafts from a tree of suffixes", _DRAFTS),
+    "embeddings": Feature("a decoder's, of the last token", "HF's last state, of length 1"),
+    "token embeddings": Feature("a decoder's, of each token", "HF's states, of length 1"),
+    "classification": Feature("a decoder with a head", "the softmax of HF's logits"),
+    "rewards": Feature("the head's, of each token", "the head's formula on HF's states"),
+    "encoders": Feature("embeddings of a Bert", "HF's first state, of length 1"),
+    "folder connector": Feature(
+        "ExampleConnector: prompts read in one engine, answered in another",
+        f"8 {_HF_TOKENS}; vLLM's counter of tokens that came from outside",
+    ),
+    "host-memory connector": Feature(
+        "OffloadingConnector: pages leave the device and come back", f"8 {_HF_TOKENS}, twice"
+    ),
+    "other connectors": Feature("NixlConnector, as one of them", "nothing"),
+    "encoder-decoders": Feature("Whisper", "nothing"),
+    "prompt embeddings": Feature("rows of the embedding in place of tokens", f"8 {_HF_TOKENS}"),
+    "data parallelism": Feature(
+        "two ranks behind one server, a mixture of experts", f"8 {_HF_TOKENS}"
+    ),
+    "data and expert parallelism": Feature("the same, experts spread over them", f"8 {_HF_TOKENS}"),
+    "expert load balancing": Feature("--enable-eplb", "nothing"),
+}
+"""Uses that are tried on one model each: what is tried, and what is compared."""
 
 
 class NotApplicable(Exception):
@@ -107,6 +151,8 @@ class Matrix(BaseModel):
     rows: dict[str, Row] = {}
     others: dict[str, Cell] = {}
     """Architectures that were tried eagerly only, against transformers."""
+    uses: dict[str, Cell] = {}
+    """What came of each of :data:`USES`."""
 
     _committed: Matrix | None = PrivateAttr(default=None)
     _now: str = PrivateAttr(default="")
@@ -134,11 +180,11 @@ class Matrix(BaseModel):
         return self
 
     def each(self) -> Iterator[tuple[str, str | None, Cell]]:
-        """Architecture, feature (None of :attr:`others`) and cell."""
+        """Architecture, feature (None of :attr:`others` and :attr:`uses`) and cell."""
         for name, row in self.rows.items():
             for feature, cell in row.cells.items():
                 yield name, feature, cell
-        for name, cell in self.others.items():
+        for name, cell in [*self.others.items(), *self.uses.items()]:
             yield name, None, cell
 
     def commits(self) -> Counter[str]:
@@ -173,6 +219,7 @@ class Matrix(BaseModel):
                 for name, row in rows.items()
             },
             "others": {name: self._dump(cell) for name, cell in sorted(self.others.items())},
+            "uses": {name: self._dump(self.uses[name]) for name in USES if name in self.uses},
         }
         path.write_text(json.dumps(dumped, indent=1) + "\n")
 
@@ -184,7 +231,7 @@ class Matrix(BaseModel):
     def cell(self, architecture: str, feature: str | None = None) -> Iterator[None]:
         """Run a test inside; what it ends with becomes the cell. A failure goes on to pytest.
 
-        Without a feature the architecture is one of :attr:`others`.
+        Without a feature the architecture is one of :attr:`others`, or a name of :data:`USES`.
 
         Raises:
             AssertionError: what passed at the last commit is refused, skipped or does not apply.
@@ -219,15 +266,19 @@ class Matrix(BaseModel):
     def find(self, architecture: str, feature: str | None) -> Cell | None:
         """The cell, if there is one."""
         if feature is None:
-            return self.others.get(architecture)
+            return self._alone(architecture).get(architecture)
         row = self.rows.get(architecture)
         return row and row.cells.get(feature)
 
     def _set(self, architecture: str, feature: str | None, cell: Cell) -> None:
         if feature is None:
-            self.others[architecture] = cell
+            self._alone(architecture)[architecture] = cell
         else:
             self.rows[architecture].cells[feature] = cell
+
+    def _alone(self, name: str) -> dict[str, Cell]:
+        """Where the cells are that belong to no row."""
+        return self.uses if name in USES else self.others
 
     def _not_reached(self) -> Cell:
         return Cell(status="skipped", reason="no run came this far yet", made_at=self._now)

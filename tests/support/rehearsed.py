@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from support import adapters, checkpoints, draft_layer, quantised, sparse, vision, w8a8
+from support import adapters, checkpoints, draft_layer, drafters, quantised, sparse, vision, w8a8
 from support.checkpoints import VOCABULARY
 from support.reference import Reference
 
@@ -35,6 +35,8 @@ class Case:
     expected: Sequence[list[int]]
     adapters: Sequence[Path | None] | None = None
     """The adapter of each request."""
+    head: Path | None = None
+    """The draft head, where it is a checkpoint of its own."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,8 +60,12 @@ class Kind:
 
     @property
     def a_step_ahead(self) -> bool:
-        """Whether vLLM schedules a step before the last one's tokens are known: not by n-grams."""
-        return self.options.get("speculative_config", {}).get("method") != "ngram"
+        """Whether vLLM schedules a step before the last one's tokens are known: not by n-grams,
+        and not where only what was accepted is drafted from."""
+        speculation = self.options.get("speculative_config", {})
+        return speculation.get("method") != "ngram" and (
+            not speculation.get("disable_padded_drafter_batch")
+        )
 
 
 def text_prompts(*lengths: int) -> list[list[int]]:
@@ -102,6 +108,13 @@ def _sparse_with_a_draft_layer(folder: Path) -> Case:
 def _hybrid_with_a_draft_layer(folder: Path) -> Case:
     draft_layer.add_to_qwen3_next(checkpoints.write("qwen3-next", folder))
     return _judged(folder, Reference(folder))
+
+
+def _with_a_head(folder: Path) -> Case:
+    target = drafters.weaken(checkpoints.write("llama", folder))
+    (folder / "head").mkdir()
+    judged = _judged(target, Reference(target))
+    return dataclasses.replace(judged, head=drafters.eagle(target, folder / "head"))
 
 
 def _seeing(folder: Path) -> Case:
@@ -172,6 +185,10 @@ KINDS: dict[str, Kind] = {
     "lora": Kind(_adapted, {"enable_lora": True, "max_lora_rank": 8, "max_loras": 2}),
     "w8a8": Kind(_w8a8, quick=True),
     "awq": Kind(_awq),
+    "eagle": Kind(_with_a_head, _drafting("eagle", 3)),
+    "eagle-not-padded": Kind(
+        _with_a_head, _drafting("eagle", 3, disable_padded_drafter_batch=True)
+    ),
     "n-grams": Kind(
         _repetitive,
         _drafting("ngram", 3, prompt_lookup_min=1, prompt_lookup_max=3),

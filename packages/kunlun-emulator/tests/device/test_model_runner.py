@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from types import SimpleNamespace
 from typing import Any
 
@@ -41,37 +40,6 @@ def test_draws_that_are_taken_back_can_be(runner: Any, monkeypatch: pytest.Monke
     for row in (0, 2):
         with pytest.raises(RuntimeError, match="keep"):
             generators[row].set_offset(-4)
-
-
-@dataclasses.dataclass
-class Metadata:
-    seq_lens: torch.Tensor
-
-    def replace(self, **changes: Any) -> Metadata:
-        return dataclasses.replace(self, **changes)
-
-
-def test_a_drafter_counts_on_in_lengths_of_its_own(
-    runner: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    host = torch.tensor([4, 7])
-    monkeypatch.setattr(
-        GPUModelRunner, "_build_attention_metadata", lambda *_, **__: ("layers", Metadata(host))
-    )
-    metadata, for_drafter = runner._build_attention_metadata()
-    for_drafter.seq_lens += 1
-    assert metadata == "layers"
-    assert for_drafter.seq_lens.tolist() == [5, 8]
-    assert host.tolist() == [4, 7]
-
-
-def test_without_a_drafter_there_is_nothing_to_copy(
-    runner: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        GPUModelRunner, "_build_attention_metadata", lambda *_, **__: ("layers", None)
-    )
-    assert runner._build_attention_metadata() == ("layers", None)
 
 
 @pytest.mark.parametrize("method", ["_update_states", "sample_tokens"])

@@ -7,7 +7,7 @@ __all__ = ["register"]
 
 
 def register() -> None:
-    """Put our layers and the loader of checkpoints into vLLM's registries.
+    """Put our layers, connectors and the loader of checkpoints into vLLM's registries.
 
     Re-entrant; does nothing on another platform.
     """
@@ -17,6 +17,7 @@ def register() -> None:
 
     if not isinstance(current_platform, KunlunPlatform):
         return
+    from vllm_kunlun.ops.kv_transfer import register_connectors
     from vllm_kunlun.ops.layers import register_layers
     from vllm_kunlun.ops.torch_ops import vllm_names
     from vllm_kunlun.platforms.loading import loader
@@ -24,3 +25,4 @@ def register() -> None:
     loader.register()
     vllm_names.define()
     register_layers()
+    register_connectors()

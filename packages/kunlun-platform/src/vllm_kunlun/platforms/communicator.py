@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.distributed as dist
 from vllm.distributed.device_communicators.base_device_communicator import DeviceCommunicatorBase
@@ -30,8 +32,8 @@ class KunlunCommunicator(DeviceCommunicatorBase):
 
     That backend is ``nccl`` on a card (the vendor's library answers to the name) and ``gloo``
     elsewhere. Only what differs from the base is here: the all-reduce works in place, gathering
-    leaves inference mode, and the all-to-all of expert parallelism is always vLLM's naive manager,
-    since the others are CUDA libraries.
+    leaves inference mode, and ranks that hold experts for each other's tokens always gather all
+    tokens and add up what came of them, since vLLM's other ways are CUDA libraries.
     """
 
     ca_comm = None
@@ -48,10 +50,10 @@ class KunlunCommunicator(DeviceCommunicatorBase):
         super().__init__(cpu_group, device, device_group, unique_name)
         _groups[unique_name] = self.device_group
         if self.use_all2all:
-            from vllm.distributed.device_communicators.all2all import NaiveAll2AllManager
+            from vllm.distributed.device_communicators.all2all import AgRsAll2AllManager
 
-            self.all2all_backend = "naive"
-            self.all2all_manager = NaiveAll2AllManager(self.cpu_group)
+            self.all2all_backend = "allgather_reducescatter"
+            self.all2all_manager = AgRsAll2AllManager(self.cpu_group)
 
     def all_reduce(self, input_: torch.Tensor) -> torch.Tensor:
         """Sum over the group, written into ``input_``."""
@@ -66,6 +68,63 @@ class KunlunCommunicator(DeviceCommunicatorBase):
         """
         with torch.inference_mode(False):
             return super().all_gather(input_, dim)
+
+    def all_gatherv(
+        self,
+        input_: torch.Tensor | list[torch.Tensor],
+        dim: int = 0,
+        sizes: list[int] | None = None,
+    ) -> torch.Tensor | list[torch.Tensor]:
+        """Every rank's rows, one rank's after another's; of several tensors, each.
+
+        Args:
+            dim: 0.
+            sizes: rows of each rank, or None: all ranks have as many.
+        """
+        if isinstance(input_, list):
+            return [self._all_rows(each, sizes) for each in input_]
+        return self._all_rows(input_, sizes)
+
+    def _all_rows(self, rows: torch.Tensor, sizes: Sequence[int] | None) -> torch.Tensor:
+        if sizes is None or len(set(sizes)) == 1:
+            return self.all_gather(rows.contiguous(), 0)
+        most = max(sizes)
+        padded = rows.new_zeros(most, *rows.shape[1:])
+        padded[: rows.shape[0]] = rows
+        gathered = self.all_gather(padded, 0)
+        return torch.cat([part[:n] for part, n in zip(gathered.split(most), sizes, strict=True)])
+
+    def reduce_scatterv(
+        self, input_: torch.Tensor, dim: int = 0, sizes: list[int] | None = None
+    ) -> torch.Tensor:
+        """The sum over the group, of whose rows each rank keeps its own.
+
+        It is an all-reduce, which every backend has. Arguments as of :meth:`all_gatherv`;
+        ``input_`` is written to.
+        """
+        counts = sizes or [input_.shape[0] // self.world_size] * self.world_size
+        first = sum(counts[: self.rank_in_group])
+        return self.all_reduce(input_.contiguous())[first : first + counts[self.rank_in_group]]
+
+    def dispatch(
+        self,
+        hidden_states: torch.Tensor,
+        router_logits: torch.Tensor,
+        is_sequence_parallel: bool = False,
+        extra_tensors: list[torch.Tensor] | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor] | tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
+        """The tokens of all data-parallel ranks, for the experts of this one."""
+        assert self.all2all_manager is not None
+        return self.all2all_manager.dispatch(
+            hidden_states, router_logits, is_sequence_parallel, extra_tensors
+        )
+
+    def combine(
+        self, hidden_states: torch.Tensor, is_sequence_parallel: bool = False
+    ) -> torch.Tensor:
+        """What all ranks' experts made of this rank's tokens, summed."""
+        assert self.all2all_manager is not None
+        return self.all2all_manager.combine(hidden_states, is_sequence_parallel)
 
     def gather(self, input_: torch.Tensor, dst: int = 0, dim: int = -1) -> torch.Tensor | None:
         """As :meth:`all_gather`, on the group's rank ``dst`` alone; None on the others."""

@@ -9,7 +9,7 @@ import torch
 from vllm.logger import init_logger
 
 from vllm_kunlun.platforms import families
-from vllm_kunlun.platforms.checks import cache, lora, model, parallel
+from vllm_kunlun.platforms.checks import cache, connectors, lora, model, parallel
 from vllm_kunlun.platforms.settings import cache as cache_settings
 from vllm_kunlun.platforms.settings import compilation, engine, hosts, quantisation
 from vllm_kunlun.platforms.torch25 import refusals
@@ -39,6 +39,7 @@ def check_and_update(config: VllmConfig, *, on_card: bool) -> None:
     lora.check(config)
     cache.check(config)
     parallel.check(config)
+    connectors.check(config)
     cache_settings.update(config)
     engine.update(config, on_card=on_card)
     hosts.update(config)

@@ -16,6 +16,25 @@ def test_sleep_mode(build: Any) -> None:
     assert "Sleep mode is not supported" in build.refusal(enable_sleep_mode=True)
 
 
+def test_an_encoder_with_a_decoder(build: Any) -> None:
+    whisper = {
+        "architectures": ["WhisperForConditionalGeneration"],
+        "model_type": "whisper",
+        "is_encoder_decoder": True,
+        "vocab_size": 128,
+        "d_model": 64,
+        "encoder_layers": 1,
+        "decoder_layers": 1,
+        "encoder_attention_heads": 2,
+        "decoder_attention_heads": 2,
+        "max_target_positions": 64,
+        "pad_token_id": 0,
+        "torch_dtype": "float16",
+    }
+    message = build.refusal(whisper)
+    assert "WhisperForConditionalGeneration is an encoder with a decoder" in message
+
+
 @pytest.mark.parametrize(
     ("architecture", "more"),
     [

@@ -20,8 +20,9 @@ from vllm_kunlun.platforms.errors import UnsupportedError
             ["context parallelism", "--tensor-parallel-size"],
         ),
         ({"enable_dbo": True}, ["--enable-dbo", "Leave it out"]),
+        ({"all2all_backend": "pplx"}, ["--all2all-backend pplx", "Leave it out"]),
     ],
-    ids=["context", "dbo"],
+    ids=["context", "dbo", "exchange"],
 )
 def test_refused(build: Any, options: dict[str, Any], sentences: list[str]) -> None:
     message = build.refusal(**options)
@@ -32,7 +33,7 @@ def test_refused(build: Any, options: dict[str, Any], sentences: list[str]) -> N
 @pytest.mark.parametrize("phase", ["decode", "prefill"])
 def test_context_parallelism_of_either_phase(phase: str) -> None:
     sizes = {f"{each}_context_parallel_size": 1 for each in ("decode", "prefill")}
-    spread = SimpleNamespace(**sizes, enable_dbo=False)
+    spread = SimpleNamespace(**sizes, enable_dbo=False, all2all_backend=parallel.EXCHANGES[0])
     parallel.check(SimpleNamespace(parallel_config=spread))  # type: ignore[arg-type]
     setattr(spread, f"{phase}_context_parallel_size", 2)
     with pytest.raises(UnsupportedError, match="context parallelism"):

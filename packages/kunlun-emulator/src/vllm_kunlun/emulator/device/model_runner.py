@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 from vllm.config import VllmConfig
+from vllm.v1.spec_decode.eagle import SpecDecodeBaseProposer
 from vllm.v1.worker.cpu_model_runner import CPUModelRunner
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
-from vllm_kunlun.emulator.device import host_streams, untouched_memory
+from vllm_kunlun.emulator.device import drafter_lengths, host_streams, untouched_memory
 
 __all__ = ["KunlunModelRunner"]
 
@@ -29,6 +30,9 @@ class KunlunModelRunner(CPUModelRunner):
         self.use_cuda_graph = False
         self.cascade_attn_enabled = False
         self._postprocess_tensors()
+        drafter = getattr(self, "drafter", None)
+        if isinstance(drafter, SpecDecodeBaseProposer):
+            drafter_lengths.separate(drafter)
 
     def load_model(self, eep_scale_up: bool = False) -> None:
         # The GPU runner's loader also loads drafters.
@@ -52,10 +56,3 @@ class KunlunModelRunner(CPUModelRunner):
     def sample_tokens(self, *arguments: Any, **keywords: Any) -> Any:
         with host_streams.in_place():
             return super().sample_tokens(*arguments, **keywords)
-
-    def _build_attention_metadata(self, *arguments: Any, **keywords: Any) -> Any:
-        metadata, for_drafter = super()._build_attention_metadata(*arguments, **keywords)
-        if for_drafter is not None:
-            # A drafter increments the device's lengths, and here the host's are the same tensor.
-            for_drafter = for_drafter.replace(seq_lens=for_drafter.seq_lens.clone())
-        return metadata, for_drafter

@@ -19,6 +19,7 @@ from vllm.v1.worker.workspace import init_workspace_manager
 from vllm_kunlun.emulator.device import huge_pages, linear_packing
 from vllm_kunlun.emulator.device.model_runner import KunlunModelRunner
 from vllm_kunlun.platforms import envs, memory, weight_memory
+from vllm_kunlun.platforms.checks import positions
 from vllm_kunlun.platforms.errors import UnsupportedError
 from vllm_kunlun.platforms.loading import renewal
 
@@ -47,7 +48,13 @@ class KunlunWorker(CPUWorker):
         self.model_runner = KunlunModelRunner(self.vllm_config, self.device)
 
     def load_model(self) -> None:
+        """Load the model and pack its linear layers.
+
+        Raises:
+            UnsupportedError: a request may be longer than the model's tables of positions.
+        """
         super().load_model()
+        positions.check(self.model_runner.get_model(), self.model_config.max_model_len)
         weight_memory.report(
             weight_memory.weight_bytes(*weight_memory.models_of(self.model_runner)),
             int(memory.used_bytes(None, on_card=False) - self._used_before_model_bytes),

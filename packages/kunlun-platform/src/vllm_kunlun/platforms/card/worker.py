@@ -10,6 +10,7 @@ from vllm.v1.worker.gpu_worker import Worker
 
 from vllm_kunlun.platforms import memory, weight_memory
 from vllm_kunlun.platforms.card import capture
+from vllm_kunlun.platforms.checks import positions
 from vllm_kunlun.platforms.loading import renewal
 
 __all__ = ["KunlunCardWorker"]
@@ -19,9 +20,14 @@ class KunlunCardWorker(Worker):
     """vLLM's GPU worker on a card."""
 
     def load_model(self) -> None:
-        """Load the model, after noting what the device holds without it."""
+        """Load the model, after noting what the device holds without it.
+
+        Raises:
+            UnsupportedError: a request may be longer than the model's tables of positions.
+        """
         self._held_before_model_bytes = memory.held_bytes(self.device)
         super().load_model()
+        positions.check(self.model_runner.get_model(), self.model_config.max_model_len)
         captured = not self.model_config.enforce_eager
         renewal.install(self.model_runner.get_model(), self.model_config.dtype, fixed=captured)
 

@@ -21,7 +21,8 @@ def check(config: VllmConfig) -> None:
 
     Raises:
         MissingWheelError: it has latent attention, and no installed wheel computes that.
-        UnsupportedError: sleep mode; layers without a function of the vendor's; a damaged file.
+        UnsupportedError: sleep mode; an encoder with a decoder; layers without a function of the
+            vendor's; a damaged file.
     """
     model = config.model_config
     if model is None:
@@ -30,6 +31,12 @@ def check(config: VllmConfig) -> None:
         raise UnsupportedError(
             "--enable-sleep-mode needs CUDA's virtual memory API, which this device lacks. "
             "Leave it out; to free the device, stop the server."
+        )
+    if model.is_encoder_decoder:
+        raise UnsupportedError(
+            f"{model.architecture} is an encoder with a decoder, whose cross attention has no "
+            "function of the vendor's. Decoders and encoders by themselves run; run this model on "
+            "another platform."
         )
     if model.is_hybrid or model.is_attention_free:
         _check_linear_attention(model.architecture)

@@ -10,11 +10,14 @@ from vllm_kunlun.platforms.errors import UnsupportedError
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
 
-__all__ = ["check"]
+__all__ = ["EXCHANGES", "check"]
+
+EXCHANGES = ("allgather_reducescatter", "naive")
+"""vLLM's names of how data-parallel ranks exchange tokens; both are ours, and the same."""
 
 
 def check(config: VllmConfig) -> None:
-    """Refuse context parallelism and dual batch overlap.
+    """Refuse context parallelism, dual batch overlap, and the exchanges of CUDA libraries.
 
     Raises:
         UnsupportedError: naming the option and the alternative.
@@ -28,4 +31,9 @@ def check(config: VllmConfig) -> None:
     if parallel.enable_dbo:
         raise UnsupportedError(
             "--enable-dbo (dual batch overlap) is built on CUDA streams of DeepEP. Leave it out."
+        )
+    if parallel.all2all_backend not in EXCHANGES:
+        raise UnsupportedError(
+            f"--all2all-backend {parallel.all2all_backend} is a library of CUDA. Leave it out: "
+            "ranks gather each other's tokens and add up what their experts make of them."
         )

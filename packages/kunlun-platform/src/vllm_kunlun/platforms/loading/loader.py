@@ -22,7 +22,7 @@ from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
 from vllm_kunlun.platforms import envs
 from vllm_kunlun.platforms.checks import checkpoint
 from vllm_kunlun.platforms.errors import CheckpointError, UnsupportedError
-from vllm_kunlun.platforms.loading import verdict
+from vllm_kunlun.platforms.loading import heads, verdict
 from vllm_kunlun.platforms.loading.headers import stand_ins
 from vllm_kunlun.platforms.loading.renewal import renewal_of
 from vllm_kunlun.platforms.loading.writes import Source, Writes
@@ -105,7 +105,7 @@ class KunlunModelLoader(DefaultModelLoader):
             return False
         verdict.check(
             writes,
-            {*(loaded or ()), *replaced},
+            {*(loaded or ()), *replaced, *heads.of_the_target(model, model_config)},
             place=model_config.model,
             ranks={} if real else _ranks(model),
             fused=verdict.fused_layers(model),

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Key-value connectors that do not know this platform's caches."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vllm_kunlun.platforms.checks.cache import is_hybrid
+from vllm_kunlun.platforms.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from vllm.config import VllmConfig
+
+__all__ = ["FOLDER", "OFFLOADING", "check"]
+
+FOLDER = "ExampleConnector"
+"""Over a shared folder: prompts are read in one engine, and answered in another."""
+OFFLOADING = "OffloadingConnector"
+"""Pages that leave the device's cache stay in host memory."""
+
+
+def check(config: VllmConfig) -> None:
+    """Refuse a connector whose copies would be wrong or need CUDA; one of the user's own may come.
+
+    Raises:
+        UnsupportedError: naming the connector and the alternative.
+    """
+    transfer, model = config.kv_transfer_config, config.model_config
+    if transfer is None or transfer.kv_connector is None or model is None:
+        return
+    name = transfer.kv_connector
+    option = f"--kv-transfer-config with {name}"
+    if transfer.kv_connector_module_path is None and name not in (FOLDER, OFFLOADING):
+        raise UnsupportedError(
+            f"{option}: its copies are made by libraries of CUDA, or take pages for another "
+            f"layout than the vendor's. Use {FOLDER} (a shared folder) or {OFFLOADING} (host "
+            "memory)."
+        )
+    if is_hybrid(config):
+        raise UnsupportedError(
+            f"{option}: {model.architecture} keeps recurrent states, of which connectors know "
+            "nothing. Leave --kv-transfer-config out."
+        )
+    if name == OFFLOADING and model.use_mla:
+        raise UnsupportedError(
+            f"{option}: vLLM's {OFFLOADING} looks for layers of ordinary attention only, and "
+            f"{model.architecture} has latent attention. Use {FOLDER}, or leave it out."
+        )
+    if name == FOLDER and hasattr(model.hf_text_config, "index_topk"):
+        raise UnsupportedError(
+            f"{option}: vLLM stores what attention layers hold, and not the keys of "
+            f"{model.architecture}'s indexer. Leave --kv-transfer-config out."
+        )

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Connectors between key-value caches: which are refused, and for which models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from vllm.distributed.kv_transfer.kv_connector.factory import KVConnectorFactory
+
+from vllm_kunlun.platforms.checks import connectors
+
+
+def over(name: str, **more: Any) -> dict[str, Any]:
+    return {"kv_transfer_config": {"kv_connector": name, "kv_role": "kv_both", **more}}
+
+
+OTHERS = sorted(KVConnectorFactory._registry.keys() - {connectors.FOLDER, connectors.OFFLOADING})
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_every_other_connector_of_vllm_is_refused_by_name(build: Any, name: str) -> None:
+    message = build.refusal(**over(name))
+    assert f"with {name}: its copies" in message
+    assert "Use ExampleConnector" in message
+
+
+@pytest.mark.parametrize("name", [connectors.FOLDER, connectors.OFFLOADING])
+def test_those_through_the_host(build: Any, name: str) -> None:
+    assert build(**over(name)).kv_transfer_config.kv_connector == name
+    assert "recurrent states" in build.refusal(build.hybrid, **over(name))
+
+
+def test_one_of_the_users_own(build: Any) -> None:
+    own = over("Mine", kv_connector_module_path="mine.connectors")
+    assert build(**own).kv_transfer_config.kv_connector == "Mine"
+
+
+def test_latent_attention(build: Any) -> None:
+    assert build(build.latent, **over(connectors.FOLDER)).model_config.use_mla
+    assert "latent attention" in build.refusal(build.latent, **over(connectors.OFFLOADING))
+    sparse = build.latent | {"index_topk": 8}
+    assert "indexer" in build.refusal(sparse, **over(connectors.FOLDER))
