@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pytest plugin that names our device to a process of vLLM's tests (`-p vllm_tests.device`)."""
+
+from __future__ import annotations
+
+import pytest
+
+__all__ = ["prepare"]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure() -> None:
+    prepare()
+
+
+def prepare() -> None:
+    """Load the platform and its layers, and make calls that only wait for a CUDA device return.
+
+    Raises:
+        AssertionError: the platform is not ours.
+    """
+    import torch
+    from vllm.model_executor.models import registry
+    from vllm.platforms import current_platform
+    from vllm.plugins import load_general_plugins
+
+    load_general_plugins()
+    assert type(current_platform).__name__ == "KunlunPlatform", current_platform
+    for name in ("synchronize", "empty_cache", "reset_peak_memory_stats", "set_device"):
+        setattr(torch.cuda, name, lambda *_args, **_kwargs: None)
+    for name in ("manual_seed", "manual_seed_all"):
+        setattr(torch.cuda, name, torch.manual_seed)
+    torch.cuda.current_device = lambda: 0
+    # vLLM looks at a model's class in a process of its own, as CUDA may have been initialised.
+    registry._run_in_subprocess = lambda function: function()
