@@ -27,7 +27,8 @@ def main(arguments: list[str]) -> None:
     divider = arguments.index("--") if "--" in arguments else len(arguments)
     chosen, more = arguments[:divider] or suites.names(), arguments[divider + 1 :]
     read = [suites.read(name) for name in chosen]
-    tree, hub = sources.make(CACHE), home.make(CACHE)
+    tree = sources.make(CACHE)
+    hub = home.make(CACHE, tree)
     print(f"{'suite':16}" + "".join(f"{column:>16}" for column in (*COLUMNS, "seconds")))
     problems = []
     for suite in read:

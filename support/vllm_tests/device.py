@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 __all__ = ["prepare"]
@@ -11,6 +13,13 @@ __all__ = ["prepare"]
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure() -> None:
     prepare()
+
+
+def pytest_collection_finish() -> None:
+    """Keep what is there out of the collection of garbage after each test: vLLM thaws it again."""
+    gc.collect()
+    gc.freeze()
+    gc.unfreeze = lambda: None
 
 
 def prepare() -> None:
@@ -28,8 +37,6 @@ def prepare() -> None:
     assert type(current_platform).__name__ == "KunlunPlatform", current_platform
     for name in ("synchronize", "empty_cache", "reset_peak_memory_stats", "set_device"):
         setattr(torch.cuda, name, lambda *_args, **_kwargs: None)
-    for name in ("manual_seed", "manual_seed_all"):
-        setattr(torch.cuda, name, torch.manual_seed)
     torch.cuda.current_device = lambda: 0
     # vLLM looks at a model's class in a process of its own, as CUDA may have been initialised.
     registry._run_in_subprocess = lambda function: function()

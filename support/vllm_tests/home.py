@@ -2,7 +2,8 @@
 """A folder for ``HF_HOME`` with tiny models under the names that vLLM's tests ask the hub for.
 
 ``hub.toml`` lists them: ``type`` and ``values`` of the configuration, ``names``, and ``weights``
-(random ones, unless it is false, for tests that read a configuration or text only). Each has
+(random ones, unless it is false, for tests that read a configuration or text only). The text models
+of vLLM's own list of examples are added, each with its configuration's defaults. Each has
 SmolLM2's tokenizer, with ``tokens`` added; where ``type`` is "smollm2", the model is SmolLM2
 itself.
 """
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple
 
 import tomlkit
 
+from vllm_tests import registry
 from vllm_tests.errors import UpstreamError
 
 __all__ = ["LIST", "Model", "add", "make", "read"]
@@ -39,14 +41,13 @@ class Model(NamedTuple):
     tokens: list[str] = []
 
 
-def read(file: Path = LIST) -> tuple[list[Model], str]:
-    """The models of the list, and a word that changes when the list does.
+def read(file: Path = LIST) -> list[Model]:
+    """The models of the list.
 
     Raises:
         UpstreamError: two entries have one name.
     """
-    text = file.read_text()
-    found = tomlkit.parse(text).unwrap()
+    found = tomlkit.parse(file.read_text()).unwrap()
     common = found["common"]
     models = [
         Model(**{**entry, "values": {**common, **entry.get("values", {})}})
@@ -56,14 +57,20 @@ def read(file: Path = LIST) -> tuple[list[Model], str]:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise UpstreamError(f"{file.name} lists more than once: {twice}")
-    return models, hashlib.sha256(text.encode()).hexdigest()[:12]
+    return models
 
 
-def make(into: Path) -> Path:
-    """The folder for ``HF_HOME``, made anew when the list has changed."""
-    models, word = read()
-    home = into / f"hf-home-{word}"
+def make(into: Path, tree: Path) -> Path:
+    """The folder for ``HF_HOME``, made anew when the list, or vLLM's of examples, has changed."""
+    examples = (tree / "tests" / "models" / "registry.py").read_bytes()
+    home = into / f"hf-home-{hashlib.sha256(LIST.read_bytes() + examples).hexdigest()[:12]}"
     if not (home / "made").exists():
+        models = read()
+        named = {name for model in models for name in model.names}
+        for name, kind, architecture in registry.text_models(tree):
+            if name not in named:
+                models.append(Model([name], kind, {}, [architecture], weights=False))
+                named.add(name)
         for index, model in enumerate(models):
             folder = home / "models" / str(index)
             _write(model, folder)
@@ -89,7 +96,13 @@ def add(hub: Path, name: str, files: Iterator[Path]) -> None:
 def _write(model: Model, folder: Path) -> None:
     """A checkpoint of ``model``: configuration, tokenizer, weights if it has any."""
     import torch
-    from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoTokenizer
+    from transformers import (
+        CONFIG_MAPPING,
+        AutoModelForCausalLM,
+        AutoTokenizer,
+        CLIPImageProcessor,
+        LlavaProcessor,
+    )
 
     from vllm_kunlun.cli import weights
 
@@ -122,3 +135,12 @@ def _write(model: Model, folder: Path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(folder)
         tokenizer.add_tokens(model.tokens)
         tokenizer.save_pretrained(folder)
+    if model.type == "llava":
+        processor = LlavaProcessor(
+            image_processor=CLIPImageProcessor(),
+            tokenizer=AutoTokenizer.from_pretrained(folder),
+            patch_size=14,
+            vision_feature_select_strategy="default",
+            num_additional_image_tokens=1,
+        )
+        processor.save_pretrained(folder)

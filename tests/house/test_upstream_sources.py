@@ -100,7 +100,7 @@ def test_two_models_of_one_name_are_an_error(tmp_path: Path) -> None:
     listed = tmp_path / "hub.toml"
     entry = '[[model]]\ntype = "llama"\nnames = ["some/model"]\n'
     listed.write_text(f"[common]\n{entry}")
-    assert [model.names for model in home.read(listed)[0]] == [["some/model"]]
+    assert [model.names for model in home.read(listed)] == [["some/model"]]
     listed.write_text(f"[common]\n{entry}{entry}")
     with pytest.raises(UpstreamError, match="more than once: \\['some/model'\\]"):
         home.read(listed)
