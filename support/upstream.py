@@ -13,6 +13,8 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 from vllm_tests import home, sources, suites
@@ -31,20 +33,24 @@ def main(arguments: list[str]) -> None:
     hub = home.make(CACHE, tree)
     print(f"{'suite':16}" + "".join(f"{column:>16}" for column in (*COLUMNS, "seconds")))
     problems = []
+    total: Counter[str] = Counter()
     for suite in read:
         counts, seconds, code = run(suite, tree, hub, more)
-        print(
-            f"{suite.name:16}"
-            + "".join(f"{counts.get(column, 0):16}" for column in COLUMNS)
-            + f"{seconds:16.0f}",
-            flush=True,
-        )
+        show(suite.name, counts, seconds)
+        total.update(counts, seconds=round(seconds))
         if code:
             problems.append(f"{suite.name}: pytest ended with code {code}")
         elif not more and counts.get("passed", 0) < suite.passes:
             problems.append(f"{suite.name}: {suite.passes} are said to pass")
+    show("all", total, total["seconds"])
     if problems:
         sys.exit("\n".join(problems))
+
+
+def show(name: str, counts: Mapping[str, int], seconds: float) -> None:
+    """One line of the table."""
+    numbers = "".join(f"{counts.get(column, 0):16}" for column in COLUMNS)
+    print(f"{name:16}{numbers}{seconds:16.0f}", flush=True)
 
 
 def run(

@@ -7,7 +7,10 @@ import gc
 
 import pytest
 
-__all__ = ["prepare"]
+__all__ = ["ATTENTION", "prepare"]
+
+ATTENTION = "vllm_kunlun.ops.attention.backend.KunlunAttentionBackend"
+"""What vLLM's tests find under CUSTOM, its name for the backends of others."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -23,7 +26,7 @@ def pytest_collection_finish() -> None:
 
 
 def prepare() -> None:
-    """Load the platform and its layers, and make calls that only wait for a CUDA device return.
+    """Load the platform, its layers and its attention; calls that wait for CUDA return at once.
 
     Raises:
         AssertionError: the platform is not ours.
@@ -32,9 +35,11 @@ def prepare() -> None:
     from vllm.model_executor.models import registry
     from vllm.platforms import current_platform
     from vllm.plugins import load_general_plugins
+    from vllm.v1.attention.backends.registry import AttentionBackendEnum, register_backend
 
     load_general_plugins()
     assert type(current_platform).__name__ == "KunlunPlatform", current_platform
+    register_backend(AttentionBackendEnum.CUSTOM, ATTENTION)
     for name in ("synchronize", "empty_cache", "reset_peak_memory_stats", "set_device"):
         setattr(torch.cuda, name, lambda *_args, **_kwargs: None)
     torch.cuda.current_device = lambda: 0
