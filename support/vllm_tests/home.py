@@ -62,8 +62,9 @@ def read(file: Path = LIST) -> list[Model]:
 
 def make(into: Path, tree: Path) -> Path:
     """The folder for ``HF_HOME``, made anew when the list, or vLLM's of examples, has changed."""
-    examples = (tree / "tests" / "models" / "registry.py").read_bytes()
-    home = into / f"hf-home-{hashlib.sha256(LIST.read_bytes() + examples).hexdigest()[:12]}"
+    made_of = (LIST, Path(__file__), tree / "tests" / "models" / "registry.py")
+    word = hashlib.sha256(b"".join(file.read_bytes() for file in made_of)).hexdigest()
+    home = into / f"hf-home-{word[:12]}"
     if not (home / "made").exists():
         models = read()
         named = {name for model in models for name in model.names}
@@ -139,7 +140,7 @@ def _write(model: Model, folder: Path) -> None:
         processor = LlavaProcessor(
             image_processor=CLIPImageProcessor(),
             tokenizer=AutoTokenizer.from_pretrained(folder),
-            patch_size=14,
+            patch_size=config["vision_config"]["patch_size"],
             vision_feature_select_strategy="default",
             num_additional_image_tokens=1,
         )
