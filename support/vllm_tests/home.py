@@ -97,13 +97,7 @@ def add(hub: Path, name: str, files: Iterator[Path]) -> None:
 def _write(model: Model, folder: Path) -> None:
     """A checkpoint of ``model``: configuration, tokenizer, weights if it has any."""
     import torch
-    from transformers import (
-        CONFIG_MAPPING,
-        AutoModelForCausalLM,
-        AutoTokenizer,
-        CLIPImageProcessor,
-        LlavaProcessor,
-    )
+    from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoTokenizer
 
     from vllm_kunlun.cli import weights
 
@@ -136,12 +130,3 @@ def _write(model: Model, folder: Path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(folder)
         tokenizer.add_tokens(model.tokens)
         tokenizer.save_pretrained(folder)
-    if model.type == "llava":
-        processor = LlavaProcessor(
-            image_processor=CLIPImageProcessor(),
-            tokenizer=AutoTokenizer.from_pretrained(folder),
-            patch_size=config["vision_config"]["patch_size"],
-            vision_feature_select_strategy="default",
-            num_additional_image_tokens=1,
-        )
-        processor.save_pretrained(folder)
