@@ -330,6 +330,25 @@ def support(session: nox.Session) -> None:
     session.run("python", "support/render.py")
 
 
+UPSTREAM = (
+    *("pip==26.3", "setuptools-scm==10.3.4"),
+    *("pytest-asyncio==1.5.0", "pytest-forked==1.7.5", "tblib==3.2.2", "rapidfuzz==3.14.6"),
+)
+"""pip and what it asks vLLM's archives with; what vLLM's tests import beside what we do."""
+
+
+@nox.session
+def upstream(session: nox.Session) -> None:
+    """vLLM's own tests on the emulated device; `-- sampling` is one suite."""
+    extra = (part for name in UPSTREAM for part in ("--with", name))
+    session.run(
+        *("uv", "run", "-q", "--no-sync", *extra, "python", "support/upstream.py"),
+        *session.posargs,
+        env={"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"},
+        external=True,
+    )
+
+
 @nox.session
 def surface(session: nox.Session) -> None:
     """What we use of vLLM is as listed; `-- FOLDER_OR_VERSION` prints what another vLLM changed."""
