@@ -94,9 +94,10 @@ def unit(session: nox.Session, wheel: str) -> None:
     """Unit tests of one wheel; no engine is started."""
     # The import hook's tests want a process in which vLLM has registered nothing yet.
     beside_vllm = f"{wheel}/tests/with_vllm"
-    pytest(session, f"{wheel}/tests", "-n", "2", f"--ignore={beside_vllm}")
+    quick = ("-n", "2", "-m", "not slow")
+    pytest(session, f"{wheel}/tests", *quick, f"--ignore={beside_vllm}")
     if Path(beside_vllm).is_dir():
-        pytest(session, beside_vllm, "-n", "2")
+        pytest(session, beside_vllm, *quick)
 
 
 VENDOR_TORCH = """\
@@ -240,8 +241,8 @@ def unit_tests(session: nox.Session, held: Path) -> None:
         if Path(beside_vllm).is_dir():
             folders.append((beside_vllm,))
         for arguments in folders:
-            session.run(str(held), "-m", "pytest", "-q", "-n", "2", *arguments, env=QUIET,
-                        external=True)  # fmt: skip
+            session.run(str(held), "-m", "pytest", "-q", "-n", "2", "-m", "not slow", *arguments,
+                        env=QUIET, external=True)  # fmt: skip
 
 
 def record(session: nox.Session, held: Path, which: str, *ran: str) -> None:
@@ -273,6 +274,7 @@ def engine(session: nox.Session) -> None:
 def engine_slow(session: nox.Session) -> None:
     """Engine tests of quantised checkpoints, latent attention and speculation (up to an hour)."""
     pytest(session, *EMULATED, "-m", "slow and not matrix", *(f"--ignore={each}" for each in LOAD))
+    pytest(session, "packages/kunlun-cli/tests", "-m", "slow")
 
 
 LOAD = ("tests/user/test_load.py", "tests/user/test_operations.py")

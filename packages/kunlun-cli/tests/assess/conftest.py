@@ -17,7 +17,8 @@ def configuration(tmp_path):
 
         folder = tmp_path / model_type
         folder.mkdir()
-        CONFIG_MAPPING[model_type](**values).save_pretrained(folder)
+        # Without a dtype vLLM looks for the weights, twice, with two seconds between.
+        CONFIG_MAPPING[model_type](**{"dtype": "bfloat16", **values}).save_pretrained(folder)
         path = folder / "config.json"
         content = {**json.loads(path.read_text()), "architectures": [architecture]}
         path.write_text(json.dumps(content))

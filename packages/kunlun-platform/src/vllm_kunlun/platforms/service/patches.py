@@ -81,4 +81,15 @@ def patches() -> Sequence[Entry]:
             sha256="e30a73ff895211f24d0657a9c5a6cbbaf648bf236216a37740a399456fcf5aa6",
             remove_when="vLLM gives its encoding threads a tokenizer of their own",
         ),
+        Patch(
+            name="token-types",
+            target="vllm.v1.worker.gpu_model_runner:GPUModelRunner._init_model_kwargs",
+            replacement="vllm_kunlun.platforms.service.token_kinds:init_model_kwargs",
+            why="a tokenizer that gives token types sends them to every pooling model, and a "
+            "decoder's forward ends the engine with them",
+            upstream=f"{_GITHUB}/pull/21985",
+            vllm_range=_RANGE,
+            sha256="ee681e7b67516a8af11b8308bd768ca6e288aaaddc3dbb972848083d535fdfeb",
+            remove_when="vLLM leaves token types out where the model has no argument for them",
+        ),
     )
