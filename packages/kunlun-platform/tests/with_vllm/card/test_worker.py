@@ -28,7 +28,9 @@ def test_a_cards_worker_reports_after_it_has_profiled(monkeypatch, caplog):
     worker.device = "cuda:0"
     model = torch.nn.Linear(GIB // 2, 2, bias=False, device="meta", dtype=torch.bfloat16)
     worker.model_runner = SimpleNamespace(get_model=lambda: model)
-    worker.model_config = SimpleNamespace(dtype=torch.bfloat16, enforce_eager=False)
+    worker.model_config = SimpleNamespace(
+        dtype=torch.bfloat16, enforce_eager=False, max_model_len=8
+    )
     worker.load_model()
     assert worker.determine_available_memory() == 5
     [record] = caplog.records
@@ -45,7 +47,7 @@ def test_a_cards_weights_can_be_renewed_and_saved(monkeypatch):
     worker.device = "cuda:0"
     model = torch.nn.Linear(2, 2)
     worker.model_runner = SimpleNamespace(get_model=lambda: model)
-    worker.model_config = SimpleNamespace(dtype=torch.bfloat16, enforce_eager=True)
+    worker.model_config = SimpleNamespace(dtype=torch.bfloat16, enforce_eager=True, max_model_len=8)
     worker.load_model()
     assert renewal.renewal_of(model) is not None
     worker.save_sharded_state("here")
