@@ -13,7 +13,7 @@ def test_a_stage_of_a_pipeline(stage, first, last):
     from vllm.distributed import parallel_state
     from vllm.distributed.utils import get_pp_indices
 
-    from vllm_kunlun.cli.assess.groups import as_rank
+    from vllm_kunlun.platforms.ranks.silent import as_rank
 
     before = parallel_state._TP
     with as_rank(4, 3, stage):

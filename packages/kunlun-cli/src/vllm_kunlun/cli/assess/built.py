@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from vllm_kunlun.cli.assess.groups import as_rank
 from vllm_kunlun.cli.assess.kinds import bytes_by_kind, widest_layer
 from vllm_kunlun.cli.assess.unallocated import Unallocated
+from vllm_kunlun.platforms.ranks.silent import as_rank
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig

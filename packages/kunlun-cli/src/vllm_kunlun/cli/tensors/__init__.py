@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from vllm_kunlun.cli.console import JsonFlag, err, out, own_stdout, print_json, quiet_vllm
+from vllm_kunlun.cli.console import JsonFlag, err, out, print_json, quiet_vllm
 from vllm_kunlun.cli.serve import architecture_of, refused
 from vllm_kunlun.cli.tensors.rows import as_result
 from vllm_kunlun.cli.tensors.text import lines
@@ -58,13 +57,12 @@ def weights(
         "tensor_parallel_size": tensor_parallel_size,
     }
     began = time.perf_counter()
-    with Path(os.devnull).open("w") as nowhere, own_stdout(nowhere.fileno()):
-        try:
-            checkpoint.check_files(model)
-            with err.status("Making the model without memory, reading headers"):
-                result = _survey(model, tensor_parallel_size, trust_remote_code, about)
-        except (CheckpointError, UnsupportedError) as error:
-            result = _refused(about, str(error))
+    try:
+        checkpoint.check_files(model)
+        with err.status("Making the model without memory, reading headers"):
+            result = _survey(model, tensor_parallel_size, trust_remote_code, about)
+    except (CheckpointError, UnsupportedError) as error:
+        result = _refused(about, str(error))
     result["seconds"] = round(time.perf_counter() - began, 2)
     if json:
         print_json(result)

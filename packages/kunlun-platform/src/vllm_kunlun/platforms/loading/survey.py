@@ -7,7 +7,6 @@ stumbles over is noted and left out, and it runs again, until it gets through.
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -15,21 +14,14 @@ from typing import Any
 
 import torch
 from vllm.config import ModelConfig, VllmConfig, set_current_vllm_config
-from vllm.distributed import (
-    destroy_distributed_environment,
-    destroy_model_parallel,
-    get_tp_group,
-    init_distributed_environment,
-    initialize_model_parallel,
-)
 from vllm.model_executor.model_loader.utils import initialize_model
-from vllm.utils.network_utils import get_open_port
 from vllm.utils.torch_utils import set_default_torch_dtype
 
 from vllm_kunlun.platforms.errors import UnsupportedError
 from vllm_kunlun.platforms.loading import verdict
 from vllm_kunlun.platforms.loading.loader import KunlunModelLoader, _ranks, _wants_numbers
 from vllm_kunlun.platforms.loading.writes import Source, Writes
+from vllm_kunlun.platforms.ranks.silent import as_rank
 
 __all__ = ["Fault", "Survey", "survey"]
 
@@ -125,7 +117,7 @@ def survey(config: VllmConfig, ranks: int = 1) -> Survey:
     Raises:
         UnsupportedError: the model's class cannot be made without memory.
     """
-    with _one_of(config, ranks):
+    with set_current_vllm_config(config), as_rank(ranks, 1, 0):
         try:
             with set_default_torch_dtype(config.model_config.dtype), torch.device("meta"):
                 model = initialize_model(vllm_config=config)
@@ -169,18 +161,3 @@ def _fault(
         return Fault("shape", source, text or "it is larger or smaller than its place")
     shape, _ = parameters[source.name]
     return Fault("shape", source, f"the parameter has shape {list(shape)}", source.name)
-
-
-@contextlib.contextmanager
-def _one_of(config: VllmConfig, ranks: int) -> Iterator[None]:
-    """A process that takes itself for the first of several."""
-    with set_current_vllm_config(config):
-        try:
-            address = f"tcp://127.0.0.1:{get_open_port()}"
-            init_distributed_environment(1, 0, address, 0, "gloo")
-            initialize_model_parallel(1, 1)
-            get_tp_group().world_size = ranks
-            yield
-        finally:
-            destroy_model_parallel()
-            destroy_distributed_environment()
