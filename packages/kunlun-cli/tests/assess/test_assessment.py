@@ -54,7 +54,7 @@ PUBLISHED = [
     ("gpt_oss", "GptOssForCausalLM", 116_829_156_672, None, 64),
     ("qwen3_next", "Qwen3NextForCausalLM", 79_674_391_296, None, 16),
     ("mistral3", "Mistral3ForConditionalGeneration", 24_011_361_280, 163_840, 32),
-    ("glm4v", "Glm4vForConditionalGeneration", 10_292_777_472, 40_960, 32),
+    ("glm4v", "Glm4vForConditionalGeneration", 10_292_777_472, 40_960, 12),  # of its pictures
     ("aria", "AriaForConditionalGeneration", 18_701_885_824, 524_288, 32),
     ("paligemma", "PaliGemmaForConditionalGeneration", 2_910_390_528, 18_432, 8),
     ("cohere2", "Cohere2ForCausalLM", 34_980_831_232, None, 64),
@@ -108,7 +108,7 @@ def test_cards_that_share_its_heads(
 ):
     """vLLM shares attention heads evenly; keys and values that are fewer are repeated."""
     if heads % cards:
-        with pytest.raises(ValueError, match="must be divisible by tensor parallel size"):
+        with pytest.raises((AssertionError, ValueError), match="divisible by"):
             build(model_type, architecture, cards)
         return
     found = build(model_type, architecture, cards)
