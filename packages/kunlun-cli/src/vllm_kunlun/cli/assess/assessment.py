@@ -49,7 +49,8 @@ def assess(
         say("importing vLLM")
         from vllm import ModelRegistry
 
-        case = case_of(architecture, content, set(ModelRegistry.get_supported_archs()))
+        supported = set(ModelRegistry.get_supported_archs())
+        case = case_of(architecture, content, supported)
         family = family_for(architecture)
         found: dict[str, Any] = {
             "model": model,
@@ -59,7 +60,7 @@ def assess(
             "checkpoint_bytes": source.weight_bytes_on_disk(original),
             "quantisation": _quantisation(content),
         }
-        if case.letter in "AD" and architecture in ModelRegistry.get_supported_archs():
+        if architecture in supported:
             found |= _of_vllm(folder, family, length, options, say)
         else:
             found |= hf.measure(folder, length or _LONGEST)

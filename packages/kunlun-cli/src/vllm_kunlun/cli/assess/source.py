@@ -12,6 +12,7 @@ from pathlib import Path
 
 from vllm_kunlun.cli.serve import architecture_of
 from vllm_kunlun.platforms.errors import UnsupportedError
+from vllm_kunlun.platforms.loading.headers import described
 
 __all__ = ["folder_of", "weight_bytes_on_disk"]
 
@@ -92,7 +93,4 @@ def weight_bytes_on_disk(folder: Path) -> int | None:
 
 def _tensor_bytes(file: Path) -> int:
     """Bytes of the tensors of a safetensors file, whose header gives each one's place."""
-    with file.open("rb") as stream:
-        header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-    return max((each["data_offsets"][1] for name, each in header.items()
-                if name != "__metadata__"), default=0)  # fmt: skip
+    return max((each["data_offsets"][1] for each in described(file).values()), default=0)

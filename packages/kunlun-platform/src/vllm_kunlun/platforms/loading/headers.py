@@ -7,11 +7,12 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
 
-__all__ = ["DTYPES", "SMALL", "stand_ins"]
+__all__ = ["DTYPES", "SMALL", "described", "stand_ins"]
 
 _NAMES = {
     "BOOL": "bool",
@@ -59,15 +60,26 @@ def stand_ins(file: Path) -> Iterator[tuple[str, torch.Tensor]]:
     yield from state.items()
 
 
-def _of_safetensors(file: Path) -> Iterator[tuple[str, torch.Tensor]]:
+def described(file: Path) -> dict[str, dict[str, Any]]:
+    """Each tensor of a safetensors file -> its ``dtype``, ``shape`` and ``data_offsets``.
+
+    Raises:
+        ValueError: the header is not JSON.
+    """
     with file.open("rb") as stream:
-        header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+        header: dict[str, dict[str, Any]] = json.loads(
+            stream.read(int.from_bytes(stream.read(8), "little"))
+        )
     header.pop("__metadata__", None)
+    return header
+
+
+def _of_safetensors(file: Path) -> Iterator[tuple[str, torch.Tensor]]:
     with safe_open(file, framework="pt") as values:
-        for name, described in header.items():
-            if math.prod(described["shape"]) <= SMALL:
+        for name, each in described(file).items():
+            if math.prod(each["shape"]) <= SMALL:
                 yield name, values.get_tensor(name)
                 continue
-            if (dtype := DTYPES.get(described["dtype"])) is None:
-                raise NotImplementedError(f"{name} in {file} has dtype {described['dtype']}")
-            yield name, torch.empty(described["shape"], dtype=dtype, device="meta")
+            if (dtype := DTYPES.get(each["dtype"])) is None:
+                raise NotImplementedError(f"{name} in {file} has dtype {each['dtype']}")
+            yield name, torch.empty(each["shape"], dtype=dtype, device="meta")
