@@ -143,12 +143,15 @@ def vllm_parser():
     return make_arg_parser(FlexibleArgumentParser(exit_on_error=False))
 
 
+OURS = ("--dry-run", "--explain")
+"""What `vllm-kunlun serve` does not hand on."""
+
 SERVED = [c for c in ALL if re.match(r"vllm(-kunlun)? serve ", bare(c))]
 
 
 @pytest.mark.parametrize("command", SERVED)
 def test_vllm_takes_the_options_of_a_server(command, vllm_parser):
-    words = [word for word in shlex.split(bare(command))[3:] if word != "--dry-run"]
+    words = [word for word in shlex.split(bare(command))[3:] if word not in OURS]
     vllm_parser.parse_args(words)
 
 

@@ -91,10 +91,34 @@ def test_vllms_own_command_gets_the_arguments(run, model, monkeypatch):
     assert seen[0][:7] == ["vllm", "serve", str(model), "--port", "1", "--dtype", "float32"]
 
 
-def test_an_architecture_without_a_family_gets_vllms_defaults(run_json, model):
+def test_an_architecture_without_a_family_gets_a_template(run_json, model):
     (model / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"]}))
     _, value = run_json("serve", model, "--dry-run")
-    assert (value["family"], value["argv"]) == (None, ["vllm", "serve", str(model)])
+    assert (value["family"], value["preset"]) == (None, "template A for a dense model")
+    assert value["argv"][3:] == ["--dtype", "float16", "--block-size", "64"]
+
+
+def test_a_model_that_generates_nothing_gets_vllms_defaults(run_json, model):
+    (model / "config.json").write_text(json.dumps({"architectures": ["BertModel"]}))
+    _, value = run_json("serve", model, "--dry-run")
+    assert value["argv"] == ["vllm", "serve", str(model)]
+
+
+def test_a_template_by_name(run_json, model):
+    _, value = run_json("serve", model, "--dry-run", "--template", "moe")
+    assert value["preset"] == "template B for a mixture of experts"
+    assert run_json("serve", model, "--dry-run", "--template", "dense")[0] == 0
+
+
+def test_explain_starts_nothing(run, run_json, model):
+    result = run("serve", model, "--explain", "--port", "8123")
+    assert result.exit_code == 0
+    assert "--port 8123  (you)" in result.stdout
+    assert "--dtype float16  (preset of the planted family)\n    faster" in result.stdout
+    _, value = run_json("serve", model, "--explain", "--port", "8123")
+    assert value["explained"][0] == {
+        "name": "--port", "value": "8123", "source": "you", "why": "Port number",
+    }  # fmt: skip
 
 
 def test_a_model_of_the_hub_that_is_not_here_gets_vllms_defaults(run_json):

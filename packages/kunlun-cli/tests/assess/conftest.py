@@ -49,7 +49,7 @@ def found(way):
         "case": {"letter": "A", "reason": "vLLM has it", "todo": "serve it", "wheel": "kunlun-x"},
         "card_bytes": 96 * 2**30, "checkpoint_bytes": 160 * 2**30, "quantisation": "awq",
         "attention": ["18 layers: full attention"], "class": "vllm.planted:Planted",
-        "dtype": "float16", "length": 32768, "smallest": 4,
+        "dtype": "float16", "length": 32768, "smallest": 4, "preset": "template A",
         "command": "vllm-kunlun serve planted --tensor-parallel-size 4",
         "ways": [
             way(cards=1, tensor_parallel_size=1, cache=0, requests=0.0, fits=False,

@@ -27,10 +27,14 @@ def test_text_and_json_and_page_say_the_same(run, run_json, configuration, tmp_p
 
 def test_the_command_is_one_that_serve_takes(run_json, configuration):
     folder = configuration("qwen3", "Qwen3ForCausalLM", **SHAPE)
-    _, found = run_json("assess", folder / "config.json", "--length", 100, "--dtype", "bfloat16")
+    _, found = run_json(
+        *("assess", folder / "config.json", "--length", 100),
+        *("--dtype", "bfloat16", "--trust-remote-code"),
+    )
     argv = shlex.split(found["command"])
     assert argv[:2] == ["vllm-kunlun", "serve"]
     assert "100" in argv
+    assert "--trust-remote-code" in argv
     assert argv.count("--dtype") == 1
     assert argv[argv.index("--dtype") + 1] == "bfloat16" == found["dtype"]
 

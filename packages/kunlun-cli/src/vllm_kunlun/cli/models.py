@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from vllm_kunlun.cli.configuration import architecture_of
 from vllm_kunlun.cli.console import JsonFlag, err, out, print_json, quiet_vllm, table
-from vllm_kunlun.cli.serve import architecture_of
 from vllm_kunlun.platforms import wheels
 from vllm_kunlun.platforms.families import family_for, load_families
 
@@ -75,7 +75,7 @@ def _one(model: str, json: bool) -> None:
         todo = (
             f"pip install {wheel}"
             if wheel
-            else f"vllm-kunlun serve {model} --dtype float16, and compare with HF transformers"
+            else f"vllm-kunlun serve {model}, and compare with HF transformers"
         )
     else:
         verdict = "neither vLLM nor an installed wheel has a class for it"

@@ -10,14 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from vllm_kunlun.cli.assess import attention, hf, source
 from vllm_kunlun.cli.assess.case import case_of
 from vllm_kunlun.cli.assess.fit import CARD_BYTES, Fit, fit, refused
-from vllm_kunlun.cli.serve import architecture_of, plan
+from vllm_kunlun.cli.configuration import architecture_of
+from vllm_kunlun.cli.serving.plan import choose, plan
 from vllm_kunlun.platforms.errors import KunlunError
-from vllm_kunlun.platforms.families import ModelFamily, family_for
+from vllm_kunlun.platforms.families import ServingPreset, family_for
 
 __all__ = ["SPREADS", "assess"]
 
@@ -51,7 +50,7 @@ def assess(
 
         supported = set(ModelRegistry.get_supported_archs())
         case = case_of(architecture, content, supported)
-        family = family_for(architecture)
+        chosen = choose(architecture, content, family_for(architecture))
         found: dict[str, Any] = {
             "model": model,
             "architecture": architecture,
@@ -61,12 +60,15 @@ def assess(
             "quantisation": _quantisation(content),
         }
         if architecture in supported:
-            found |= _of_vllm(folder, family, length, options, say)
+            found |= _of_vllm(folder, chosen.preset, length, options, say)
         else:
             found |= hf.measure(folder, length or _LONGEST)
         best = next((way for way in found["ways"] if way["fits"]), None)
         found["smallest"] = best["cards"] if best else None
-        found["command"] = _command(model, best, found, family) if best else None
+        found["preset"] = chosen.source
+        found["command"] = (
+            _command(model, best, found["length"], options, chosen.preset) if best else None
+        )
         return found
 
 
@@ -76,14 +78,14 @@ def _quantisation(content: dict[str, Any]) -> str | None:
 
 
 def _of_vllm(
-    folder: Path, family: ModelFamily | None, length: int | None, options: dict[str, Any],
+    folder: Path, preset: ServingPreset, length: int | None, options: dict[str, Any],
     say: Callable[[str], None],
 ) -> dict[str, Any]:  # fmt: skip
     from vllm_kunlun.cli.assess.built import build, configure
 
-    asked = {**_preset(folder, family), **options}
+    asked = {**{name.replace("-", "_"): value for name, value in preset.args.items()}, **options}
     ways: list[Fit] = []
-    found: dict[str, Any] = {"attention": [], "class": None, "dtype": asked["dtype"]}
+    found: dict[str, Any] = {"attention": [], "class": None, "dtype": asked.get("dtype")}
     for tensor, pipeline in SPREADS:
         if pipeline > 1 and any(way.fits for way in ways):
             break
@@ -114,18 +116,6 @@ def _of_vllm(
     return {**found, "length": length, "ways": [way.as_json() for way in ways]}
 
 
-def _preset(folder: Path, family: ModelFamily | None) -> dict[str, Any]:
-    """The family's engine arguments; without a family float16, where the model allows it."""
-    if family is not None:
-        return {name.replace("-", "_"): value for name, value in family.preset.args.items()}
-    from transformers import PretrainedConfig
-    from vllm.config.model import _is_valid_dtype
-
-    kind = PretrainedConfig.get_config_dict(folder)[0].get("model_type", "")
-    narrow = torch.float16 if _is_valid_dtype(kind, torch.float16) else torch.bfloat16
-    return {"dtype": str(narrow).removeprefix("torch."), "block_size": 64}
-
-
 def _cause(error: BaseException) -> str:
     """The first line of what vLLM or the platform says, without pydantic's wrapping."""
     errors = getattr(error, "errors", None)
@@ -139,14 +129,15 @@ def _cause(error: BaseException) -> str:
 
 
 def _command(
-    model: str, best: dict[str, Any], found: dict[str, Any], family: ModelFamily | None
-) -> str:
-    user = ["--max-model-len", str(found["length"])]
+    model: str, best: dict[str, Any], length: int, options: dict[str, Any],
+    preset: ServingPreset,
+) -> str:  # fmt: skip
+    user = ["--max-model-len", str(length)]
     for name in ("tensor-parallel-size", "pipeline-parallel-size"):
         if best[name.replace("-", "_")] > 1:
             user += [f"--{name}", str(best[name.replace("-", "_")])]
-    if family is None:
-        user += ["--dtype", found["dtype"], "--block-size", "64"]
-    elif found["dtype"] != family.preset.args.get("dtype"):
-        user += ["--dtype", found["dtype"]]
-    return shlex.join(["vllm-kunlun", *plan(model, user, family).argv[1:]])
+    if dtype := options.get("dtype"):
+        user += ["--dtype", dtype]
+    if options.get("trust_remote_code"):
+        user.append("--trust-remote-code")
+    return shlex.join(["vllm-kunlun", *plan(model, user, preset).argv[1:]])

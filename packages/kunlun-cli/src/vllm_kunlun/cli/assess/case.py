@@ -5,13 +5,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from vllm_kunlun.cli.serving.templates import experts_of
 from vllm_kunlun.platforms import wheels
 from vllm_kunlun.platforms.families import family_for
 
 __all__ = ["Case", "case_of"]
-
-_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
-"""Names under which configurations say how many experts a layer has."""
 
 
 class Case(NamedTuple):
@@ -56,7 +54,7 @@ def case_of(architecture: str, config: dict[str, Any], supported: set[str]) -> C
             "lacks that, too", wheel,
         )  # fmt: skip
     dense = architecture.replace("Moe", "").replace("MoE", "")
-    if any(config.get(name) for name in _EXPERTS) and dense in supported:
+    if experts_of(config) and dense in supported:
         return Case(
             "C", f"vLLM has no {architecture}, and has {dense}, which it adds experts to",
             f"write a class on top of {dense} with experts in place of its feed-forward layers",

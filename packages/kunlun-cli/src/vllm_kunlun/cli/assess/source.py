@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from vllm_kunlun.cli.serve import architecture_of
+from vllm_kunlun.cli.configuration import architecture_of
 from vllm_kunlun.platforms.errors import UnsupportedError
 from vllm_kunlun.platforms.loading.headers import described
 

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
+from vllm_kunlun.cli.configuration import architecture_of
 from vllm_kunlun.cli.console import JsonFlag, err, out, print_json, quiet_vllm
-from vllm_kunlun.cli.serve import architecture_of, refused
+from vllm_kunlun.cli.serve import refused
 from vllm_kunlun.cli.tensors.rows import as_result
 from vllm_kunlun.cli.tensors.text import lines
 from vllm_kunlun.platforms.checks import checkpoint
