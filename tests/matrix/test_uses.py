@@ -5,21 +5,18 @@ from __future__ import annotations
 
 import copy
 import json
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from support import checkpoints, drafters
+from support import checkpoints, drafters, served_tokens
 from support.engine import engine, greedy
 from support.engine_state import drafts
 from support.matrix import USES
 from support.reference import Reference
-from support.server import module_command, server
 from vllm import SamplingParams
 
 from vllm_kunlun.platforms.errors import UnsupportedError
@@ -207,24 +204,11 @@ def _served(*options: str):
     def tried(folder: Path, prompts: Prompts) -> None:
         source = checkpoints.write("qwen3-moe", folder)
         expected = _expected(source, prompts)
-        command = module_command(
-            source, "--dtype", "float32", "--max-model-len", "256", "--skip-tokenizer-init",
-            "--enforce-eager", "--kv-cache-memory-bytes", str(64 * 2**20),
-            "--data-parallel-size", "2", *options,
-        )  # fmt: skip
-
-        def ask(prompt: list[int]) -> list[int]:
-            sampling = {"temperature": 0, "max_tokens": 8, "ignore_eos": True}
-            body = {"token_ids": prompt, "sampling_params": {**sampling, "detokenize": False}}
-            answer = httpx.post(f"{running.url}/inference/v1/generate", json=body, timeout=300)
-            answer.raise_for_status()
-            tokens: list[int] = answer.json()["choices"][0]["token_ids"]
-            return tokens
-
-        with server(command, folder / "log", 600) as running:
-            with ThreadPoolExecutor(len(prompts)) as together:
-                _agree(list(together.map(ask, prompts)), expected)
-            _agree([ask(prompts[3])], expected[3:4])
+        with served_tokens.serving(
+            source, folder / "log", "--enforce-eager", "--data-parallel-size", "2", *options
+        ) as running:
+            _agree(served_tokens.greedy(running, prompts, 8), expected)
+            _agree(served_tokens.greedy(running, prompts[3:4], 8), expected[3:4])
 
     return tried
 
