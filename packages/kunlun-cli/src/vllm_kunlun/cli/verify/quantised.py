@@ -1,74 +1,61 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``vllm-kunlun verify``."""
+"""What quantisation cost: two checkpoints on one text."""
 
 from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any, TextIO
 
-import typer
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from vllm_kunlun.cli import report_file
-from vllm_kunlun.cli.console import JsonFlag, err, out, own_stdout, print_json, quiet_vllm, table
-from vllm_kunlun.cli.ops.wheel import require_ops
+from vllm_kunlun.cli.console import err, print_json, table
 from vllm_kunlun.cli.verify.compare import Comparison, compare
 from vllm_kunlun.cli.verify.inputs import check_checkpoints, windows_of
 from vllm_kunlun.cli.verify.report import as_html
-from vllm_kunlun.platforms import envs
 from vllm_kunlun.platforms.errors import UnsupportedError
-from vllm_kunlun.platforms.version import check_vllm
 
-__all__ = ["verify"]
+__all__ = ["compare_quantised"]
 
 
-def verify(
-    quantised: Annotated[Path, typer.Option(help="Folder of the quantised checkpoint.")],
-    reference: Annotated[Path, typer.Option(help="Folder of the checkpoint it was made of.")],
-    text: Annotated[
-        Path | None, typer.Option(help="UTF-8 text to judge by. Python's help pages by default.")
-    ] = None,
-    tokens: Annotated[int, typer.Option(min=64, help="Tokens of it to read.")] = 4096,
-    window: Annotated[int, typer.Option(min=32, help="Tokens read at once.")] = 512,
-    dtype: Annotated[str, typer.Option(help="As vLLM's --dtype, for both.")] = "auto",
-    limit: Annotated[
-        float, typer.Option(min=0, help="Growth of the perplexity that is still a yes.")
-    ] = 0.1,
-    layers: Annotated[
-        bool, typer.Option("--layers", help="Also show after which layer the error enters.")
-    ] = False,
-    report: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Also write the results to FILE.html or FILE.json."),
-    ] = None,
-    json: JsonFlag = False,
-) -> None:
-    """Use this to see what quantisation cost: perplexity and log-probabilities of two checkpoints.
+def compare_quantised(
+    quantised: Path,
+    reference: Path,
+    stdout: TextIO,
+    *,
+    text: Path | None,
+    tokens: int,
+    window: int,
+    dtype: str,
+    limit: float,
+    layers: bool,
+    report: Path | None,
+    json: bool,
+) -> bool:
+    """Run both, print and write what came of it; whether the perplexity grew within ``limit``.
 
-    Both run through vLLM's engine on this machine's device, one after the other. Exit code 1 if the
-    perplexity grew by more than --limit.
+    Args:
+        stdout: standard output, which is for the result alone.
+        text: what to judge by; None for Python's help pages.
+        tokens, window: how many of it to read, and at once.
+        dtype: as vLLM's ``--dtype``, for both.
+
+    Raises:
+        UnsupportedError, CheckpointError: the pair is none, or the text cannot be used.
     """
-    report_file.check(report)
     check_checkpoints(quantised, reference)
-    quiet_vllm()
-    # The engine's layers are looked into, so the engine is in this process.
-    envs.set_default("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-    check_vllm()
-    require_ops()
     windows = windows_of(reference, text, tokens, window)
-    with own_stdout(others=2) as stdout:
-        found = _run(windows, quantised, reference, dtype=dtype, layers=layers)
-        result = _result(found, quantised, reference, limit)
-        if report is not None:
-            report_file.write(report, result, lambda: as_html(result))
-        if json:
-            print_json(result, stdout)
-    if not json:
-        _print(result)
-        if report is not None:
-            out.print(f"Written: {report}", markup=False)
-    raise typer.Exit(0 if result["ok"] else 1)
+    found = _run(windows, quantised, reference, dtype=dtype, layers=layers)
+    result = _result(found, quantised, reference, limit)
+    if report is not None:
+        report_file.write(report, result, lambda: as_html(result))
+    if json:
+        print_json(result, stdout)
+    else:
+        _print(result, Console(file=stdout, highlight=False, soft_wrap=True))
+    return bool(result["ok"])
 
 
 def _run(
@@ -114,7 +101,7 @@ def _result(found: Comparison, quantised: Path, reference: Path, limit: float) -
     }
 
 
-def _print(result: dict[str, Any]) -> None:
+def _print(result: dict[str, Any], out: Console) -> None:
     grid = table("", "reference", "quantised", "")
     grid.add_row(
         "perplexity",
