@@ -12,8 +12,8 @@ def test_a_cause_is_named_last(result):
     told = verdict.of(result)
     assert told["verdict"] == (
         "DIFFERENT: 1 of 2 answers are not HF transformers'; the first to differ is "
-        "model.layers.1.mlp.gate_proj (model.layers.1.mlp.gate_up_proj), which was given a wrong "
-        "weight: it is up's."
+        "model.layers.1.mlp.gate_proj (in gate_up_proj), which was given a wrong weight: "
+        "it is up's."
     )
     assert told["next"] == "look at load_weights; vllm-kunlun weights /m"
 

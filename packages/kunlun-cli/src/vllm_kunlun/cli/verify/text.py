@@ -76,7 +76,7 @@ def _show_layers(result: dict[str, Any], out: Console) -> None:
     first = next(
         (at for at, each in enumerate(layers) if not each["added"] <= result["limit"]), None
     )
-    begin = max(0, min(first or 0, len(layers) - _LAYERS))
+    begin = max(0, min((first or 0) - 1, len(layers) - _LAYERS))
     out.print()
     grid = table("layer", "error after it", "added")
     for number, each in list(enumerate(layers))[begin : begin + _LAYERS]:

@@ -38,7 +38,8 @@ def of(result: dict[str, Any]) -> dict[str, str]:
             "verdict": f"{said}: {result['unlocated']}.",
             "next": "vllm-kunlun ops check; vllm-kunlun weights " + result["model"],
         }
-    held = f" ({cause['module']})" if cause["module"] != cause["checkpoint"] else ""
+    held = f" (in {cause['module'].rpartition('.')[2]})"
+    held = held if cause["module"] != cause["checkpoint"] else ""
     said += f"; the first to differ is {cause['checkpoint']}{held}, which {cause['text']}."
     more = f"; vllm-kunlun weights {result['model']}" if cause["kind"] == "weights" else ""
     return {"verdict": said, "next": cause["next"] + more}
