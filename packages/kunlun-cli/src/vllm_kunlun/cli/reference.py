@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What HF transformers answers, greedily, for the comparison in ``demo``."""
+"""What HF transformers answers, greedily, for the comparisons of ``demo`` and ``verify``."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-__all__ = ["first_difference", "greedy"]
+__all__ = ["continuations", "first_difference", "greedy"]
 
 
 def greedy(model: Path, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[list[int]]:
@@ -21,16 +22,26 @@ def greedy(model: Path, prompts: Sequence[Sequence[int]], max_tokens: int) -> li
         The new tokens of each prompt, the end-of-text token included where it was reached.
     """
     import torch
-    from transformers import AutoModelForCausalLM, GenerationConfig
+    from transformers import AutoModelForCausalLM
 
     reference = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
+    return continuations(reference, prompts, max_tokens)
+
+
+def continuations(
+    reference: Any, prompts: Sequence[Sequence[int]], max_tokens: int, *, whole: bool = False
+) -> list[list[int]]:
+    """As :func:`greedy`, by a model that is loaded; ``whole``: past an end of text, too."""
+    import torch
+    from transformers import GenerationConfig
+
     defaults = reference.generation_config
     # A configuration of our own: a checkpoint's may ask for penalties, which greedy search obeys.
     reference.generation_config = GenerationConfig(
         do_sample=False,
         max_new_tokens=max_tokens,
-        eos_token_id=defaults.eos_token_id,
-        pad_token_id=defaults.pad_token_id,
+        eos_token_id=None if whole else defaults.eos_token_id,
+        pad_token_id=0 if whole else defaults.pad_token_id,
     )
     answers = []
     for prompt in prompts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,7 +18,10 @@ from vllm_kunlun.platforms.checks import checkpoint
 from vllm_kunlun.platforms.errors import CheckpointError, UnsupportedError
 from vllm_kunlun.platforms.version import check_vllm
 
-__all__ = ["weights"]
+if TYPE_CHECKING:
+    from vllm_kunlun.platforms.loading.survey import Survey
+
+__all__ = ["surveyed", "weights"]
 
 
 def weights(
@@ -61,7 +64,8 @@ def weights(
     try:
         checkpoint.check_files(model)
         with err.status("Making the model without memory, reading headers"):
-            result = _survey(model, tensor_parallel_size, trust_remote_code, about)
+            found = surveyed(model, tensor_parallel_size, trust_remote_code)
+            result = as_result(found, **about)
     except (CheckpointError, UnsupportedError) as error:
         result = _refused(about, str(error))
     result["seconds"] = round(time.perf_counter() - began, 2)
@@ -73,9 +77,12 @@ def weights(
     raise typer.Exit(0 if result["ok"] else 1)
 
 
-def _survey(
-    model: Path, ranks: int, trust_remote_code: bool, about: dict[str, Any]
-) -> dict[str, Any]:
+def surveyed(model: Path, ranks: int, trust_remote_code: bool) -> Survey:
+    """What the class of ``model`` would load of it, as one of ``ranks``; no tensor is read.
+
+    Raises:
+        UnsupportedError: vLLM refuses the configuration, or the class needs memory to be made.
+    """
     quiet_vllm()
     from pydantic import ValidationError
     from vllm.engine.arg_utils import EngineArgs
@@ -95,7 +102,7 @@ def _survey(
         ).create_engine_config()
     except ValidationError as error:
         raise refused(error) from None
-    return as_result(survey(config, ranks), **about)
+    return survey(config, ranks)
 
 
 def _refused(about: dict[str, Any], message: str) -> dict[str, Any]:

@@ -3,141 +3,151 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from vllm_kunlun.cli import report_file
-from vllm_kunlun.cli.console import JsonFlag, err, out, own_stdout, print_json, quiet_vllm, table
+from vllm_kunlun.cli.console import JsonFlag, err, out, own_stdout, quiet_vllm
 from vllm_kunlun.cli.ops.wheel import require_ops
-from vllm_kunlun.cli.verify.compare import Comparison, compare
-from vllm_kunlun.cli.verify.inputs import check_checkpoints, windows_of
-from vllm_kunlun.cli.verify.report import as_html
+from vllm_kunlun.cli.verify.run import Asked, run
 from vllm_kunlun.platforms import envs
 from vllm_kunlun.platforms.errors import UnsupportedError
 from vllm_kunlun.platforms.version import check_vllm
 
 __all__ = ["verify"]
 
+_OF_MODEL = "A model against HF transformers"
+_OF_PAIR = "With --quantised"
+
 
 def verify(
-    quantised: Annotated[Path, typer.Option(help="Folder of the quantised checkpoint.")],
-    reference: Annotated[Path, typer.Option(help="Folder of the checkpoint it was made of.")],
-    text: Annotated[
-        Path | None, typer.Option(help="UTF-8 text to judge by. Python's help pages by default.")
+    model: Annotated[
+        Path | None, typer.Argument(help="The folder of a checkpoint.", show_default=False)
     ] = None,
-    tokens: Annotated[int, typer.Option(min=64, help="Tokens of it to read.")] = 4096,
-    window: Annotated[int, typer.Option(min=32, help="Tokens read at once.")] = 512,
-    dtype: Annotated[str, typer.Option(help="As vLLM's --dtype, for both.")] = "auto",
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            help="What HF transformers judges by, where that is another checkpoint: the one in "
+            "floats that a quantised one was made of."
+        ),
+    ] = None,
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--prompt", help="What to ask; repeat it for several. Three by default.",
+            rich_help_panel=_OF_MODEL,
+        ),
+    ] = None,
+    max_tokens: Annotated[
+        int, typer.Option(min=1, help="Tokens of each answer.", rich_help_panel=_OF_MODEL)
+    ] = 16,
+    http: Annotated[
+        bool,
+        typer.Option(
+            "--http", help="Also start `vllm serve`, and ask it the same.",
+            rich_help_panel=_OF_MODEL,
+        ),
+    ] = False,
+    trust_remote_code: Annotated[
+        bool,
+        typer.Option(
+            "--trust-remote-code", help="Run code that the checkpoint brings.",
+            rich_help_panel=_OF_MODEL,
+        ),
+    ] = False,
+    quantised: Annotated[
+        Path | None,
+        typer.Option(
+            help="In place of MODEL: how the perplexity of this quantised checkpoint compares "
+            "with --reference's, both through vLLM.",
+            rich_help_panel=_OF_PAIR,
+        ),
+    ] = None,
+    text: Annotated[
+        Path | None,
+        typer.Option(
+            help="UTF-8 text to judge by. Python's help pages by default.",
+            rich_help_panel=_OF_PAIR,
+        ),
+    ] = None,
+    tokens: Annotated[
+        int, typer.Option(min=64, help="Tokens of it to read.", rich_help_panel=_OF_PAIR)
+    ] = 4096,
+    window: Annotated[
+        int, typer.Option(min=32, help="Tokens read at once.", rich_help_panel=_OF_PAIR)
+    ] = 512,
     limit: Annotated[
-        float, typer.Option(min=0, help="Growth of the perplexity that is still a yes.")
+        float,
+        typer.Option(
+            min=0, help="Growth of the perplexity that is still a yes.", rich_help_panel=_OF_PAIR
+        ),
     ] = 0.1,
     layers: Annotated[
-        bool, typer.Option("--layers", help="Also show after which layer the error enters.")
+        bool,
+        typer.Option(
+            "--layers", help="Also show after which layer the error enters.",
+            rich_help_panel=_OF_PAIR,
+        ),
     ] = False,
+    dtype: Annotated[
+        str,
+        typer.Option(
+            help="As vLLM's --dtype. By default the checkpoint's; without a card, float32 for "
+            "MODEL."
+        ),
+    ] = "auto",
     report: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Also write the results to FILE.html or FILE.json."),
     ] = None,
     json: JsonFlag = False,
-) -> None:
-    """Use this to see what quantisation cost: perplexity and log-probabilities of two checkpoints.
+) -> None:  # fmt: skip
+    """Use this when a model runs and you do not know whether it is right.
 
-    Both run through vLLM's engine on this machine's device, one after the other. Exit code 1 if the
-    perplexity grew by more than --limit.
+    Says which class runs it, asks vLLM's engine and HF transformers the same,
+    and compares tokens and log-probabilities. Where they differ, it compares
+    every layer and then every module of the first layer that differs, and
+    names the module with its cause: weights that were loaded wrongly, another
+    formula, or a module that is not called. Exit code 1 if they differ.
+
+    With --quantised, in place of a model: what quantisation cost.
     """
     report_file.check(report)
-    check_checkpoints(quantised, reference)
+    if (model is None) == (quantised is None):
+        raise UnsupportedError(
+            "give the folder of a checkpoint, to compare it with HF transformers; or --quantised "
+            "DIR --reference DIR, to compare two."
+        )
+    if quantised is not None and reference is None:
+        raise UnsupportedError("--quantised needs --reference: the checkpoint it was made of.")
+    if model is not None and not (model / "config.json").is_file():
+        raise UnsupportedError(
+            f"{model} holds no config.json: give the folder of a checkpoint in Hugging Face's "
+            "layout."
+        )
     quiet_vllm()
     # The engine's layers are looked into, so the engine is in this process.
     envs.set_default("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     check_vllm()
     require_ops()
-    windows = windows_of(reference, text, tokens, window)
     with own_stdout(others=2) as stdout:
-        found = _run(windows, quantised, reference, dtype=dtype, layers=layers)
-        result = _result(found, quantised, reference, limit)
-        if report is not None:
-            report_file.write(report, result, lambda: as_html(result))
-        if json:
-            print_json(result, stdout)
-    if not json:
-        _print(result)
-        if report is not None:
-            out.print(f"Written: {report}", markup=False)
-    raise typer.Exit(0 if result["ok"] else 1)
+        if quantised is not None and reference is not None:
+            from vllm_kunlun.cli.verify.quantised import compare_quantised
 
-
-def _run(
-    windows: list[list[int]], quantised: Path, reference: Path, *, dtype: str, layers: bool
-) -> Comparison:
-    from vllm_kunlun.cli.verify.measure import measure
-
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-    measured = []
-    with Progress(*columns, console=err, transient=True) as progress:
-        for name, folder in (("reference", reference), ("quantised", quantised)):
-            task = progress.add_task(f"{name}: loading, then reading", total=len(windows))
-            measured.append(
-                measure(
-                    folder,
-                    windows,
-                    dtype=dtype,
-                    layers=layers,
-                    advance=partial(progress.advance, task),
-                )
+            ok = compare_quantised(
+                quantised, reference, stdout, text=text, tokens=tokens, window=window, dtype=dtype,
+                limit=limit, layers=layers, report=report, json=json,
+            )  # fmt: skip
+        elif model is not None:
+            asked = Asked(
+                model, reference or model, tuple(prompt or ()), max_tokens, dtype, http,
+                trust_remote_code,
+            )  # fmt: skip
+            ok = run(
+                asked, report, json, stdout, lambda text: err.print(f"{text} ...", markup=False)
             )
-    if len(measured[0].layers) != len(measured[1].layers):
-        counts = " and ".join(str(len(each.layers)) for each in measured)
-        raise UnsupportedError(
-            f"the checkpoints have {counts} layers: give as --reference the model that "
-            "--quantised was made of."
-        )
-    return compare(*measured)
-
-
-def _result(found: Comparison, quantised: Path, reference: Path, limit: float) -> dict[str, Any]:
-    from vllm_kunlun.ops.conformance.provenance import surroundings
-
-    return {
-        "ok": found.increase <= limit,
-        "surroundings": vars(surroundings()),
-        "quantised": str(quantised),
-        "reference": str(reference),
-        "limit": limit,
-        "increase": found.increase,
-        **found._asdict(),
-        "layers": [each._asdict() for each in found.layers],
-    }
-
-
-def _print(result: dict[str, Any]) -> None:
-    grid = table("", "reference", "quantised", "")
-    grid.add_row(
-        "perplexity",
-        f"{result['reference_perplexity']:.3f}",
-        f"{result['quantised_perplexity']:.3f}",
-        f"{result['increase']:+.1%}",
-    )
-    out.print(grid)
-    out.print(
-        f"A token's log-probability differs by {result['mean_difference']:.4f} in the mean, "
-        f"{result['p99_difference']:.3f} at the 99th percentile, "
-        f"{result['largest_difference']:.3f} at most."
-    )
-    out.print(
-        f"The most probable token is the same in {result['agreement']:.1%} of {result['tokens']} "
-        "places."
-    )
-    if result["layers"]:
-        grid = table("layer", "error after it", "added")
-        for number, each in enumerate(result["layers"]):
-            grid.add_row(str(number), f"{each['after']:.4f}", f"{each['added']:+.4f}")
-        out.print(grid)
-    verdict = "within" if result["ok"] else "ABOVE"
-    out.print(
-        f"The perplexity grew by {result['increase']:.1%}: {verdict} --limit {result['limit']}."
-    )
+    if report is not None and not json:
+        out.print(f"Written: {report}", markup=False)
+    raise typer.Exit(0 if ok else 1)

@@ -15,7 +15,7 @@ from vllm_kunlun.platforms.errors import UnsupportedError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["Measured", "measure"]
+__all__ = ["Measured", "decoder_layers", "engine", "generate", "measure"]
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,11 @@ def measure(
         UnsupportedError: ``layers`` is asked for, and the model has no list of layers.
     """
     longest = max(map(len, windows))
-    with _engine(folder, longest, dtype=dtype, enforce_eager=layers) as llm:
+    with engine(folder, longest, dtype=dtype, enforce_eager=layers) as llm:
         recorded = _record_layers(llm, windows[0]) if layers else []
         logprobs, best = [], []
         for window in windows:
-            steps = _generate(llm, window, prompt_logprobs=1)[0].prompt_logprobs
+            steps = generate(llm, window, prompt_logprobs=1)[0].prompt_logprobs
             for token, step in zip(window[1:], steps[1:], strict=True):
                 logprobs.append(step[token].logprob)
                 best.append(next(t for t, found in step.items() if found.rank == 1))
@@ -62,7 +62,8 @@ def measure(
 
 
 @contextmanager
-def _engine(folder: Path, longest: int, **options: Any) -> Iterator[Any]:
+def engine(folder: Path, longest: int, **options: Any) -> Iterator[Any]:
+    """An engine for one request at a time of at most ``longest`` tokens, taken down at the end."""
     from vllm import LLM
     from vllm.distributed import cleanup_dist_env_and_memory
 
@@ -85,10 +86,12 @@ def _engine(folder: Path, longest: int, **options: Any) -> Iterator[Any]:
         cleanup_dist_env_and_memory()
 
 
-def _generate(llm: Any, window: Sequence[int], **options: Any) -> Any:
+def generate(llm: Any, window: Sequence[int], **options: Any) -> Any:
+    """What vLLM gives for one prompt of token ids, greedily: one token, unless told otherwise."""
     from vllm import SamplingParams
 
-    sampling = SamplingParams(temperature=0, max_tokens=1, detokenize=False, **options)
+    options = {"temperature": 0, "max_tokens": 1, "detokenize": False, **options}
+    sampling = SamplingParams(ignore_eos=True, **options)
     return llm.generate({"prompt_token_ids": list(window)}, sampling, use_tqdm=False)
 
 
@@ -114,7 +117,7 @@ def _record_layers(llm: Any, window: Sequence[int]) -> list[Tensor]:
             )
 
     llm.apply_model(attach)
-    _generate(llm, window)
+    generate(llm, window)
     for handle in handles:
         handle.remove()
     return [torch.cat(parts)[: len(window)] for parts in calls]

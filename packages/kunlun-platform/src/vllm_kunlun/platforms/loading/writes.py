@@ -37,11 +37,13 @@ class Source:
 
 @dataclass
 class Target:
-    """A parameter: the regions of it that were written, and from which tensors."""
+    """A parameter: the regions of it that were written, and from which tensors, and where each
+    of these begins."""
 
     size: int
     regions: dict[tuple[Any, ...], int] = field(default_factory=dict)
     sources: dict[str, Source] = field(default_factory=dict)
+    begins: dict[str, int] = field(default_factory=dict)
 
     @property
     def written(self) -> int:
@@ -109,6 +111,7 @@ class Writes(TorchDispatchMode):
                 _, sources = self._sources.get(_address(other), (None, []))
                 for source in sources:
                     target.sources[source.name] = source
+                    target.begins.setdefault(source.name, each.storage_offset())
                     whole = math.prod(source.shape)
                     # Of several joined into one, or of packed numbers, which came from where is
                     # not known.

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What HF transformers answers, and what its modules compute on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vllm_kunlun.cli import reference
+from vllm_kunlun.cli.verify.locate import Theirs
+from vllm_kunlun.cli.verify.trace import Event, record, recorded_attention, taken_rows
+from vllm_kunlun.platforms.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Judge", "ask"]
+
+
+@dataclass
+class Judge:
+    """HF transformers' model, and what it said.
+
+    Args:
+        answers: greedy tokens after each prompt.
+        distributions: for each prompt, log-probabilities ``[tokens of its answer, vocabulary]``.
+        expected: what each module was given and gave for the traced tokens.
+        head: name of the output projection.
+    """
+
+    model: Any
+    answers: list[list[int]]
+    distributions: list[Tensor]
+    expected: Theirs
+    head: str
+
+
+def ask(
+    folder: Path,
+    prompts: Sequence[Sequence[int]],
+    max_tokens: int,
+    traced: Sequence[int],
+    *,
+    trust_remote_code: bool,
+) -> Judge:
+    """Load ``folder`` in float32 on the host, and let it answer ``prompts`` greedily.
+
+    Raises:
+        UnsupportedError: transformers cannot load it.
+    """
+    import torch
+
+    model = _load(folder, trust_remote_code)
+    answers = reference.continuations(model, prompts, max_tokens, whole=True)
+    distributions, events = [], list[Event]()
+    with torch.inference_mode():
+        for prompt, answer in zip(prompts, answers, strict=True):
+            logits = model(torch.tensor([[*prompt, *answer[:-1]]])).logits[0, len(prompt) - 1 :]
+            distributions.append(logits.float().log_softmax(-1))
+        handles = record(model, events, len(traced))
+        with recorded_attention(model, events, len(traced)):
+            logits = model(torch.tensor([list(traced)]), use_cache=False).logits[0]
+    for handle in handles:
+        handle.remove()
+    names = {id(module): name for name, module in model.named_modules()}
+    head = names[id(model.get_output_embeddings())]
+    expected: Theirs = {}
+    for event in events:
+        expected.setdefault((event.module, event.what), event.tensors)
+    expected[head, "logits"] = (taken_rows(logits.float(), len(traced))[-1:],)
+    return Judge(model, answers, distributions, expected, head)
+
+
+def _load(folder: Path, trust_remote_code: bool) -> Any:
+    import torch
+    import transformers
+
+    options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder, **options)
+        sees = type(config) in transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+        kind = (
+            transformers.AutoModelForImageTextToText if sees else transformers.AutoModelForCausalLM
+        )
+        options |= {"dtype": torch.float32, "attn_implementation": "eager"}
+        return kind.from_pretrained(folder, **options).eval()
+    except (ImportError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+        reason = (str(error) or type(error).__name__).strip().splitlines()[0]
+        raise UnsupportedError(
+            f"transformers cannot load {folder} to judge by ({reason}): name the checkpoint in "
+            "floats that it was made of with --reference, or a transformers that has the model."
+        ) from error

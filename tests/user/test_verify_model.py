@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``vllm-kunlun verify MODEL``: a model that is right passes, and each planted fault is named."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from support import planted, w8a8
+from vllm import ModelRegistry
+from vllm.plugins import load_general_plugins
+
+from vllm_kunlun.cli.main import app
+
+
+@pytest.fixture
+def verify(capfd, monkeypatch):
+    """``verify(folder, ...)``: exit code and the object. gloo writes in front of it."""
+    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+
+    def run(*arguments):
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            app(["verify", *map(str, arguments), "--max-tokens", "4", "--json"])
+        said = capfd.readouterr().out
+        return ended.value.code, json.loads(said[said.index("{\n") :])
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def source(checkpoint, tmp_path_factory):
+    """``source(name)``: a checkpoint of ``support.checkpoints``, or one in W8A8."""
+
+    def make(name):
+        if name != "w8a8":
+            return checkpoint(name)
+        folder = tmp_path_factory.mktemp("w8a8")
+        return w8a8.quantise(checkpoint("llama-even"), folder, w8a8.Scheme(), ())
+
+    return make
+
+
+def test_a_model_that_is_right_passes(verify, checkpoint, tmp_path):
+    report = tmp_path / "report.html"
+    code, result = verify(checkpoint("qwen3"), "--report", report)
+    assert (code, result["ok"], result["cause"]) == (0, True, None), result["verdict"]
+    assert result["verdict"].startswith("EQUAL: 16 greedy tokens of 4 answers")
+    assert all(row["largest_difference"] < 1e-4 for row in result["prompts"])
+    assert len(result["layers"]) == 3
+    assert all(0 <= layer["after"] < 1e-5 for layer in result["layers"])
+    assert result["registration"]["how"] == "overwritten"
+    assert result["registration"]["wheel"] == "kunlun-models-qwen"
+    assert "EQUAL" in report.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", planted.FAULTS)
+def test_a_planted_fault_is_found_and_its_module_named(name, verify, source, tmp_path, monkeypatch):
+    fault = planted.FAULTS[name]
+    folder = tmp_path / "model"
+    shutil.copytree(source(fault.checkpoint), folder)
+    config = json.loads((folder / "config.json").read_text())
+    # A name of its own: vLLM keeps the class that it found for one.
+    architecture = f"{name.title().replace(' ', '')}ForCausalLM"
+    (folder / "config.json").write_text(json.dumps({**config, "architectures": [architecture]}))
+    load_general_plugins()
+    monkeypatch.setattr(ModelRegistry, "models", dict(ModelRegistry.models))
+    ModelRegistry.register_model(architecture, fault.model)
+    code, result = verify(folder)
+    assert (code, result["ok"]) == (1, False)
+    assert result["registration"]["how"] == "new"
+    cause = result["cause"]
+    assert (cause["checkpoint"], cause["kind"]) == (fault.found, fault.kind), result["verdict"]
+    assert fault.word in cause["text"]
+    assert fault.found in result["verdict"]
+
+
+@pytest.mark.slow
+def test_quantised_and_other_classes_that_are_right_pass(verify, source):
+    """Classes that join, name and order their modules otherwise; one of them judged by floats."""
+    for name in ("qwen3-moe-even", "deepseek-v2", "gemma2", "bloom"):
+        code, result = verify(source(name))
+        assert (code, result["ok"]) == (0, True), (name, result["verdict"])
+    code, result = verify(source("w8a8"), "--reference", source("llama-even"))
+    assert code == 0, result["verdict"]
+
+
+@pytest.mark.slow
+def test_a_server_is_asked_the_same(verify, checkpoint):
+    code, result = verify(checkpoint("qwen3"), "--http")
+    assert (code, result["http"]["ok"]) == (0, True), result["verdict"]
+    assert result["http"]["tokens"] == [row["tokens"] for row in result["prompts"]]
+    assert "vllm serve answers the same" in result["verdict"]
