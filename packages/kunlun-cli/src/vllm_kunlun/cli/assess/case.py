@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from vllm_kunlun.platforms import wheels
 from vllm_kunlun.platforms.families import family_for
 
-__all__ = ["Case", "case_of"]
+__all__ = ["Case", "case_of", "has_experts"]
 
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 """Names under which configurations say how many experts a layer has."""
@@ -56,7 +56,7 @@ def case_of(architecture: str, config: dict[str, Any], supported: set[str]) -> C
             "lacks that, too", wheel,
         )  # fmt: skip
     dense = architecture.replace("Moe", "").replace("MoE", "")
-    if any(config.get(name) for name in _EXPERTS) and dense in supported:
+    if has_experts(config) and dense in supported:
         return Case(
             "C", f"vLLM has no {architecture}, and has {dense}, which it adds experts to",
             f"write a class on top of {dense} with experts in place of its feed-forward layers",
@@ -66,3 +66,8 @@ def case_of(architecture: str, config: dict[str, Any], supported: set[str]) -> C
         "B", f"vLLM has no {architecture}",
         "write its class for vLLM (docs/adding-a-model-family.md)", wheel,
     )  # fmt: skip
+
+
+def has_experts(config: dict[str, Any]) -> bool:
+    """Whether config.json says that it is a mixture of experts."""
+    return any(config.get(name) for name in _EXPERTS)
