@@ -18,7 +18,8 @@ from string import Template
 import sync
 from members import FAMILIES, ROOT, read_all
 
-TEMPLATES = Path(__file__).parent / "family_template"
+TEMPLATES = ROOT / "packages/kunlun-cli/src/vllm_kunlun/cli/adapt/family_template"
+"""Those of ``vllm-kunlun adapt``."""
 CLASS_ENDS = re.compile(r"For[A-Z]\w*$|(Chat)?Model$")
 """What an architecture's name says of the task, and not of the family."""
 
@@ -64,6 +65,11 @@ def values(name: str, architecture: str | None, title: str | None) -> dict[str, 
         "architecture": architecture,
         "begin": CLASS_ENDS.sub("", architecture) or architecture,
         "title": title or camel,
+        "architectures": f'"{architecture}": None',
+        "preset": "",
+        "status": "untested",
+        "plugin": "",
+        "pytest": "",
     }
 
 

@@ -19,7 +19,7 @@ COPIED = (
     "support/*.py",
     "support/tested.json",
     "docs/compatibility.md",
-    "support/family_template/*",
+    "packages/kunlun-cli/src/vllm_kunlun/cli/adapt/family_template/*",
     "packages/**/pyproject.toml",
     "examples/*/pyproject.toml",
     "packages/kunlun-platform/src/vllm_kunlun/platforms/wheels.json",

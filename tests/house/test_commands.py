@@ -33,6 +33,7 @@ RUN_BY = {
     "vllm-kunlun env": "packages/kunlun-cli/tests/test_env.py",
     "vllm-kunlun models": "packages/kunlun-cli/tests/test_models.py",
     "vllm-kunlun assess": "packages/kunlun-cli/tests/assess/test_assess.py",
+    "vllm-kunlun adapt": "packages/kunlun-cli/tests/adapt/test_adapt.py",
     "vllm-kunlun rehearse": "tests/rehearsal/test_rehearse_command.py",
     "vllm-kunlun verify": "tests/user/test_verify.py",
     "vllm-kunlun lint": "packages/kunlun-cli/tests/lint/test_lint.py",

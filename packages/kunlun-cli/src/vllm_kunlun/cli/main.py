@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from vllm_kunlun.cli import demo, doctor, env, models, serve
+from vllm_kunlun.cli.adapt import adapt
 from vllm_kunlun.cli.assess import assess
 from vllm_kunlun.cli.console import err
 from vllm_kunlun.cli.lint import lint
@@ -55,6 +56,7 @@ app.command("doctor")(doctor.doctor)
 app.command("env")(env.env)
 app.command("models")(models.models)
 app.command("assess")(assess)
+app.command("adapt")(adapt)
 app.command("lint")(lint)
 app.command("weights")(weights)
 app.command("verify")(verify)

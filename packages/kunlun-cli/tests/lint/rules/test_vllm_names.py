@@ -47,3 +47,18 @@ def test_the_new_places_have_the_names():
 
     for old, place in vllm_names._MOVED.items():
         assert hasattr(importlib.import_module(place), old.rpartition(".")[2]), old
+
+
+def test_modules_of_the_same_wheel_need_not_be_installed(found, tmp_path):
+    package = tmp_path / "src" / "vllm_kunlun" / "models" / "planted"
+    package.mkdir(parents=True)
+    (tmp_path / "pyproject.toml").touch()
+    (package / "family.py").write_text("def family(): ...\n")
+    text = "from vllm_kunlun.models.planted.family import family, other\n"
+    assert found("vllm-names", text, package / "plugin.py") == [
+        (1, "vllm_kunlun.models.planted.family has no other")
+    ]
+    text = "from vllm_kunlun.models.planted.more import family\n"
+    assert found("vllm-names", text, tmp_path / "tests" / "test_family.py") == [
+        (1, "there is no module vllm_kunlun.models.planted.more")
+    ]

@@ -8,7 +8,7 @@ import functools
 from importlib.util import find_spec
 from pathlib import Path
 
-__all__ = ["defines", "folders", "module_file"]
+__all__ = ["defines", "folders", "module_file", "of_same_wheel"]
 
 
 @functools.cache
@@ -33,6 +33,16 @@ def module_file(module: str) -> Path | None:
         if place.is_dir():
             namespace = place
     return namespace
+
+
+def of_same_wheel(file: Path, module: str) -> Path | None:
+    """The file of a module in the wheel that ``file`` stands in, which may not be installed."""
+    for folder in file.absolute().parents:
+        if (folder / "pyproject.toml").is_file():
+            place = folder.joinpath("src", *module.split("."))
+            found = (place / "__init__.py", place.with_suffix(".py"))
+            return next((each for each in found if each.is_file()), None)
+    return None
 
 
 @functools.cache

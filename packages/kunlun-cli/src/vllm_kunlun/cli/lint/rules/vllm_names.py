@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import libcst as cst
 
 from vllm_kunlun.cli.lint.finding import Change, Hit, Rule
-from vllm_kunlun.cli.lint.installed import defines, folders, module_file
+from vllm_kunlun.cli.lint.installed import defines, folders, module_file, of_same_wheel
 from vllm_kunlun.cli.lint.source import Source
 
 __all__ = ["RULE"]
@@ -39,10 +40,10 @@ def check(source: Source) -> Iterator[Hit]:
             or source.is_guarded(node)
         ):
             continue
-        file = module_file(module)
+        file = module_file(module) or of_same_wheel(source.file, module)
         for alias in node.names:
             name = alias.evaluated_name
-            missing = file is None or _lacks(module, name)
+            missing = file is None or _lacks(file, module, name)
             if missing:
                 place = _MOVED.get(f"{module}.{name}")
                 what = f"{module} has no {name}" if file else f"there is no module {module}"
@@ -53,10 +54,9 @@ def check(source: Source) -> Iterator[Hit]:
                 )
 
 
-def _lacks(module: str, name: str) -> bool:
-    file = module_file(module)
-    if file is None or module_file(f"{module}.{name}") is not None:
-        return file is None
+def _lacks(file: Path, module: str, name: str) -> bool:
+    if module_file(f"{module}.{name}") is not None:
+        return False
     names = frozenset() if file.is_dir() else defines(file)
     return names is not None and name not in names
 

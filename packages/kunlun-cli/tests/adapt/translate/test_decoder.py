@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Embeddings before the layers, logits after them."""
+
+from __future__ import annotations
+
+from vllm_kunlun.cli.adapt.translate.decoder import decoder_of, head_of
+
+
+def test_embeddings_are_scaled(parts):
+    found = decoder_of(parts("granite"))
+    assert found.todo == []
+    assert found.made == {"embedding_multiplier": "config.embedding_multiplier"}
+    assert "inputs_embeds = inputs_embeds * self.embedding_multiplier" in found.lines
+    assert decoder_of(parts("helium")).lines == ["hidden_states = inputs_embeds"]
+
+
+def test_logits_are_scaled_and_capped(parts):
+    assert head_of(parts("granite")).lines == ["logits = logits / self.config.logits_scaling"]
+    assert head_of(parts("helium")).lines == []
+    assert head_of(parts("vaultgemma")).lines[0] == (
+        "if self.config.final_logit_softcapping is not None:"
+    )
+
+
+def test_what_is_done_in_the_loop_is_named(parts):
+    assert "in the loop" in decoder_of(parts("exaone4")).todo[0]

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The order of a layer is the one that transformers has."""
+
+from __future__ import annotations
+
+from vllm_kunlun.cli.adapt.translate.layer import layer_of
+
+
+def test_norms_residuals_and_multipliers(parts):
+    found = layer_of(parts("granite"))
+    assert found.todo == []
+    assert list(found.norms) == ["input_layernorm", "post_attention_layernorm"]
+    assert found.made == {"residual_multiplier": "config.residual_multiplier"}
+    assert found.lines == [
+        "residual = hidden_states",
+        "hidden_states = self.input_layernorm(hidden_states)",
+        "hidden_states = self.self_attn(positions, hidden_states)",
+        "hidden_states = residual + hidden_states * self.residual_multiplier",
+        "residual = hidden_states",
+        "hidden_states = self.post_attention_layernorm(hidden_states)",
+        "hidden_states = self.mlp(hidden_states)",
+        "hidden_states = residual + hidden_states * self.residual_multiplier",
+        "outputs = hidden_states",
+    ]
+    assert found.result == "outputs"
+
+
+def test_a_parallel_residual(parts):
+    found = layer_of(parts("cohere2"))
+    assert "hidden_states = residual + hidden_states_attention + hidden_states_mlp" in found.lines

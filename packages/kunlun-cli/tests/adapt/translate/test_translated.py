@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Model files written from classes of transformers, without an engine.
+
+Their answers are compared with transformers' in ``tests/user/test_adapt.py``.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from vllm_kunlun.cli.adapt.translate.translated import translate
+from vllm_kunlun.cli.lint import registry, run
+
+WHOLE = {
+    "helium": ("HeliumForCausalLM", ["is_neox_style=False", "math.sqrt(self.head_dim)"]),
+    "vaultgemma": (
+        "VaultGemmaForCausalLM",
+        [
+            "GemmaRMSNorm",
+            "logits_soft_cap=config.attn_logit_softcapping",
+            'if config.layer_types[layer_idx] == "sliding_attention" else None',
+            "hidden_states = hidden_states * normalizer",
+            "logits = torch.tanh(logits)",
+        ],
+    ),
+    "qwen3": ("Qwen3ForCausalLM", ["q = self.q_norm(q.unflatten(-1, (-1, self.head_dim)))"]),
+    "granite": ("GraniteForCausalLM", ["residual + hidden_states * self.residual_multiplier"]),
+    "cohere2": ("Cohere2ForCausalLM", ["nn.LayerNorm(", "if self.rotates:"]),
+    "smollm3": ("SmolLM3ForCausalLM", ["self.rotates = config.no_rope_layers[layer_idx]"]),
+    "phi": ("PhiForCausalLM", ["ColumnParallelLinear", "not (config.qk_layernorm)"]),
+    "arcee": ("ArceeForCausalLM", ["get_act_fn(config.hidden_act)"]),
+    "glm4": ("Glm4ForCausalLM", ["self.post_self_attn_layernorm(hidden_states)"]),
+}
+"""Model type -> class, and what of its own the file must hold."""
+
+
+@pytest.mark.parametrize("model_type", WHOLE)
+def test_a_standard_decoder_is_translated_whole(model_type, model, tmp_path):
+    found = translate(model(model_type))
+    assert found.todo == []
+    name, wanted = WHOLE[model_type]
+    compile(found.text, f"{model_type}.py", "exec")
+    assert f"class {name}(nn.Module, SupportsLoRA, SupportsPP):" in found.text
+    for each in wanted:
+        assert each in found.text
+    known = [rule.name for rule in registry.RULES]
+    file = tmp_path / f"{model_type}.py"
+    assert run.lint_text(file, found.text, registry.RULES, known) == []
+
+
+@pytest.mark.parametrize(
+    ("model_type", "said"),
+    [
+        ("olmo2", "norms over all heads at once"),
+        ("bitnet", "self.attn_sub_norm(attn_output)' after the attention"),
+        ("doge", "self.dt_proj"),
+        ("diffllama", "DiffLlamaAttention"),
+        ("cohere", "LayerNorm"),
+        ("aria_text", "AriaTextMoELayer"),
+    ],
+)
+def test_what_is_not_translated_is_listed_and_marked(model_type, said, model):
+    values = {"use_qk_norm": True} if model_type == "cohere" else {}
+    found = translate(model(model_type, **values))
+    assert any(said in each for each in found.todo), found.todo
+    assert found.text.count("# TODO(adapt): ") >= len(found.todo)
+    compile(found.text, f"{model_type}.py", "exec")
+
+
+def test_gates_that_vllm_has_not_are_listed(model):
+    found = translate(model("helium", hidden_act="tanh"))
+    assert found.todo == ["HeliumMLP: vLLM has no gate with the activation tanh"]
