@@ -62,7 +62,7 @@ def assess(
         if architecture in supported:
             found |= _of_vllm(folder, chosen.preset, length, options, say)
         else:
-            found |= hf.measure(folder, length or _LONGEST)
+            found |= hf.measure(folder, length, _LONGEST)
         best = next((way for way in found["ways"] if way["fits"]), None)
         found["smallest"] = best["cards"] if best else None
         found["preset"] = chosen.source

@@ -11,6 +11,8 @@ from vllm_kunlun.platforms.families import family_for
 
 __all__ = ["Case", "case_of"]
 
+_ADAPT = "vllm-kunlun adapt MODEL --out DIR writes it as far as transformers has one"
+
 
 class Case(NamedTuple):
     """One of the manual's four.
@@ -57,10 +59,11 @@ def case_of(architecture: str, config: dict[str, Any], supported: set[str]) -> C
     if experts_of(config) and dense in supported:
         return Case(
             "C", f"vLLM has no {architecture}, and has {dense}, which it adds experts to",
-            f"write a class on top of {dense} with experts in place of its feed-forward layers",
+            f"write a class on top of {dense} with experts in place of its feed-forward layers "
+            f"({_ADAPT})",
             wheel,
         )  # fmt: skip
     return Case(
         "B", f"vLLM has no {architecture}",
-        "write its class for vLLM (docs/adding-a-model-family.md)", wheel,
+        f"write its class for vLLM ({_ADAPT})", wheel,
     )  # fmt: skip

@@ -18,17 +18,21 @@ _ITEMSIZE = 2
 _USED = 0.9
 
 
-def measure(folder: Path, length: int) -> dict[str, Any]:
+def measure(folder: Path, length: int | None, longest: int) -> dict[str, Any]:
     """Ways to spread the model: weights and keys and values of float16, in equal shares.
 
     Keys and values take 2 x layers x heads x head size x 2 bytes a token. Where transformers has no
     class, either, nothing is known but the configuration, and there are no ways.
+
+    Args:
+        length: tokens of a request; None for the model's own, ``longest`` at most.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     found: dict[str, Any] = {
-        "attention": [], "class": None, "length": length, "dtype": "float16", "ways": [],
+        "attention": [], "class": None, "length": length or longest, "dtype": "float16",
+        "ways": [],
     }  # fmt: skip
     kind = json.loads((folder / "config.json").read_bytes()).get("model_type")
     try:
@@ -40,12 +44,14 @@ def measure(folder: Path, length: int) -> dict[str, Any]:
         return {**found, "unknown": f"transformers cannot build model_type {kind!r}: {reason}"}
     weights = sum(p.numel() for p in {id(p): p for p in model.parameters()}.values()) * _ITEMSIZE
     text = config.get_text_config()
+    length = length or min(getattr(text, "max_position_embeddings", None) or longest, longest)
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     per_token = 2 * text.num_hidden_layers * heads * size * _ITEMSIZE
     found["attention"] = [
         f"{text.num_hidden_layers} layers: {heads} heads of {size} for keys and values"
     ]
+    found["length"] = length
     found["class"] = f"{type(model).__module__}:{type(model).__qualname__}"
     found["ways"] = [
         _share(weights, per_token, heads, length, cards).as_json() for cards in (1, 2, 4, 8)

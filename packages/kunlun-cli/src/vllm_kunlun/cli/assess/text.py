@@ -48,7 +48,8 @@ def show(found: dict[str, Any], out: Console) -> None:
             say(f"{_cards(way)} cards, refused: {way['refused']}")
     say("")
     if found["command"]:
-        say(f"The fewest cards that it fits: {found['smallest']}. Serve it ({found['preset']}):")
+        when = "Serve it" if case["letter"] in "AD" else "Once its class is there, serve it"
+        say(f"The fewest cards that it fits: {found['smallest']}. {when} ({found['preset']}):")
         say(f"  {found['command']}")
     else:
         say("It fits none of these; a quantised checkpoint, a shorter --length or more cards may.")
