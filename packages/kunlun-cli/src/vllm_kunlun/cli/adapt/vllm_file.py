@@ -11,6 +11,7 @@ from pathlib import Path
 from vllm_kunlun.cli.adapt.adapting import Adapted, tiny_config
 from vllm_kunlun.cli.adapt.wheel import Wheel, name_of
 from vllm_kunlun.platforms.errors import MissingWheelError, UnsupportedError
+from vllm_kunlun.platforms.families import family_for
 
 if find_spec("libcst") is None:
     raise MissingWheelError(
@@ -41,7 +42,7 @@ _MANUAL = {
         "vllm_kunlun.ops.rotary_embedding",
         "the rotary layers that it makes are replaced by class",
     ),
-    "FusedMoE": ("an import hook", _BY_CLASS),
+    "FusedMoE": ("an import hook", "the method that computes its experts is replaced by class"),
 }
 """Name -> where the manual's table takes it from, and why an edit is not needed here."""
 
@@ -75,6 +76,8 @@ def from_file(path: Path, name: str | None, architecture: str | None) -> Adapted
     new, mended = run.mend_text(path, new, registry.RULES, known)
     if mended:
         said.append(f"{mended} findings of `vllm-kunlun lint` are mended")
+    if (family := family_for(chosen)) is not None:
+        said.append(f"{family.distribution} has {chosen}, too: uninstall one of the two wheels")
     if not said:
         said = ["nothing in it is what the manual replaces"]
     todo = [
@@ -126,10 +129,7 @@ class _Absolute(cst.CSTTransformer):
         self.count += 1
         module = cst.parse_expression(".".join(parts))
         assert isinstance(module, cst.Attribute | cst.Name)
-        space = cst.SimpleWhitespace(" ")
-        return updated_node.with_changes(
-            relative=[], module=module, whitespace_after_from=space, whitespace_before_import=space
-        )
+        return updated_node.with_changes(relative=[], module=module)
 
 
 def _chosen(module: cst.Module, path: Path, asked: str | None) -> str:

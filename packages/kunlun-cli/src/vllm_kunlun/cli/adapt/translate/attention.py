@@ -187,7 +187,7 @@ class _Follow:
             return self.streams[node.id]
         if isinstance(node, ast.Subscript):
             inner = self.stream(node.value)
-            return replace(inner, part=ast.unparse(node.slice))
+            return replace(inner, part=ast.unparse(node.slice).strip("()"))
         if isinstance(node, ast.Call):
             return self.called(node)
         raise UntranslatedError(f"{ast.unparse(node)!r} on the way to the attention")
@@ -252,18 +252,18 @@ class _Follow:
         """After attention: only shapes, and the output projection."""
         node = value
         while isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            owner = ast.unparse(node.func.value)
-            if ast.unparse(node.func).endswith("functional.dropout"):
+            called = node.func
+            if ast.unparse(called).endswith("functional.dropout"):
                 node = node.args[0]
-            elif owner == "self":
-                child = self.children.get(node.func.attr)
+            elif ast.unparse(called.value) == "self":
+                child = self.children.get(called.attr)
                 if isinstance(child, nn.Linear):
-                    self.found.output = node.func.attr
+                    self.found.output = called.attr
                 elif not isinstance(child, nn.Dropout):
                     break
                 node = node.args[0]
-            elif node.func.attr in _SHAPES:
-                node = node.func.value
+            elif called.attr in _SHAPES:
+                node = called.value
             else:
                 break
         if not (isinstance(node, ast.Name) and node.id in self.attended):

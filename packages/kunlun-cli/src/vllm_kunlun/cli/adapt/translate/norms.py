@@ -36,7 +36,7 @@ class Norm:
         return f"{self.layer}({size}, eps={self.epsilon}{bias})"
 
 
-@torch.no_grad()
+@torch.no_grad()  # type: ignore[untyped-decorator]
 def norm_of(module: nn.Module, config: Any) -> Norm:
     """The norm that computes what ``module`` does on random numbers.
 

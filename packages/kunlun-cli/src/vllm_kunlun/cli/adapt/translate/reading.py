@@ -64,11 +64,11 @@ class Reading:
             if isinstance(each, ast.If):
                 self._read(each.body, [*tests, each.test])
                 self._read(each.orelse, [*tests, ast.UnaryOp(ast.Not(), each.test)])
-            targets = each.targets if isinstance(each, ast.Assign) else []
-            if isinstance(each, ast.AnnAssign) and each.value is not None:
-                targets = [each.target]
-            for target in targets:
-                self._assign(target, each.value, tests)  # type: ignore[union-attr]
+            elif isinstance(each, ast.Assign):
+                for target in each.targets:
+                    self._assign(target, each.value, tests)
+            elif isinstance(each, ast.AnnAssign) and each.value is not None:
+                self._assign(each.target, each.value, tests)
 
     def _assign(self, target: ast.expr, value: ast.expr, tests: list[ast.expr]) -> None:
         attribute = isinstance(target, ast.Attribute) and ast.unparse(target.value) == "self"

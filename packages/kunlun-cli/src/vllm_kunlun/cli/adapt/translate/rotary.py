@@ -28,7 +28,7 @@ class Rotary:
     size: int
 
 
-@torch.no_grad()
+@torch.no_grad()  # type: ignore[untyped-decorator]
 def rotary_of(attention: nn.Module, makers: list[nn.Module], function: str) -> Rotary:
     """The rotation that ``function`` of the attention's file applies.
 
