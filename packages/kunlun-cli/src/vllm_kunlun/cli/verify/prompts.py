@@ -51,4 +51,5 @@ def prompts_of(model: Path, texts: Sequence[str], vocabulary: int) -> list[list[
 
 def traced(prompts: Sequence[Sequence[int]]) -> list[int]:
     """The longest of the prompts, cut at :data:`LONGEST`."""
-    return list(max(prompts, key=lambda each: len(each)))[:LONGEST]
+    longest = max(prompts, key=len)
+    return list(longest[:LONGEST])
