@@ -121,7 +121,8 @@ def test_two_models_that_are_one_differ_nowhere(two):
 def test_the_first_module_that_differs_is_found(two, layer, fault, module, part):
     ours, theirs = two
     fault(ours.layers[layer])
-    fault(ours.layers[2])  # what comes later does not matter
+    if layer < 2:
+        fault(ours.layers[2])  # what comes later does not matter
     _, zone, wrong = looked_at(ours, theirs)
     assert zone.name == f"layers.{layer}"
     assert (wrong[0].module, wrong[0].what) == (f"layers.{layer}.{module}", "output")

@@ -28,6 +28,9 @@ def test_texts_are_put_as_the_model_wants_them(tmp_path, monkeypatch):
         def encode(self, text):
             return [len(text)]
 
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(CheckpointError, match="cannot load the tokenizer"):
+        prompts_of(tmp_path, (), 320)
     monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", lambda _: Plain())
     assert prompts_of(tmp_path, ("ab", "abc"), 320) == [[2], [3]]
     assert len(prompts_of(tmp_path, (), 320)) == 3

@@ -17,7 +17,7 @@ from vllm_kunlun.cli.verify.model_report import as_html
 from vllm_kunlun.cli.verify.text import show
 from vllm_kunlun.platforms import device
 
-__all__ = ["Asked", "run"]
+__all__ = ["Asked", "judged", "run"]
 
 
 class Asked(NamedTuple):
@@ -36,7 +36,7 @@ def run(
     asked: Asked, report: Path | None, json: bool, stdout: TextIO, say: Callable[[str], None]
 ) -> bool:
     """Print and write the result; whether all is equal."""
-    result = _result(asked, say)
+    result = judged(asked, say)
     if report is not None:
         report_file.write(report, result, lambda: as_html(result))
     if json:
@@ -46,7 +46,12 @@ def run(
     return bool(result["ok"])
 
 
-def _result(asked: Asked, say: Callable[[str], None]) -> dict[str, Any]:
+def judged(asked: Asked, say: Callable[[str], None]) -> dict[str, Any]:
+    """The object of ``--json``; ``say`` is told what takes long.
+
+    Raises:
+        KunlunError: nothing runs the model, transformers cannot load it, or no server starts.
+    """
     from vllm_kunlun.cli.verify.model import compare_models, vocabulary_of
     from vllm_kunlun.cli.verify.prompts import prompts_of
     from vllm_kunlun.cli.verify.registration import registration

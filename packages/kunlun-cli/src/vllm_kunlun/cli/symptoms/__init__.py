@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``doctor --symptom``: the probes that decide between the causes of what a user sees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from enum import Enum
+from pathlib import Path
+
+from vllm_kunlun.cli import graphs
+from vllm_kunlun.cli.check import Check
+from vllm_kunlun.cli.symptoms import answers, limits
+from vllm_kunlun.platforms.errors import UnsupportedError
+
+__all__ = ["Symptom", "examine"]
+
+Say = Callable[[str], None]
+
+
+class Symptom(str, Enum):
+    """What a user sees."""
+
+    garbage = "garbage"
+    repeats = "repeats"
+    truncated = "truncated"
+    memory = "memory"
+    graphs = "graphs"
+    weights = "weights"
+
+
+def examine(symptom: Symptom, model: Path, say: Say) -> list[Check]:
+    """One check for each cause, the likeliest first; the first that is not ok is the one.
+
+    Args:
+        model: checkpoint folder.
+        say: told what takes long.
+
+    Raises:
+        UnsupportedError: the folder holds no config.json.
+    """
+    if not (model / "config.json").is_file():
+        raise UnsupportedError(
+            f"{model} holds no config.json: give the folder of a checkpoint in Hugging Face's "
+            "layout."
+        )
+    probes: dict[Symptom, Callable[[], Iterator[Check]]] = {
+        Symptom.garbage: lambda: answers.garbage(model, say),
+        Symptom.repeats: lambda: answers.repeats(model, say),
+        Symptom.truncated: lambda: limits.truncated(model, say),
+        Symptom.memory: lambda: limits.memory(model, say),
+        Symptom.graphs: lambda: _graphs(),
+        Symptom.weights: lambda: answers.weights(model),
+    }
+    return list(probes[symptom]())
+
+
+def _graphs() -> Iterator[Check]:
+    from vllm_kunlun.platforms.settings import splitting_ops
+
+    yield from graphs.check_settings()
+    required = splitting_ops.required()
+    yield Check(
+        "splitting_ops",
+        "ok",
+        f"{len(required)} ops end a piece, and are added to those that a user gives: "
+        f"{', '.join(required)}",
+        "if a start failed while graphs were captured: doctor --log FILE says what it means",
+    )
