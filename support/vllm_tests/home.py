@@ -106,7 +106,7 @@ def make(into: Path, tree: Path) -> Path:
 
 def add(hub: Path, name: str, files: Iterator[Path]) -> None:
     """Put ``files`` into a cache of the hub as the model ``name``."""
-    model = hub / f"models--{name.replace('/', '--')}"
+    model = _folder(hub, name)
     snapshot = model / "snapshots" / _REVISION
     snapshot.mkdir(parents=True, exist_ok=True)
     (model / "refs").mkdir(exist_ok=True)
@@ -118,11 +118,14 @@ def add(hub: Path, name: str, files: Iterator[Path]) -> None:
 
 
 def has(name: str) -> bool:
-    """Whether the process's ``HF_HOME`` has the model ``name``."""
-    from huggingface_hub import try_to_load_from_cache
+    """Whether the process's ``HF_HOME`` has the model ``name``, which may be no name at all."""
+    from huggingface_hub.constants import HF_HUB_CACHE
 
-    # Some of vLLM's examples have no name.
-    return bool(name) and isinstance(try_to_load_from_cache(name, "config.json"), str)
+    return _folder(Path(HF_HUB_CACHE), name).is_dir()
+
+
+def _folder(hub: Path, name: str) -> Path:
+    return hub / f"models--{name.replace('/', '--')}"
 
 
 def _write(model: Model, folder: Path) -> None:
