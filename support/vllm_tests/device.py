@@ -7,10 +7,13 @@ import gc
 
 import pytest
 
-__all__ = ["ATTENTION", "prepare"]
+__all__ = ["ATTENTION", "LATENT_ATTENTION", "prepare"]
 
 ATTENTION = "vllm_kunlun.ops.attention.backend.KunlunAttentionBackend"
 """What vLLM's tests find under CUSTOM, its name for the backends of others."""
+
+LATENT_ATTENTION = "vllm_kunlun.mla.flashmla.FlashMLABackend"
+"""What they find under FLASHMLA, vLLM's own of that name being CUDA's."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -40,6 +43,7 @@ def prepare() -> None:
     load_general_plugins()
     assert type(current_platform).__name__ == "KunlunPlatform", current_platform
     register_backend(AttentionBackendEnum.CUSTOM, ATTENTION)
+    register_backend(AttentionBackendEnum.FLASHMLA, LATENT_ATTENTION)
     for name in ("synchronize", "empty_cache", "reset_peak_memory_stats", "set_device"):
         setattr(torch.cuda, name, lambda *_args, **_kwargs: None)
     torch.cuda.current_device = lambda: 0

@@ -3,9 +3,9 @@
 
 ``hub.toml`` lists them: ``type`` and ``values`` of the configuration, ``names``, and ``weights``
 (random ones, unless it is false, for tests that read a configuration or text only). The text models
-of vLLM's own list of examples are added, each with its configuration's defaults. Each has
-SmolLM2's tokenizer, with ``tokens`` added; where ``type`` is "smollm2", the model is SmolLM2
-itself.
+of vLLM's own list of examples are added, each with its configuration's defaults made narrow. Each
+has SmolLM2's tokenizer, with ``tokens`` added; where ``type`` is "smollm2", the model is SmolLM2
+itself. An ``adapter`` has random matrices for the model that ``of`` names.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 
 import tomlkit
 
-from vllm_tests import registry
+from vllm_tests import adapters, registry
 from vllm_tests.errors import UpstreamError
 
-__all__ = ["LIST", "Model", "add", "make", "read"]
+__all__ = ["LIST", "Adapter", "Model", "add", "has", "make", "read", "read_adapters"]
 
 LIST = Path(__file__).with_name("hub.toml")
 _REVISION = "0" * 40
@@ -39,6 +39,14 @@ class Model(NamedTuple):
     architectures: list[str] = []
     weights: bool = True
     tokens: list[str] = []
+    narrow: bool = False
+
+
+class Adapter(NamedTuple):
+    """One adapter of the list, and the model that it is of."""
+
+    names: list[str]
+    of: str
 
 
 def read(file: Path = LIST) -> list[Model]:
@@ -60,9 +68,18 @@ def read(file: Path = LIST) -> list[Model]:
     return models
 
 
+def read_adapters(file: Path = LIST) -> list[Adapter]:
+    """The adapters of the list."""
+    found = tomlkit.parse(file.read_text()).unwrap()
+    return [Adapter(**entry) for entry in found.get("adapter", [])]
+
+
 def make(into: Path, tree: Path) -> Path:
     """The folder for ``HF_HOME``, made anew when the list, or vLLM's of examples, has changed."""
-    made_of = (LIST, Path(__file__), tree / "tests" / "models" / "registry.py")
+    made_of = (
+        *(LIST, Path(__file__), Path(adapters.__file__)),
+        tree / "tests" / "models" / "registry.py",
+    )
     word = hashlib.sha256(b"".join(file.read_bytes() for file in made_of)).hexdigest()
     home = into / f"hf-home-{word[:12]}"
     if not (home / "made").exists():
@@ -70,12 +87,18 @@ def make(into: Path, tree: Path) -> Path:
         named = {name for model in models for name in model.names}
         for name, kind, architecture in registry.text_models(tree):
             if name not in named:
-                models.append(Model([name], kind, {}, [architecture], weights=False))
+                models.append(Model([name], kind, {}, [architecture], False, narrow=True))
                 named.add(name)
         for index, model in enumerate(models):
             folder = home / "models" / str(index)
             _write(model, folder)
             for name in model.names:
+                add(home / "hub", name, folder.iterdir())
+        for adapter in read_adapters():
+            index = next(index for index, model in enumerate(models) if adapter.of in model.names)
+            folder = home / "adapters" / str(index)
+            adapters.write(home / "models" / str(index), folder)
+            for name in adapter.names:
                 add(home / "hub", name, folder.iterdir())
         (home / "made").touch()
     return home
@@ -83,7 +106,7 @@ def make(into: Path, tree: Path) -> Path:
 
 def add(hub: Path, name: str, files: Iterator[Path]) -> None:
     """Put ``files`` into a cache of the hub as the model ``name``."""
-    model = hub / f"models--{name.replace('/', '--')}"
+    model = _folder(hub, name)
     snapshot = model / "snapshots" / _REVISION
     snapshot.mkdir(parents=True, exist_ok=True)
     (model / "refs").mkdir(exist_ok=True)
@@ -94,12 +117,24 @@ def add(hub: Path, name: str, files: Iterator[Path]) -> None:
         link.symlink_to(file.resolve())
 
 
+def has(name: str) -> bool:
+    """Whether the process's ``HF_HOME`` has the model ``name``, which may be no name at all."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return _folder(Path(HF_HUB_CACHE), name).is_dir()
+
+
+def _folder(hub: Path, name: str) -> Path:
+    return hub / f"models--{name.replace('/', '--')}"
+
+
 def _write(model: Model, folder: Path) -> None:
     """A checkpoint of ``model``: configuration, tokenizer, weights if it has any."""
     import torch
     from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoTokenizer
 
     from vllm_kunlun.cli import weights
+    from vllm_kunlun.emulator.rehearsal.measuring.sizes import small
 
     smollm2 = weights.smollm2()
     if model.type == "smollm2":
@@ -112,7 +147,7 @@ def _write(model: Model, folder: Path) -> None:
         AutoModelForCausalLM.from_config(config).float().save_pretrained(folder)
         config = json.loads((folder / "config.json").read_text())
     else:
-        config = config.to_dict()
+        config = small(config.to_dict()) if model.narrow else config.to_dict()
     config.pop("torch_dtype", None)
     config["dtype"] = "float32"
     if model.architectures:

@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import tarfile
 from pathlib import Path
 
 import pytest
-from vllm_tests import home, rewrites, sdist, tree
+import torch
+from safetensors.torch import load_file, save_file
+from vllm_tests import adapters, home, rewrites, sdist, tree
 from vllm_tests.errors import UpstreamError
 
 
@@ -104,3 +107,26 @@ def test_two_models_of_one_name_are_an_error(tmp_path: Path) -> None:
     listed.write_text(f"[common]\n{entry}{entry}")
     with pytest.raises(UpstreamError, match="more than once: \\['some/model'\\]"):
         home.read(listed)
+
+
+def test_an_adapter_fits_the_layers_of_its_model(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    layers = {"model.layers.0.self_attn.q_proj": (6, 4), "model.layers.0.mlp.up_proj": (8, 4)}
+    weights = {f"{name}.weight": torch.zeros(shape) for name, shape in layers.items()}
+    save_file(weights, model / "model.safetensors")
+    adapters.write(model, tmp_path / "adapter")
+    found = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    prefix = "base_model.model.model.layers.0.self_attn.q_proj.lora_"
+    assert {name: tuple(matrix.shape) for name, matrix in found.items()} == {
+        f"{prefix}A.weight": (adapters.RANK, 4),
+        f"{prefix}B.weight": (6, adapters.RANK),
+    }
+    assert all(matrix.any() for matrix in found.values())
+    described = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    assert described["r"] == adapters.RANK
+
+
+def test_each_adapter_is_of_a_model_of_the_list() -> None:
+    names = {name for model in home.read() if model.weights for name in model.names}
+    assert {adapter.of for adapter in home.read_adapters()} <= names

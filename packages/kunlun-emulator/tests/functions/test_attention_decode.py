@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vllm_kunlun.emulator.checks import VendorContractError
+from vllm_kunlun.emulator.functions import attention_decode
 from vllm_kunlun.emulator.kunlun_ops import (
     speculative_attention,
 )
@@ -100,6 +101,27 @@ def test_one_batch_or_one_by_one_is_the_same() -> None:
         }
         speculative_attention(**alone)
         torch.testing.assert_close(alone["out"][0], call["out"][row], rtol=1e-5, atol=1e-6)
+
+
+def test_only_pages_in_use_are_widened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table as wide as the longest request that may come: a step reads its own three pages."""
+    call = dict(decode(Inputs(0, torch.float16), [5, 2], 1, Heads(2, 1, 32), Pages(4)).kwargs)
+    speculative_attention(**call)
+    wide = torch.zeros(2, 4096, dtype=torch.int32)
+    wide[:, : call["block_tables"].shape[1]] = call["block_tables"]
+    out = torch.empty_like(call["out"])
+    attend, read = attention_decode.attend, []
+
+    def note(query: torch.Tensor, keys: torch.Tensor, *rest: Any) -> None:
+        read.append(keys.shape[0])
+        attend(query, keys, *rest)
+
+    monkeypatch.setattr(attention_decode, "attend", note)
+    speculative_attention(
+        **call | {"block_tables": wide, "max_num_blocks_per_seq": 4096, "out": out}
+    )
+    assert read == [3]
+    assert torch.equal(out, call["out"])
 
 
 def _column_major(tensor: torch.Tensor) -> torch.Tensor:

@@ -104,9 +104,11 @@ def speculative_attention(
             result,
         )  # fmt: skip
         return
-    # 16-bit caches: the pages in use, widened, and a table that counts them in their new order.
-    pages = block_tables.masked_fill(~used, 0).flatten()
-    table = torch.arange(pages.numel(), dtype=torch.int32).view(block_tables.shape)
+    # 16-bit caches: the pages in use alone, widened, and a table that counts them in their new
+    # order; the block table itself is as wide as the longest request that may ever come.
+    pages = block_tables[used]
+    table = torch.zeros_like(block_tables)
+    table[used] = torch.arange(pages.numel(), dtype=torch.int32)
     wide = torch.empty(query.shape, dtype=torch.float32)
     attend(
         query.float(),
