@@ -29,10 +29,8 @@ def test_damaged_files_are_an_answer(folder, run_json):
 
 @pytest.mark.parametrize("ok", [True, False])
 def test_the_exit_code_is_the_answer(folder, run_json, monkeypatch, ok):
-    def survey(model, ranks, trust, about):
-        return {"ok": ok, **about}
-
-    monkeypatch.setattr(tensors, "_survey", survey)
+    monkeypatch.setattr(tensors, "surveyed", lambda model, ranks, trust: ranks)
+    monkeypatch.setattr(tensors, "as_result", lambda ranks, **about: {"ok": ok, **about})
     code, content = run_json("weights", folder, "-tp", 2)
     assert code == (not ok)
     assert content["tensor_parallel_size"] == 2
