@@ -25,7 +25,7 @@ __all__ = [
 
 BESIDE_THE_WHEELS = (
     "examples/my-kunlun-op/pyproject.toml",
-    "support/family_template/pyproject.toml.template",
+    "packages/kunlun-cli/src/vllm_kunlun/cli/adapt/family_template/pyproject.toml.template",
 )
 """Files that ask for a wheel too, and are released with none."""
 

@@ -100,7 +100,7 @@ def test_all_that_ask_for_the_platform_follow(tree):
     moved = edits.move_bounds(root, wheel_of(root, "kunlun-platform"), "0.2.0", read_all(root))
     assert set(moved) == {wheel.name for wheel in read_all(root)} - {"kunlun-platform"}
     for name, text in texts(root).items():
-        if name.startswith(("packages", "support/family_template", "examples")):
+        if name.startswith(("packages", "examples")):
             assert '"kunlun-platform>=0.1' not in text, name
 
 
