@@ -49,20 +49,27 @@ def test_a_family_that_does_not_load_is_exit_code_1(run, run_json, planted):
 
 
 @pytest.mark.parametrize(
-    ("architecture", "runs", "said"),
+    ("architecture", "runs", "said", "then"),
     [
-        ("Qwen3ForCausalLM", True, "the family qwen (kunlun-models-qwen)"),
-        ("LlamaForCausalLM", True, "vLLM's class runs it"),
-        ("NobodyKnowsForCausalLM", False, "neither vLLM nor an installed wheel"),
+        ("Qwen3ForCausalLM", True, "the family qwen (kunlun-models-qwen)", "vllm-kunlun serve"),
+        ("LlamaForCausalLM", True, "vLLM's class runs it", "vllm-kunlun verify"),
+        (
+            "NobodyKnowsForCausalLM",
+            False,
+            "neither vLLM nor an installed wheel",
+            "vllm-kunlun adapt",
+        ),
     ],
 )
-def test_one_checkpoint_is_told_what_would_run_it(run_json, tmp_path, architecture, runs, said):
+def test_one_checkpoint_is_told_what_would_run_it(
+    run_json, tmp_path, architecture, runs, said, then
+):
     (tmp_path / "config.json").write_text(f'{{"architectures": ["{architecture}"]}}')
     code, value = run_json("models", str(tmp_path))
     assert (code, value["runs"]) == (0 if runs else 1, runs)
     assert value["architecture"] == architecture
     assert said in value["verdict"]
-    assert value["next"]
+    assert value["next"].startswith(then)
 
 
 def test_a_name_whose_configuration_is_not_here_says_how_to_fetch_it(run):

@@ -42,5 +42,5 @@ def test_a_class_that_vllm_does_not_have(folder, monkeypatch):
 
 
 def test_one_that_nobody_has_says_what_to_do(folder):
-    with pytest.raises(UnsupportedError, match=r"NobodysForCausalLM: write its class"):
+    with pytest.raises(UnsupportedError, match=r"NobodysForCausalLM: vllm-kunlun adapt"):
         registration(folder("NobodysForCausalLM"))

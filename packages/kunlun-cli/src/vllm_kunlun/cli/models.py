@@ -72,17 +72,12 @@ def _one(model: str, json: bool) -> None:
     elif known:
         verdict = "vLLM's class runs it on this platform's layers; no installed family has a preset"
         wheel = wheels.for_architecture(architecture)
-        todo = (
-            f"pip install {wheel}"
-            if wheel
-            else f"vllm-kunlun serve {model}, and compare with HF transformers"
-        )
+        todo = f"pip install {wheel}" if wheel else f"vllm-kunlun verify {model}"
     else:
         verdict = "neither vLLM nor an installed wheel has a class for it"
-        todo = (
-            "install the wheel of its family, or write its model class for vLLM and name it in "
-            "`architectures` of a ModelFamily (packages/kunlun-models/qwen is an example)"
-        )
+        wheel = wheels.for_architecture(architecture)
+        adapt = f"vllm-kunlun adapt {model} --out DIR, which writes its class and a wheel around it"
+        todo = f"pip install {wheel}" if wheel else adapt
     if json:
         print_json(
             {

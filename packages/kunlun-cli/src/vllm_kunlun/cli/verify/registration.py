@@ -34,7 +34,8 @@ def registration(model: Path) -> dict[str, Any]:
     found = ModelRegistry.models.get(architecture)
     if found is None:
         wheel = wheels.for_architecture(architecture)
-        todo = f"pip install {wheel}" if wheel else "write its class (docs/adapting-a-model.md)"
+        adapt = f"vllm-kunlun adapt {model} --out DIR writes one and a wheel around it"
+        todo = f"pip install {wheel}" if wheel else adapt
         raise UnsupportedError(f"neither vLLM nor a wheel has a class for {architecture}: {todo}.")
     module, name = _class_of(found)
     own = module.startswith("vllm.")
