@@ -368,6 +368,12 @@ def wheels(session: nox.Session) -> None:
 
 
 @nox.session
+def transcript(session: nox.Session) -> None:
+    """Replay docs/transcript.md, four models from configuration to server (15 minutes)."""
+    session.run("python", "support/replay.py", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Throughput against HF transformers, start-up cost, host time per step (benchmarks/)."""
     session.run("python", "benchmarks/throughput.py", *session.posargs)
