@@ -29,9 +29,12 @@ def main() -> None:
     uv("venv", "-q", "--clear", "-p", sys.executable, environment)
     # In the tree's root, so that uv applies the pins and exclusions that are written there.
     uv("pip", "install", "-q", "-p", python, "--find-links", dist, "--no-sources", *INSTALLED)
+    # Not by `uv tool run`, which would put a python of its own first on the path.
+    uv("venv", "-q", "--clear", "-p", sys.executable, PLACE / "prysk")
+    uv("pip", "install", "-q", "--no-config", "-p", PLACE / "prysk" / "bin" / "python", PRYSK)
     path = f"{environment / 'bin'}:{envs.with_values({})['PATH']}"
     done = subprocess.run(
-        ["uv", "tool", "run", "-q", PRYSK, "--indent=4", *sys.argv[1:], "docs/transcript.md"],
+        [PLACE / "prysk" / "bin" / "prysk", "--indent=4", *sys.argv[1:], "docs/transcript.md"],
         cwd=ROOT,
         env=envs.with_values({**QUIET, "PATH": path, "VIRTUAL_ENV": str(environment)}),
         check=False,
