@@ -25,7 +25,9 @@ RESULT = {
         ({"case": "file"}, "PlantedForCausalLM: a model file"),
         ({"todo": ["one thing"], "proved": None}, "TODO(adapt) in the model file:\n  one thing"),
         ({"proved": False, "tests": "1 failed"}, "Its tests fail:\n  1 failed"),
-        ({"proved": None}, "Next: vllm-kunlun lint here\n      pip install here"),
+        ({"proved": None}, "Next: vllm-kunlun lint here\n      pip install ./here\n"),
+        ({"folder": "in/here"}, "pip install in/here\n"),
+        ({"folder": "/in/here"}, "pip install /in/here\n"),
     ],
 )
 def test_said(values, said):

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -35,4 +37,9 @@ def show(result: dict[str, Any], out: Console) -> None:
     elif result["proved"]:
         say("Proved: its tests pass.")
     say(f"Next: vllm-kunlun lint {result['folder']}")
-    say(f"      pip install {result['folder']}")
+    say(f"      pip install {_for_pip(result['folder'])}")
+
+
+def _for_pip(folder: str) -> str:
+    """As pip reads it for sure: a bare word might be the name of a package elsewhere."""
+    return folder if Path(folder).is_absolute() or os.sep in folder else f".{os.sep}{folder}"

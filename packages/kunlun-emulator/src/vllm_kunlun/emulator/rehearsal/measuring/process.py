@@ -83,11 +83,12 @@ def main(asked: str, answered: str) -> None:
 
 
 def _measure(request: Request) -> dict[str, Any]:
-    from vllm_kunlun.emulator.rehearsal.measuring import engine, plain
+    from vllm_kunlun.emulator.rehearsal.measuring import engine
     from vllm_kunlun.ops.conformance.provenance import surroundings
+    from vllm_kunlun.ops.layers.vllm_classes import use_vllm_classes
 
     _check_architecture(request.folders[0])
-    replaced = plain.use_vllm_classes() if request.plain else []
+    replaced = use_vllm_classes() if request.plain else []
     measured = [engine.measure(folder, request) for folder in request.folders]
     return {
         "surroundings": vars(surroundings()),

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""vLLM's own classes in place of ours, for a measurement beside ours."""
+"""vLLM's own classes in place of ours: to be measured beside ours, or to judge them."""
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 __all__ = ["KEPT", "use_vllm_classes"]
 
@@ -9,11 +11,11 @@ KEPT = frozenset({"UnquantizedFusedMoEMethod", "SparseAttnIndexer"})
 """Layers of which vLLM has no form that runs without its own kernels."""
 
 
-def use_vllm_classes() -> list[str]:
+def use_vllm_classes(kept: Collection[str] = KEPT) -> list[str]:
     """Take our layers and models out of vLLM's registries, for the life of the process.
 
     What answers in vLLM's place stays: the attention backend with its cache, the quantised layers,
-    what redirects and patches put in place of kernels, and :data:`KEPT`.
+    what redirects and patches put in place of kernels, and the layers named by ``kept``.
 
     Returns:
         Names of the classes that are vLLM's now.
@@ -27,7 +29,7 @@ def use_vllm_classes() -> list[str]:
     layers = [
         name
         for name, layer in op_registry_oot.items()
-        if layer.__module__.startswith("vllm_kunlun.") and name not in KEPT
+        if layer.__module__.startswith("vllm_kunlun.") and name not in kept
     ]
     for name in layers:
         del op_registry_oot[name]

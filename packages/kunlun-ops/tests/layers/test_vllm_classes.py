@@ -8,7 +8,7 @@ from vllm import ModelRegistry
 from vllm.model_executor import custom_op
 from vllm.plugins import load_general_plugins
 
-from vllm_kunlun.emulator.rehearsal.measuring import plain
+from vllm_kunlun.ops.layers import vllm_classes
 
 
 @pytest.fixture
@@ -25,14 +25,14 @@ def _ours(classes):
 
 def test_our_layers_go_and_those_without_a_form_of_vllms_stay(registries):
     before = _ours(custom_op.op_registry_oot)
-    replaced = plain.use_vllm_classes()
-    assert before - _ours(custom_op.op_registry_oot) == before - plain.KEPT
+    replaced = vllm_classes.use_vllm_classes()
+    assert before - _ours(custom_op.op_registry_oot) == before - vllm_classes.KEPT
     assert {"RMSNorm", "SiluAndMul", "RotaryEmbedding"} <= set(replaced)
-    assert _ours(custom_op.op_registry_oot) == plain.KEPT
+    assert _ours(custom_op.op_registry_oot) == vllm_classes.KEPT
 
 
 def test_our_model_classes_go(registries):
-    replaced = plain.use_vllm_classes()
+    replaced = vllm_classes.use_vllm_classes()
     assert "Qwen3ForCausalLM" in replaced
     assert ModelRegistry.models["Qwen3ForCausalLM"].module_name.endswith("models.qwen3")
     assert ModelRegistry.models["Qwen3ForCausalLM"].class_name == "Qwen3ForCausalLM"
@@ -41,5 +41,10 @@ def test_our_model_classes_go(registries):
 def test_a_layer_of_another_plugin_stays(registries):
     theirs = type("Theirs", (), {"__module__": "another.plugin"})
     custom_op.op_registry_oot["Theirs"] = theirs
-    plain.use_vllm_classes()
+    vllm_classes.use_vllm_classes()
     assert custom_op.op_registry_oot["Theirs"] is theirs
+
+
+def test_a_caller_may_keep_others(registries):
+    vllm_classes.use_vllm_classes({"SparseAttnIndexer"})
+    assert _ours(custom_op.op_registry_oot) == {"SparseAttnIndexer"}
