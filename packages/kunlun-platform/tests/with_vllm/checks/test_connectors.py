@@ -15,12 +15,19 @@ def over(name: str, **more: Any) -> dict[str, Any]:
     return {"kv_transfer_config": {"kv_connector": name, "kv_role": "kv_both", **more}}
 
 
-OTHERS = sorted(KVConnectorFactory._registry.keys() - {connectors.FOLDER, connectors.OFFLOADING})
+KNOWN = {connectors.FOLDER, connectors.OFFLOADING, *connectors.OTHERS}
 
 
-@pytest.mark.parametrize("name", OTHERS)
-def test_every_other_connector_of_vllm_is_refused_by_name(build: Any, name: str) -> None:
-    message = build.refusal(**over(name))
+def test_every_connector_of_vllm_is_known() -> None:
+    assert KVConnectorFactory._registry.keys() == KNOWN
+
+
+@pytest.mark.parametrize("more", [{}, {"kv_connector_module_path": "mine.connectors"}], ids=len)
+@pytest.mark.parametrize("name", connectors.OTHERS)
+def test_every_other_connector_of_vllm_is_refused_by_name(
+    build: Any, name: str, more: dict[str, str]
+) -> None:
+    message = build.refusal(**over(name, **more))
     assert f"with {name}: its copies" in message
     assert "Use ExampleConnector" in message
 
@@ -34,6 +41,17 @@ def test_those_through_the_host(build: Any, name: str) -> None:
 def test_one_of_the_users_own(build: Any) -> None:
     own = over("Mine", kv_connector_module_path="mine.connectors")
     assert build(**own).kv_transfer_config.kv_connector == "Mine"
+
+
+def test_one_of_the_users_own_that_is_registered(
+    build: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = build.refusal(**over("Mine"))
+    assert "with Mine: no connector of this name" in message
+    assert "kv_connector_module_path" in message
+    monkeypatch.setitem(KVConnectorFactory._registry, "Mine", lambda: object)
+    assert build(**over("Mine")).kv_transfer_config.kv_connector == "Mine"
+    assert "recurrent states" in build.refusal(build.hybrid, **over("Mine"))
 
 
 def test_latent_attention(build: Any) -> None:

@@ -11,16 +11,31 @@ from vllm_kunlun.platforms.errors import UnsupportedError
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
 
-__all__ = ["FOLDER", "OFFLOADING", "check"]
+__all__ = ["FOLDER", "OFFLOADING", "OTHERS", "check"]
 
 FOLDER = "ExampleConnector"
 """Over a shared folder: prompts are read in one engine, and answered in another."""
 OFFLOADING = "OffloadingConnector"
 """Pages that leave the device's cache stay in host memory."""
+OTHERS = (
+    "DecodeBenchConnector",
+    "LMCacheConnectorV1",
+    "LMCacheMPConnector",
+    "MoRIIOConnector",
+    "MooncakeConnector",
+    "MultiConnector",
+    "NixlConnector",
+    "P2pNcclConnector",
+)
+"""What vLLM has besides. Some of them cannot be imported without CUDA's libraries, to be judged by
+their class."""
 
 
 def check(config: VllmConfig) -> None:
     """Refuse a connector whose copies would be wrong or need CUDA; one of the user's own may come.
+
+    The user's own is registered with vLLM, or its module is given. Where a name is registered, vLLM
+    does not look at the module.
 
     Raises:
         UnsupportedError: naming the connector and the alternative.
@@ -30,11 +45,16 @@ def check(config: VllmConfig) -> None:
         return
     name = transfer.kv_connector
     option = f"--kv-transfer-config with {name}"
-    if transfer.kv_connector_module_path is None and name not in (FOLDER, OFFLOADING):
+    if name in OTHERS:
         raise UnsupportedError(
             f"{option}: its copies are made by libraries of CUDA, or take pages for another "
             f"layout than the vendor's. Use {FOLDER} (a shared folder) or {OFFLOADING} (host "
             "memory)."
+        )
+    if transfer.kv_connector_module_path is None and not _is_registered(name):
+        raise UnsupportedError(
+            f"{option}: no connector of this name is registered with vLLM. Correct the name, or "
+            "name the module that has the class in kv_connector_module_path."
         )
     if is_hybrid(config):
         raise UnsupportedError(
@@ -51,3 +71,9 @@ def check(config: VllmConfig) -> None:
             f"{option}: vLLM stores what attention layers hold, and not the keys of "
             f"{model.architecture}'s indexer. Leave --kv-transfer-config out."
         )
+
+
+def _is_registered(name: str) -> bool:
+    from vllm.distributed.kv_transfer.kv_connector.factory import KVConnectorFactory
+
+    return name in KVConnectorFactory._registry
