@@ -7,7 +7,7 @@ import json
 import shutil
 
 import pytest
-from support import planted, w8a8
+from support import mimo, planted, sparse, w8a8
 from vllm import ModelRegistry
 from vllm.plugins import load_general_plugins
 
@@ -77,6 +77,53 @@ def test_a_planted_fault_is_found_and_its_module_named(name, verify, source, tmp
     assert (cause["checkpoint"], cause["kind"]) == (fault.found, fault.kind), result["verdict"]
     assert fault.word in cause["text"]
     assert fault.found in result["verdict"]
+
+
+@pytest.mark.slow
+def test_vllm_s_own_class_judges_what_transformers_lacks(verify, tmp_path):
+    """MiMo-V2-Flash by its own choice; and, of DeepSeek-V3.2, the sparse choice of keys."""
+    models = (mimo.write(tmp_path / "mimo"), sparse.write(tmp_path / "v32", topk=24))
+    for folder, more in zip(models, (["--trust-remote-code"], []), strict=True):
+        code, result = verify(folder, *more)
+        assert code == 0, result["verdict"]
+        assert result["judge"] == "vLLM's own class on torch formulas, float32 on the host"
+        assert "those of vLLM's own class on torch formulas" in result["verdict"]
+        assert all(row["largest_difference"] < 1e-4 for row in result["prompts"])
+        assert len(result["layers"]) > 1
+        assert all(0 <= layer["after"] < 1e-5 for layer in result["layers"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "found", "kind", "word"),
+    [
+        ("gate and up swapped", "mlp.gate_up_proj", "weights", "was given a wrong weight"),
+        (
+            "interleaved rotation",
+            "self_attn.rotary_emb",
+            "formula",
+            "=False, and True gives",
+        ),
+        ("no head norms", "self_attn.q_norm", "not called", "q_norm and k_norm"),
+    ],
+)
+def test_vllm_s_own_class_finds_a_planted_fault(
+    name, found, kind, word, verify, source, tmp_path, monkeypatch
+):
+    fault, right, folder = planted.FAULTS[name], tmp_path / "right", tmp_path / "model"
+    for each in (right, folder):
+        shutil.copytree(source(fault.checkpoint), each)
+    config = json.loads((folder / "config.json").read_text())
+    architecture = f"Judged{name.title().replace(' ', '')}ForCausalLM"
+    (folder / "config.json").write_text(json.dumps({**config, "architectures": [architecture]}))
+    load_general_plugins()
+    monkeypatch.setattr(ModelRegistry, "models", dict(ModelRegistry.models))
+    ModelRegistry.register_model(architecture, fault.model)
+    code, result = verify(folder, "--reference", right, "--judge", "vllm")
+    assert code == 1
+    cause = result["cause"]
+    assert (cause["module"], cause["kind"]) == (f"model.layers.0.{found}", kind), result["verdict"]
+    assert word in cause["text"]
 
 
 @pytest.mark.slow

@@ -30,7 +30,8 @@ def result():
     module = "model.layers.1.mlp.gate_up_proj"
     return {
         "ok": False, "verdict": "DIFFERENT: <b>.", "next": "look", "model": "/m",
-        "reference": "/m", "judge": "HF", "dtype": "float32", "limit": 1e-3, "limit_nats": 0.01,
+        "reference": "/m", "judge": "HF transformers, float32 on the host",
+        "dtype": "float32", "limit": 1e-3, "limit_nats": 0.01,
         "surroundings": {"device": "emulated", "date": "today"},
         "registration": {"architecture": "TinyForCausalLM", "class": "a.b:C", "wheel": "w",
                          "how": "new"},

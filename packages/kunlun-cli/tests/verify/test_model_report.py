@@ -26,7 +26,7 @@ def test_the_page(result, read_page):
     assert "DIFFERENT: <b>." in read.text
     assert "<b>." not in page
     assert "model.layers.1.mlp.gate_proj" in read.text
-    assert "1.4 away from transformers'" in read.text
+    assert "1.4 away from the judge's" in read.text
     colours = re.findall(r'<rect class="(\w+)"', page)
     assert colours == ["after", "over", *["after"] * 12]
 

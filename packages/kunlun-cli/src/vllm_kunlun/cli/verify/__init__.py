@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -18,7 +18,7 @@ from vllm_kunlun.platforms.version import check_vllm
 
 __all__ = ["verify"]
 
-_OF_MODEL = "A model against HF transformers"
+_OF_MODEL = "A model against a judge"
 _OF_PAIR = "With --quantised"
 
 
@@ -29,7 +29,7 @@ def verify(
     reference: Annotated[
         Path | None,
         typer.Option(
-            help="What HF transformers judges by, where that is another checkpoint: the one in "
+            help="What the judge runs, where that is another checkpoint: the one in "
             "floats that a quantised one was made of."
         ),
     ] = None,
@@ -50,6 +50,14 @@ def verify(
             rich_help_panel=_OF_MODEL,
         ),
     ] = False,
+    judge: Annotated[
+        Literal["auto", "transformers", "vllm"],
+        typer.Option(
+            help="Who judges: HF transformers, or vLLM's own class on torch formulas. By default "
+            "the latter only where transformers has no class.",
+            rich_help_panel=_OF_MODEL,
+        ),
+    ] = "auto",
     trust_remote_code: Annotated[
         bool,
         typer.Option(
@@ -106,11 +114,12 @@ def verify(
 ) -> None:  # fmt: skip
     """Use this when a model runs and you do not know whether it is right.
 
-    Says which class runs it, asks vLLM's engine and HF transformers the same,
-    and compares tokens and log-probabilities. Where they differ, it compares
-    every layer and then every module of the first layer that differs, and
-    names the module with its cause: weights that were loaded wrongly, another
-    formula, or a module that is not called. Exit code 1 if they differ.
+    Says which class runs it, asks vLLM's engine and HF transformers the same
+    (where that has no class: vLLM's own on torch formulas), and compares
+    tokens and log-probabilities. Where they differ, it compares every layer
+    and then every module of the first layer that differs, and names the
+    module with its cause: weights that were loaded wrongly, another formula,
+    or a module that is not called. Exit code 1 if they differ.
 
     With --quantised, in place of a model: what quantisation cost.
     """
@@ -143,7 +152,7 @@ def verify(
         elif model is not None:
             asked = Asked(
                 model, reference or model, tuple(prompt or ()), max_tokens, dtype, http,
-                trust_remote_code,
+                trust_remote_code, judge,
             )  # fmt: skip
             ok = run(
                 asked, report, json, stdout, lambda text: err.print(f"{text} ...", markup=False)

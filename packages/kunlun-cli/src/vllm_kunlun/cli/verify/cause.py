@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from vllm_kunlun.cli.verify import weights
 from vllm_kunlun.cli.verify.locate import Place, Theirs, Zone
+from vllm_kunlun.cli.verify.own_class.acting import Acts, acts_of, difference
 from vllm_kunlun.cli.verify.pairing import Pairs, parent
 from vllm_kunlun.cli.verify.patterns import pattern
 from vllm_kunlun.cli.verify.trace import Event
@@ -23,8 +24,8 @@ Kind = Literal["weights", "formula", "not called"]
 
 _NEXT = {
     "weights": "look at load_weights and its stacked_params_mapping",
-    "formula": "compare its forward, and what it is made with, with transformers'",
-    "not called": "call it where transformers' forward does",
+    "formula": "compare its forward, and what it is made with, with the judge's",
+    "not called": "call it where the judge's forward does",
 }
 
 
@@ -33,7 +34,7 @@ class Cause(NamedTuple):
 
     Attributes:
         module: in vLLM's model.
-        checkpoint: its name in transformers' model, which is the checkpoint's.
+        checkpoint: its name in the judge's model; of transformers', that is the checkpoint's.
         kind: what is wrong there.
         weight_error: ``|o - t| / |t|`` of the weights as they act; None where there are none, or
             none that can be compared.
@@ -54,13 +55,16 @@ class Models:
     """Both models, and what was seen of them.
 
     Args:
+        theirs: transformers'; None if the judge ran in another process.
+        acts: what the weights of such a judge do.
         head_size: columns of one head.
         dtype, device: of vLLM's activations.
         tolerance: relative error of numbers; that of weights is a tenth of it.
     """
 
     ours: nn.Module
-    theirs: nn.Module
+    theirs: Any
+    acts: Acts
     pairs: Pairs
     events: Sequence[Event]
     expected: Theirs
@@ -79,20 +83,24 @@ class Models:
         return pattern(ours, theirs, tolerance, blocks=blocks, **more)
 
     def called_beside(self, other: str) -> list[str]:
-        """transformers' modules with parameters that are called in the module of ``other``."""
+        """The judge's modules with parameters that are called in the module of ``other``."""
         return [
             name
             for name, what in self.expected
-            if what == "output"
-            and parent(name) == parent(other)
-            and next(self.theirs.get_submodule(name).parameters(recurse=False), None) is not None
+            if what == "output" and parent(name) == parent(other) and self._has_weights(name)
         ]
+
+    def _has_weights(self, name: str) -> bool:
+        if self.theirs is None:
+            return any(key.rpartition(" ")[0] == name for key in self.acts)
+        parameters = self.theirs.get_submodule(name).parameters(recurse=False)
+        return next(parameters, None) is not None
 
 
 def cause_of(place: Place, found: Sequence[Place], zone: Zone, models: Models) -> Cause:
     """Why ``place``, the first of ``found`` that is wrong, is."""
     if place.what in ("output", "attended", "logits"):
-        return _of_module(place, models)
+        return _of_module(place, models) if models.theirs is not None else _by_acts(place, models)
     between, uncalled = _between(place, found, zone, models)
     container = parent(place.module)
     if place.what in ("query", "key", "value"):
@@ -147,6 +155,19 @@ def _of_module(place: Place, models: Models) -> Cause:
         if whole
         else f"computes something else{': it ' + how if how else ''}"
     )
+    return _cause(place, "formula", text, error=error)
+
+
+def _by_acts(place: Place, models: Models) -> Cause:
+    """Of a module whose judge is in another process: the weights by what they do."""
+    ours = acts_of(models.ours, models.dtype, models.device)
+    error, said = difference(
+        place.module, ours, place.other, models.acts, models.tolerance / 10, models.head_size
+    )
+    if said is not None:
+        return _cause(place, "weights", said, error=error)
+    how = models.how(place.ours, place.theirs, models.tolerance)
+    text = f"computes something else{': it ' + how if how else ''}"
     return _cause(place, "formula", text, error=error)
 
 
@@ -292,7 +313,9 @@ def _between(
     called = {event.module for event in models.events[zone.begin : zone.end]}
     answered = {other for name in called for other in models.pairs.get(name, ())}
     order = list(models.expected)
-    beside = place.other if place.what == "input" else f"{place.other}."
+    # transformers' attention holds its projections; vLLM's stands beside them.
+    holds = models.theirs is not None and place.what != "input"
+    beside = f"{place.other}." if holds else place.other
     before = order.index((place.other, place.what))
     uncalled = [
         name

@@ -1,40 +1,70 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What HF transformers answers, and what its modules compute on the way."""
+"""What a judge answers, and what its modules compute on the way; HF transformers as the judge."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vllm_kunlun.cli import reference
 from vllm_kunlun.cli.verify.locate import Theirs
+from vllm_kunlun.cli.verify.measure import decoder_layers
 from vllm_kunlun.cli.verify.trace import Event, record, recorded_attention, taken_rows
 from vllm_kunlun.platforms.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Judge", "ask"]
+__all__ = ["HF", "Judge", "ask", "lacking"]
+
+HF = "HF transformers"
 
 
 @dataclass
 class Judge:
-    """HF transformers' model, and what it said.
+    """What it is that judges, and what it said.
 
     Args:
+        name: as the verdict calls it.
         answers: greedy tokens after each prompt.
         distributions: for each prompt, log-probabilities ``[tokens of its answer, vocabulary]``.
         expected: what each module was given and gave for the traced tokens.
         head: name of the output projection.
+        layers: names of the decoder layers.
+        model: transformers' model; None if the judge ran in another process.
+        acts: in its place, what its weights do (:mod:`~vllm_kunlun.cli.verify.own_class.acting`).
     """
 
-    model: Any
+    name: str
     answers: list[list[int]]
     distributions: list[Tensor]
     expected: Theirs
     head: str
+    layers: list[str]
+    model: Any = None
+    acts: dict[str, Tensor] = field(default_factory=dict)
+
+
+def lacking(folder: Path, *, trust_remote_code: bool) -> str | None:
+    """Why transformers has no class for the checkpoint; None if it has one."""
+    import transformers
+
+    try:
+        config = transformers.AutoConfig.from_pretrained(
+            folder, trust_remote_code=trust_remote_code
+        )
+    except (ImportError, KeyError, OSError, ValueError) as error:
+        return _first_line(error)
+    brought = getattr(config, "auto_map", None) or {}
+    kinds = (
+        transformers.MODEL_FOR_CAUSAL_LM_MAPPING,
+        transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    )
+    if any(type(config) in kind for kind in kinds) or "AutoModelForCausalLM" in brought:
+        return None
+    return f"it has no class for model_type {config.model_type!r}"
 
 
 def ask(
@@ -70,7 +100,8 @@ def ask(
     for event in events:
         expected.setdefault((event.module, event.what), event.tensors)
     expected[head, "logits"] = (taken_rows(logits.float(), len(traced))[-1:],)
-    return Judge(model, answers, distributions, expected, head)
+    layers = [names[id(layer)] for layer in decoder_layers(model)]
+    return Judge(HF, answers, distributions, expected, head, layers, model)
 
 
 def _load(folder: Path, trust_remote_code: bool) -> Any:
@@ -87,8 +118,13 @@ def _load(folder: Path, trust_remote_code: bool) -> Any:
         options |= {"dtype": torch.float32, "attn_implementation": "eager"}
         return kind.from_pretrained(folder, **options).eval()
     except (ImportError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
-        reason = (str(error) or type(error).__name__).strip().splitlines()[0]
+        reason = _first_line(error)
         raise UnsupportedError(
-            f"transformers cannot load {folder} to judge by ({reason}): name the checkpoint in "
-            "floats that it was made of with --reference, or a transformers that has the model."
+            f"transformers cannot load {folder} to judge by ({reason}): name the "
+            "checkpoint in floats that it was made of with --reference, or let vLLM's own class "
+            "judge with --judge vllm."
         ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).strip().splitlines()[0]

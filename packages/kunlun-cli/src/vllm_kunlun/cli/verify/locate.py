@@ -88,7 +88,7 @@ def layer_differences(
         after = _error(events, theirs, each, "output")
         if after is None:
             raise UnsupportedError(
-                f"what {each[0]} returns has another size than {each[1]}'s of transformers, so "
+                f"what {each[0]} returns has another size than {each[1]}'s of the judge, so "
                 "layers cannot be compared."
             )
         found.append(LayerDifference(before, after))

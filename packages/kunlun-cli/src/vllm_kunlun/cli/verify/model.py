@@ -1,20 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One checkpoint through vLLM's engine and through HF transformers, down to the module."""
+"""One checkpoint through vLLM's engine and through a judge, down to the module."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from vllm_kunlun.cli.reference import first_difference
 from vllm_kunlun.cli.tensors import surveyed
 from vllm_kunlun.cli.verify import locate
 from vllm_kunlun.cli.verify.candidate import Answer, answers, trace
 from vllm_kunlun.cli.verify.cause import Cause, Models, cause_of
-from vllm_kunlun.cli.verify.judge import Judge, ask
+from vllm_kunlun.cli.verify.judge import Judge, ask, lacking
 from vllm_kunlun.cli.verify.measure import decoder_layers, engine
+from vllm_kunlun.cli.verify.own_class import ask_own_class
 from vllm_kunlun.cli.verify.pairing import Pairs, pair, unpaired
 from vllm_kunlun.cli.verify.prompts import traced
 from vllm_kunlun.platforms.errors import UnsupportedError
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from vllm_kunlun.cli.verify.candidate import Traced
 
-__all__ = ["compare_models"]
+__all__ = ["compare_models", "judge_of"]
 
 _TOLERANCES = {"float32": (1e-3, 1e-2), "half": (3e-2, 0.25), "quantised": (0.2, 1.0)}
 """What a layer may add to the relative error, and how far a log-probability may be away (nats)."""
@@ -38,6 +39,7 @@ def compare_models(
     *,
     max_tokens: int,
     dtype: str,
+    judge: Literal["auto", "transformers", "vllm"],
     trust_remote_code: bool,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
@@ -45,17 +47,23 @@ def compare_models(
 
     Args:
         folder: what vLLM runs.
-        reference: what transformers runs.
+        reference: what the judge runs.
         prompts: token ids.
-        dtype: as vLLM's ``--dtype``; transformers computes in float32.
+        dtype: as vLLM's ``--dtype``; the judge computes in float32.
+        judge: as :func:`judge_of` takes it.
         say: told what takes long.
 
     Raises:
-        UnsupportedError: transformers cannot load ``reference``.
+        UnsupportedError: the judge cannot run ``reference``.
     """
     tokens = traced(prompts)
-    say("HF transformers answers, in float32")
-    judge = ask(reference, prompts, max_tokens, tokens, trust_remote_code=trust_remote_code)
+    asked = prompts, max_tokens, tokens
+    if judge_of(judge, reference, trust_remote_code=trust_remote_code) == "vllm":
+        say("vLLM's own class answers in a process of its own, in float32")
+        judged = ask_own_class(reference, *asked, trust_remote_code=trust_remote_code)
+    else:
+        say("HF transformers answers, in float32")
+        judged = ask(reference, *asked, trust_remote_code=trust_remote_code)
     say("vLLM's engine loads")
     longest = max(map(len, prompts)) + max_tokens
     options = {"enforce_eager": True, "trust_remote_code": trust_remote_code, "dtype": dtype}
@@ -67,9 +75,10 @@ def compare_models(
             "float32" if str(config.dtype) == "torch.float32" else "half"
         )  # fmt: skip
         tolerance, nats = _TOLERANCES[kind]
-        rows = [_row(*each, nats) for each in zip(prompts, said, judge.answers,
-                                                  judge.distributions, strict=True)]  # fmt: skip
+        rows = [_row(*each, nats) for each in zip(prompts, said, judged.answers,
+                                                  judged.distributions, strict=True)]  # fmt: skip
         found: dict[str, Any] = {
+            "judge": f"{judged.name}, float32 on the host",
             "dtype": str(config.dtype).removeprefix("torch."),
             "ok": all(row["ok"] for row in rows),
             "limit": tolerance,
@@ -78,11 +87,20 @@ def compare_models(
         }
         say("comparing layers")
         try:
-            found |= _localised(trace(llm, tokens), judge, settings, tolerance, found["ok"])
+            found |= _localised(trace(llm, tokens), judged, settings, tolerance, found["ok"])
         except UnsupportedError as error:
             found |= {"layers": [], "zone": None, "places": [], "cause": None,
                       "unlocated": str(error)}  # fmt: skip
     return found
+
+
+def judge_of(
+    asked: Literal["auto", "transformers", "vllm"], folder: Path, *, trust_remote_code: bool
+) -> Literal["transformers", "vllm"]:
+    """Who judges ``folder``: with ``auto`` transformers, or vLLM's own class where it has none."""
+    if asked != "auto":
+        return asked
+    return "vllm" if lacking(folder, trust_remote_code=trust_remote_code) else "transformers"
 
 
 def _row(
@@ -114,7 +132,7 @@ def _row(
 def _localised(
     traced: Traced, judge: Judge, settings: Any, tolerance: float, ok: bool
 ) -> dict[str, Any]:
-    layers = list(zip(_layer_names(traced.model), _layer_names(judge.model), strict=False))
+    layers = list(zip(_layer_names(traced.model), judge.layers, strict=False))
     differences = locate.layer_differences(traced.events, judge.expected, layers)
     zone = locate.first_zone(traced.events, layers, differences, tolerance)
     found: dict[str, Any] = {
@@ -140,8 +158,8 @@ def _localised(
     ]  # fmt: skip
     if wrong:
         models = Models(
-            traced.model, judge.model, pairs, traced.events, judge.expected,
-            _head_size(judge.model.config), settings.model_config.dtype,
+            traced.model, judge.model, judge.acts, pairs, traced.events, judge.expected,
+            _head_size(settings.model_config.hf_config), settings.model_config.dtype,
             settings.device_config.device, tolerance,
         )  # fmt: skip
         cause: Cause = cause_of(wrong[0], places, zone, models)
@@ -155,7 +173,19 @@ def _localised(
 
 
 def _pairs(traced: Traced, judge: Judge, config: Any) -> Pairs:
-    """By name; for a class with names of its own, also by what its ``load_weights`` fills."""
+    """By name; for a class with names of its own, also by what its ``load_weights`` fills.
+
+    vLLM's own class has the names that ours has, or there is no pair.
+    """
+    if judge.model is None:
+        names = {name for name, _ in judge.expected}
+        pairs: Pairs = {
+            name: (name,)
+            for name, module in traced.model.named_modules()
+            # What a rotation does shows in attention's query, and by what it went wrong.
+            if name in names and not hasattr(module, "is_neox_style")
+        }
+        return pairs | ({traced.head: (judge.head,)} if traced.head else {})
     pairs = pair(traced.model, judge.model)
     if unpaired(traced.model, pairs):
         survey = surveyed(Path(config.model), 1, config.trust_remote_code)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, Literal, NamedTuple, TextIO
 
 from rich.console import Console
 
@@ -30,6 +30,7 @@ class Asked(NamedTuple):
     dtype: str
     http: bool
     trust_remote_code: bool
+    judge: Literal["auto", "transformers", "vllm"] = "auto"
 
 
 def run(
@@ -50,7 +51,7 @@ def judged(asked: Asked, say: Callable[[str], None]) -> dict[str, Any]:
     """The object of ``--json``; ``say`` is told what takes long.
 
     Raises:
-        KunlunError: nothing runs the model, transformers cannot load it, or no server starts.
+        KunlunError: nothing runs the model, nothing judges it, or no server starts.
     """
     from vllm_kunlun.cli.verify.model import compare_models, vocabulary_of
     from vllm_kunlun.cli.verify.prompts import prompts_of
@@ -68,7 +69,6 @@ def judged(asked: Asked, say: Callable[[str], None]) -> dict[str, Any]:
         "next": "",
         "model": str(asked.model),
         "reference": str(asked.reference),
-        "judge": "HF transformers, float32 on the host",
         "surroundings": vars(surroundings()),
         "registration": class_of,
         **compare_models(
@@ -77,6 +77,7 @@ def judged(asked: Asked, say: Callable[[str], None]) -> dict[str, Any]:
             prompts,
             max_tokens=asked.max_tokens,
             dtype=dtype,
+            judge=asked.judge,
             trust_remote_code=asked.trust_remote_code,
             say=say,
         ),

@@ -12,11 +12,12 @@ def of(result: dict[str, Any]) -> dict[str, str]:
     """``verdict`` and ``next`` of the result of ``verify MODEL``."""
     rows = result["prompts"]
     http = result["http"]
+    judge = result["judge"].partition(",")[0]
     if result["ok"]:
         count = sum(len(row["expected"]) for row in rows)
         ties = sum(row["near_tie"] for row in rows)
         largest = max(row["largest_difference"] for row in rows)
-        said = f"EQUAL: {count} greedy tokens of {len(rows)} answers are HF transformers'"
+        said = f"EQUAL: {count} greedy tokens of {len(rows)} answers are those of {judge}"
         if ties:
             said += f" up to a near tie in {ties}"
         said += f", log-probabilities within {largest:.2g}"
@@ -31,7 +32,7 @@ def of(result: dict[str, Any]) -> dict[str, str]:
             f"token {place} on: its graphs, compilation or batching.",
             "next": "see whether `vllm serve --enforce-eager` is right (docs/graphs.md)",
         }
-    said = f"DIFFERENT: {len(wrong)} of {len(rows)} answers are not HF transformers'"
+    said = f"DIFFERENT: {len(wrong)} of {len(rows)} answers are not those of {judge}"
     cause = result["cause"]
     if cause is None:
         return {
