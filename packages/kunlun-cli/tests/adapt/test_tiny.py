@@ -35,3 +35,10 @@ def test_a_model_that_cannot_be_built_is_refused():
     told = CONFIG_MAPPING["helium"](hidden_act="no such", architectures=["HeliumForCausalLM"])
     with pytest.raises(UnsupportedError, match="cannot build a tiny HeliumForCausalLM"):
         tiny.built(tiny.shrunk(told).to_dict())
+
+
+def test_no_layers_are_added():
+    """A configuration may have fewer than the tests want, with one entry for each."""
+    config = CONFIG_MAPPING["vaultgemma"](num_hidden_layers=2)
+    small = tiny.shrunk(config)
+    assert small.num_hidden_layers == len(small.layer_types) == 2

@@ -80,10 +80,10 @@ def shrunk(config: Any) -> Any:
         now, heads = getattr(config, name, None), getattr(config, "num_attention_heads", 0)
         if isinstance(now, int):
             values[name] = 4 if now == heads else 1 if now == 1 else 2
-    depth = _depth(told)
     for name in _DEPTHS:
         if name in names:
             full = getattr(config, name)
+            depth = min(_depth(told), full)
             values[name] = depth
             for other, each in told.items():
                 # One entry a layer.
@@ -94,7 +94,7 @@ def shrunk(config: Any) -> Any:
 
 
 def _depth(told: dict[str, Any]) -> int:
-    """Layers that show every type, three at least."""
+    """Layers that show every type, three at least where there are so many."""
     kinds = told.get("layer_types") or []
     return max([3, *(kinds.index(kind) + 1 for kind in set(kinds))])
 
