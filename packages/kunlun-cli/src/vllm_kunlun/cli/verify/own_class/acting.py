@@ -48,8 +48,13 @@ def acts_of(model: nn.Module, dtype: torch.dtype, device: torch.device) -> Acts:
                 made = _called(module, _random(module.input_size), dtype, device)
                 note(name, "weight", made - bias)
             elif isinstance(module, VocabParallelEmbedding) and module.weight.is_floating_point():
-                weight = module.weight[: module.org_vocab_size].float()
-                note(name, "weight", _random(weight.shape[1]).to(weight.device) @ weight.T)
+                rows, size = _random(module.embedding_dim), module.org_vocab_size
+                if module.weight.is_meta:  # packed for the host: its method alone can apply it
+                    made = module.quant_method.apply(module, rows.to(device, dtype))[:, :size]
+                else:
+                    weight = module.weight[:size].float()
+                    made = rows.to(weight.device) @ weight.T
+                note(name, "weight", made)
             elif hasattr(module, "w2_weight") and module.w2_weight.is_floating_point():
                 for part in _EXPERTS:
                     weight = getattr(module, part).float()
