@@ -41,13 +41,13 @@ def take_ours_out() -> None:
 
     from vllm_kunlun.cli.verify.own_class.attention import backend_for
     from vllm_kunlun.cli.verify.own_class.experts import FormulaExperts
-    from vllm_kunlun.cli.verify.own_class.indexer import OwnDeepseekV32
     from vllm_kunlun.ops.layers.vllm_classes import use_vllm_classes
     from vllm_kunlun.platforms.kunlun import KunlunPlatform
 
     use_vllm_classes(kept=())
     CustomOp.register_oot(name="UnquantizedFusedMoEMethod")(FormulaExperts)
-    ModelRegistry.register_model("DeepseekV32ForCausalLM", OwnDeepseekV32)
+    indexer = "vllm_kunlun.cli.verify.own_class.indexer"
+    ModelRegistry.register_model("DeepseekV32ForCausalLM", f"{indexer}:OwnDeepseekV32")
     KunlunPlatform.get_attn_backend_cls = staticmethod(backend_for)  # type: ignore[method-assign,assignment]
 
 
