@@ -13,7 +13,7 @@ from vllm_kunlun.cli.adapt import tiny
 from vllm_kunlun.cli.adapt.wheel import Wheel, name_of
 from vllm_kunlun.cli.assess import source
 from vllm_kunlun.cli.assess.case import case_of
-from vllm_kunlun.cli.configuration import architecture_of
+from vllm_kunlun.cli.configuration import configuration_of
 from vllm_kunlun.cli.serving.templates import experts_of
 from vllm_kunlun.platforms.errors import UnsupportedError
 from vllm_kunlun.platforms.families import family_for
@@ -44,9 +44,9 @@ def from_model(model: str, name: str | None, say: Callable[[str], None]) -> Adap
         UnsupportedError: there is no such model, a family serves it, or nothing has its class.
     """
     with source.folder_of(model) as (_, folder):
-        architecture = architecture_of(str(folder))
-        assert architecture is not None, "folder_of gives a folder with a config.json"
-        content = json.loads((folder / "config.json").read_bytes())
+        content = configuration_of(str(folder))
+        assert content is not None, "folder_of gives a folder with a config.json"
+        architecture = content["architectures"][0]
         if (family := family_for(architecture)) is not None:
             raise UnsupportedError(
                 f"{architecture} is of the family {family.name} ({family.distribution}), which is "

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import traceback
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from typing import Any
 from vllm_kunlun.cli.assess import attention, hf, source
 from vllm_kunlun.cli.assess.case import case_of
 from vllm_kunlun.cli.assess.fit import CARD_BYTES, Fit, fit, refused
-from vllm_kunlun.cli.configuration import architecture_of
+from vllm_kunlun.cli.configuration import configuration_of
 from vllm_kunlun.cli.serving.plan import choose, plan
 from vllm_kunlun.platforms.errors import KunlunError
 from vllm_kunlun.platforms.families import ServingPreset, family_for
@@ -42,9 +41,9 @@ def assess(
         UnsupportedError: there is no such model, or its configuration cannot be read.
     """
     with source.folder_of(model) as (original, folder):
-        architecture = architecture_of(str(folder))
-        assert architecture is not None, "folder_of gives a folder with a config.json"
-        content = json.loads((folder / "config.json").read_bytes())
+        content = configuration_of(str(folder))
+        assert content is not None, "folder_of gives a folder with a config.json"
+        architecture = content["architectures"][0]
         say("importing vLLM")
         from vllm import ModelRegistry
 

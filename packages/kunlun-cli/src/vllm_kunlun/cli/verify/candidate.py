@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -34,19 +34,15 @@ class Traced:
 
 
 def answers(
-    llm: Any,
-    prompts: Sequence[Sequence[int]],
-    max_tokens: int,
-    advance: Callable[[], object],
-) -> list[Answer]:
-    """Of each prompt, asked alone; ``advance`` is called after each."""
+    llm: Any, prompts: Sequence[Sequence[int]], max_tokens: int
+) -> list[Answer]:  # fmt: skip
+    """Of each prompt, asked alone."""
     found = []
     for prompt in prompts:
         made = generate(llm, prompt, max_tokens=max_tokens, logprobs=1)[0].outputs[0]
         steps = zip(made.token_ids, made.logprobs, strict=True)
         logprobs = [step[token].logprob for token, step in steps]
         found.append(Answer(list(made.token_ids), logprobs))
-        advance()
     return found
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from vllm_kunlun.cli import reference
 from vllm_kunlun.cli.verify.locate import Theirs
-from vllm_kunlun.cli.verify.measure import decoder_layers
+from vllm_kunlun.cli.verify.measure import layer_names
 from vllm_kunlun.cli.verify.trace import Event, record, recorded_attention, taken_rows
 from vllm_kunlun.platforms.errors import UnsupportedError
 
@@ -100,8 +100,7 @@ def ask(
     for event in events:
         expected.setdefault((event.module, event.what), event.tensors)
     expected[head, "logits"] = (taken_rows(logits.float(), len(traced))[-1:],)
-    layers = [names[id(layer)] for layer in decoder_layers(model)]
-    return Judge(HF, answers, distributions, expected, head, layers, model)
+    return Judge(HF, answers, distributions, expected, head, layer_names(model), model)
 
 
 def _load(folder: Path, trust_remote_code: bool) -> Any:

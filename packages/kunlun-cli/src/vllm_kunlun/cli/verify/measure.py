@@ -15,7 +15,7 @@ from vllm_kunlun.platforms.errors import UnsupportedError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["Measured", "decoder_layers", "engine", "generate", "measure"]
+__all__ = ["Measured", "decoder_layers", "engine", "generate", "layer_names", "measure"]
 
 
 @dataclass(frozen=True)
@@ -137,3 +137,13 @@ def decoder_layers(model: nn.Module) -> list[nn.Module]:
     if largest is None or not len(largest):
         raise UnsupportedError(f"{type(model).__name__} has no list of layers: leave --layers out.")
     return list(largest)
+
+
+def layer_names(model: nn.Module) -> list[str]:
+    """Names in ``model`` of :func:`decoder_layers`.
+
+    Raises:
+        UnsupportedError: there are none.
+    """
+    names = {id(module): name for name, module in model.named_modules()}
+    return [names[id(layer)] for layer in decoder_layers(model)]

@@ -14,7 +14,7 @@ from vllm_kunlun.cli.verify import locate
 from vllm_kunlun.cli.verify.candidate import Answer, answers, trace
 from vllm_kunlun.cli.verify.cause import Cause, Models, cause_of
 from vllm_kunlun.cli.verify.judge import Judge, ask, lacking
-from vllm_kunlun.cli.verify.measure import decoder_layers, engine
+from vllm_kunlun.cli.verify.measure import engine, layer_names
 from vllm_kunlun.cli.verify.own_class import ask_own_class
 from vllm_kunlun.cli.verify.pairing import Pairs, pair, unpaired
 from vllm_kunlun.cli.verify.prompts import traced
@@ -22,7 +22,6 @@ from vllm_kunlun.platforms.errors import UnsupportedError
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
     from vllm_kunlun.cli.verify.candidate import Traced
 
@@ -68,7 +67,7 @@ def compare_models(
     longest = max(map(len, prompts)) + max_tokens
     options = {"enforce_eager": True, "trust_remote_code": trust_remote_code, "dtype": dtype}
     with engine(folder, longest, **options) as llm:
-        said = answers(llm, prompts, max_tokens, lambda: None)
+        said = answers(llm, prompts, max_tokens)
         settings = llm.llm_engine.vllm_config
         config = settings.model_config
         kind = "quantised" if config.quantization else (
@@ -132,7 +131,7 @@ def _row(
 def _localised(
     traced: Traced, judge: Judge, settings: Any, tolerance: float, ok: bool
 ) -> dict[str, Any]:
-    layers = list(zip(_layer_names(traced.model), judge.layers, strict=False))
+    layers = list(zip(layer_names(traced.model), judge.layers, strict=False))
     differences = locate.layer_differences(traced.events, judge.expected, layers)
     zone = locate.first_zone(traced.events, layers, differences, tolerance)
     found: dict[str, Any] = {
@@ -198,11 +197,6 @@ def _pairs(traced: Traced, judge: Judge, config: Any) -> Pairs:
     if traced.head:
         pairs[traced.head] = (judge.head,)
     return pairs
-
-
-def _layer_names(model: nn.Module) -> list[str]:
-    names = {id(module): name for name, module in model.named_modules()}
-    return [names[id(layer)] for layer in decoder_layers(model)]
 
 
 def _head_size(config: Any) -> int:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 __all__ = ["ExpertDifference", "WeightDifference", "acting", "bias_difference",
-           "compare_experts", "compare_named"]  # fmt: skip
+           "compare_experts", "compare_named", "lone_bias"]  # fmt: skip
 
 _ROWS = 1024
 
@@ -64,11 +64,16 @@ def bias_difference(ours: Tensor, theirs: Tensor) -> str | None:
     error = _error(ours, theirs)
     if error <= 1e-2:
         return None
+    return lone_bias(ours, theirs) or f"has another bias ({error:.2g} away)"
+
+
+def lone_bias(ours: Tensor, theirs: Tensor) -> str | None:
+    """In words, that one of two biases that differ is none; None if both are there."""
     if not float(ours.norm()):
         return "has no bias, where the checkpoint has one"
     if not float(theirs.norm()):
         return "adds a bias, where the checkpoint has none"
-    return f"has another bias ({error:.2g} away)"
+    return None
 
 
 def compare_named(ours: nn.Module, theirs: nn.Module) -> list[WeightDifference]:

@@ -42,13 +42,13 @@ def layer_of(parts: Parts) -> Layer:
     flow = Flow(reading, {found.hidden}, {})
     for name, child in reading.children().items():
         if name == parts.attention:
-            flow.calls[name] = _attends(flow, name)
+            flow.calls[name] = _called(flow, f"self.{name}(positions, ", "the attention")
         elif name == parts.feed_forward:
-            flow.calls[name] = _takes_one(flow, name)
+            flow.calls[name] = _called(flow, f"self.{name}(", name)
         elif any(True for _ in child.parameters()):
             try:
                 found.norms[name] = norm_of(child, parts.config)
-                flow.calls[name] = _takes_one(flow, name)
+                flow.calls[name] = _called(flow, f"self.{name}(", name)
             except UntranslatedError as error:
                 found.todo.append(f"self.{name}: {error}")
     returned = reading.body[-1]
@@ -75,21 +75,13 @@ def argument_of(call: ast.Call) -> ast.expr:
     raise UntranslatedError(f"{ast.unparse(call.func)} is not given hidden states")
 
 
-def _attends(flow: Flow, name: str):  # type: ignore[no-untyped-def]
+def _called(flow: Flow, begin: str, whose: str):  # type: ignore[no-untyped-def]
+    """What is written for a call that is given hidden states: ``begin``, then them."""
+
     def call(node: ast.Call) -> ast.expr:
         given = ast.unparse(argument_of(node))
         if given not in flow.known:
-            raise UntranslatedError(f"{given} is given to the attention")
-        return ast.parse(f"self.{name}(positions, {given})", mode="eval").body
-
-    return call
-
-
-def _takes_one(flow: Flow, name: str):  # type: ignore[no-untyped-def]
-    def call(node: ast.Call) -> ast.expr:
-        given = ast.unparse(argument_of(node))
-        if given not in flow.known:
-            raise UntranslatedError(f"{given} is given to {name}")
-        return ast.parse(f"self.{name}({given})", mode="eval").body
+            raise UntranslatedError(f"{given} is given to {whose}")
+        return ast.parse(f"{begin}{given})", mode="eval").body
 
     return call

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vllm_kunlun.cli.verify.patterns import pattern
+from vllm_kunlun.cli.verify.weights import lone_bias
 
 if TYPE_CHECKING:
     import torch
@@ -94,11 +95,8 @@ def _words(what: str, held: Tensor, wanted: Tensor, tolerance: float, head_size:
         return (
             f"has {len(wrong)} of {len(held)} experts with wrong weights, expert {wrong[0]} first"
         )
-    if what == "bias":
-        if not float(held.norm()):
-            return "has no bias, where the checkpoint has one"
-        if not float(wanted.norm()):
-            return "adds a bias, where the checkpoint has none"
+    if what == "bias" and (said := lone_bias(held, wanted)):
+        return said
     held, wanted = (each if each.dim() == 2 else each.unsqueeze(0) for each in (held, wanted))
     how = pattern(held, wanted, tolerance, blocks={"head": head_size, "row": 1})
     return f"was given a wrong {what}: it {how or 'is another'}"

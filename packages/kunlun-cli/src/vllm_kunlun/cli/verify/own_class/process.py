@@ -62,7 +62,7 @@ def _judge(
 
     from vllm_kunlun.cli.console import quiet_vllm
     from vllm_kunlun.cli.verify.candidate import trace
-    from vllm_kunlun.cli.verify.measure import decoder_layers, engine
+    from vllm_kunlun.cli.verify.measure import engine, layer_names
     from vllm_kunlun.cli.verify.own_class.acting import acts_of
 
     quiet_vllm()
@@ -72,14 +72,13 @@ def _judge(
     with engine(Path(folder), longest, **options) as llm:
         said = [_continued(llm, prompt, max_tokens) for prompt in prompts]
         found = trace(llm, traced)
-        names = {id(module): name for name, module in found.model.named_modules()}
         return Judge(
             name=NAME,
             answers=[tokens for tokens, _ in said],
             distributions=[distribution for _, distribution in said],
             expected=stored.as_expected(found.events),
             head=found.head,
-            layers=[names[id(layer)] for layer in decoder_layers(found.model)],
+            layers=layer_names(found.model),
             acts=acts_of(found.model, torch.float32, torch.device("cpu")),
         )
 
