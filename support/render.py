@@ -18,7 +18,8 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from support.matrix import FEATURES, PATH, USES, Cell, Matrix  # noqa: E402
+from support.features import FEATURES, USES  # noqa: E402
+from support.matrix import PATH, Cell, Matrix  # noqa: E402
 
 PAGE = ROOT / "docs" / "support.md"
 README = ROOT / "README.md"

@@ -7,19 +7,15 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
-from support import checkpoints, formats, quantised, w8a8
-from support.engine import engine, greedy
+from support import checkpoints
+from support.engine import engine
 from support.reference import Reference
-from vllm import LLM
+from support.renewal import FORMS, NEW_TOKENS, answers, load, reload_from, state, write
 
 from vllm_kunlun.platforms.errors import CheckpointError, UnsupportedError
-
-NEW_TOKENS = 6
 
 Prompts = Sequence[list[int]]
 
@@ -37,30 +33,6 @@ def of_hf(folder: Path, prompts: Prompts, changed: dict[str, torch.Tensor] | Non
     return [reference.greedy(prompt, NEW_TOKENS) for prompt in prompts]
 
 
-def answers(llm: LLM, prompts: Prompts) -> list[list[int]]:
-    assert llm.reset_prefix_cache()  # its blocks are the old weights'
-    return greedy(llm, prompts, NEW_TOKENS)
-
-
-def load(llm: LLM, tensors: dict[str, torch.Tensor]) -> None:
-    """As a loop of reinforcement learning does."""
-    weights = list(tensors.items())
-    llm.apply_model(lambda model: model.load_weights(weights))
-
-
-def reload_from(llm: LLM, folder: Path) -> None:
-    llm.collective_rpc(_point_to, args=(str(folder),))
-    llm.collective_rpc("reload_weights")
-
-
-def _point_to(worker: Any, folder: str) -> None:
-    worker.model_runner.model_config.model = folder
-
-
-def state(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "model.safetensors")
-
-
 def of_layer(number: int, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: each for name, each in tensors.items() if f".layers.{number}." in name}
 
@@ -73,34 +45,14 @@ def folders(tmp_path_factory):
     def make(name: str, form: str = "float") -> tuple[Path, Path]:
         if (name, form) not in made:
             top = tmp_path_factory.mktemp(f"{name}-{form}")
-            made[name, form] = (_write(name, form, top, 0), _write(name, form, top, 1))
+            made[name, form] = (write(name, form, top, 0), write(name, form, top, 1))
         return made[name, form]
 
     return make
 
 
-FORMS = {
-    "awq": quantised.Scheme("awq", group=16),
-    "gptq": quantised.Scheme("gptq", group=16),
-    "gptq-8": quantised.Scheme("gptq", bits=8, group=16, symmetric=True),
-    "gptq-desc-act": quantised.Scheme("gptq", group=16, desc_act=True, symmetric=True),
-    "w4a16": quantised.Scheme("compressed-tensors", group=16, symmetric=True),
-    "w4a16-zero-points": quantised.Scheme("compressed-tensors", group=16),
-}
-
 IN_PARTS = ("awq-head", "awq-without-q", "w4a16-two-kinds-in-one", "gptq-dynamic-without-q")
-"""Of :data:`formats.PACKED`: a quantised output projection, and fused layers in parts."""
-
-
-def _write(name: str, form: str, top: Path, seed: int) -> Path:
-    source = checkpoints.write(name, top / f"float{seed}", seed=seed)
-    if form == "float":
-        return source
-    if form in formats.PACKED:
-        return formats.write(source, top / f"packed{seed}", formats.PACKED[form])[0]
-    if form == "w8a8":
-        return w8a8.quantise(source, top / f"w8a8{seed}", w8a8.Scheme())
-    return quantised.write(source, top / f"packed{seed}", FORMS[form])[0]
+"""Of :data:`support.formats.PACKED`: a quantised output projection, and fused layers in parts."""
 
 
 # ------------------------------------------------------------------------------ one engine

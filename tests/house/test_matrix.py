@@ -8,7 +8,8 @@ import subprocess
 
 import pytest
 from support import commit
-from support.matrix import FEATURES, Cell, Matrix, NotApplicable, NotTried
+from support.features import FEATURES
+from support.matrix import Cell, Matrix, NotApplicable, NotTried
 
 from vllm_kunlun.platforms.errors import UnsupportedError
 

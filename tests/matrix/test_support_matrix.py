@@ -15,7 +15,8 @@ import torch
 from support import adapters, quantised, subjects, w8a8
 from support.engine import greedy_with_logprobs
 from support.engine_state import assert_split, drafts, watch_prompts
-from support.matrix import FEATURES, NotApplicable, NotTried
+from support.features import FEATURES
+from support.matrix import NotApplicable, NotTried
 from support.subjects import NEW_TOKENS, Subject, VisionSubject
 from vllm.lora.request import LoRARequest
 

@@ -11,20 +11,18 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import pytest
 from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
 from support import commit
+from support.features import FEATURES, USES
 
 from vllm_kunlun.platforms.errors import UnsupportedError
 
 __all__ = [
-    "FEATURES",
     "PATH",
-    "USES",
     "Cell",
-    "Feature",
     "Matrix",
     "NotApplicable",
     "NotTried",
@@ -32,79 +30,6 @@ __all__ = [
 ]
 
 PATH = Path(__file__).parents[2] / "support" / "matrix.json"
-
-
-class Feature(NamedTuple):
-    """A column: what is tried, and what its cell compares with the judge's answers."""
-
-    meaning: str
-    compared: str
-
-
-_TOKENS = "24 greedy tokens a prompt, equal"
-
-FEATURES = {
-    "eager": Feature("each operation by itself", _TOKENS),
-    "compiled": Feature("torch.compile, vLLM's default", _TOKENS),
-    "TP2": Feature("tensor parallelism over two ranks", _TOKENS),
-    "prefix cache": Feature(
-        "cached prefixes, hit", f"{_TOKENS}, twice; vLLM's counter of hits grows"
-    ),
-    "chunked prefill": Feature(
-        "prompts in pieces of 40 tokens",
-        f"{_TOKENS}; a prompt of more than 40 tokens took more than one step",
-    ),
-    "LoRA": Feature(
-        "low-rank adapters on the attention layers",
-        f"{_TOKENS}, the judge with the adapter merged, requests with and without it in one batch",
-    ),
-    "W8A8": Feature(
-        "compressed-tensors INT8, dynamic per token",
-        "log-probabilities of the answers' tokens, the judge with weights and activations rounded "
-        "alike: mean difference under 0.03 and under a fifth of that from a judge with activations "
-        "not rounded; **tokens are not compared**",
-    ),
-    "W4A16": Feature(
-        "compressed-tensors INT4, symmetric", f"{_TOKENS}, the judge with dequantised weights"
-    ),
-    "speculation": Feature(
-        "drafts from n-grams", f"{_TOKENS}; vLLM counts drafts proposed and accepted"
-    ),
-}
-
-
-_HF_TOKENS = "greedy tokens of ten prompts, equal to HF's"
-_DRAFTS = f"16 {_HF_TOKENS}, prompts in pieces of 40; between a tenth and all drafts accepted"
-
-USES = {
-    "EAGLE": Feature("a draft head, with and without padded batches", _DRAFTS),
-    "EAGLE-3": Feature(
-        "a draft head over three layers, with a vocabulary of its own, padded and not", _DRAFTS
-    ),
-    "Medusa": Feature("a head for each place", _DRAFTS),
-    "suffix decoding": Feature("drafts from a tree of suffixes", _DRAFTS),
-    "embeddings": Feature("a decoder's, of the last token", "HF's last state, of length 1"),
-    "token embeddings": Feature("a decoder's, of each token", "HF's states, of length 1"),
-    "classification": Feature("a decoder with a head", "the softmax of HF's logits"),
-    "rewards": Feature("the head's, of each token", "the head's formula on HF's states"),
-    "encoders": Feature("embeddings of a Bert", "HF's first state, of length 1"),
-    "folder connector": Feature(
-        "ExampleConnector: prompts read in one engine, answered in another",
-        f"8 {_HF_TOKENS}; vLLM's counter of tokens that came from outside",
-    ),
-    "host-memory connector": Feature(
-        "OffloadingConnector: pages leave the device and come back", f"8 {_HF_TOKENS}, twice"
-    ),
-    "other connectors": Feature("NixlConnector, as one of them", "nothing"),
-    "encoder-decoders": Feature("Whisper", "nothing"),
-    "prompt embeddings": Feature("rows of the embedding in place of tokens", f"8 {_HF_TOKENS}"),
-    "data parallelism": Feature(
-        "two ranks behind one server, a mixture of experts", f"8 {_HF_TOKENS}"
-    ),
-    "data and expert parallelism": Feature("the same, experts spread over them", f"8 {_HF_TOKENS}"),
-    "expert load balancing": Feature("--enable-eplb", "nothing"),
-}
-"""Uses that are tried on one model each: what is tried, and what is compared."""
 
 
 class NotApplicable(Exception):

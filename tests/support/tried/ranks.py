@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ranks that serve requests of their own, behind one server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from support import checkpoints, served_tokens, w8a8
+from support.engine import engine, greedy
+from support.tried import judged
+
+__all__ = ["EXPERTS", "SHARDS", "TRIED", "TWO", "equal_to_hf", "quantised_equal_to_one_device"]
+
+TWO = ("--data-parallel-size", "2")
+SHARDS = (*TWO, "--tensor-parallel-size", "2")
+EXPERTS = "--enable-expert-parallel"
+
+
+def equal_to_hf(
+    source: Path, log: Path, prompts: judged.Prompts, *options: str, **environment: str
+) -> None:
+    """All requests at once, so that both ranks have some; one alone, while the other has none."""
+    expected = judged.expected(source, prompts)
+    with served_tokens.serving(source, log, *options, **environment) as running:
+        judged.agree(served_tokens.greedy(running, prompts, 8), expected)
+        judged.agree(served_tokens.greedy(running, prompts[3:4], 8), expected[3:4])
+
+
+def quantised_equal_to_one_device(
+    source: Path, folder: Path, prompts: judged.Prompts, *options: str
+) -> None:
+    """Experts in INT8, whose tokens are those of one engine on one device."""
+    quantised = w8a8.quantise(source, folder / "w8a8", w8a8.Scheme(), ())
+    with engine(quantised) as llm:
+        expected = greedy(llm, prompts, 8)
+    with served_tokens.serving(quantised, folder / "log", *options) as running:
+        judged.agree(served_tokens.greedy(running, prompts, 8), expected)
+
+
+def _served(name: str, *options: str):
+    def tried(folder: Path, prompts: judged.Prompts) -> None:
+        source = checkpoints.write(name, folder)
+        equal_to_hf(source, folder / "log", prompts, "--enforce-eager", *options)
+
+    return tried
+
+
+def _quantised(folder: Path, prompts: judged.Prompts) -> None:
+    source = checkpoints.write("qwen3-moe", folder / "float")
+    quantised_equal_to_one_device(source, folder, prompts, "--enforce-eager", *TWO, EXPERTS)
+
+
+def _balancing(folder: Path, prompts: judged.Prompts) -> None:
+    source = checkpoints.write("qwen3-moe", folder)
+    with engine(source, tensor_parallel_size=2, enable_expert_parallel=True, enable_eplb=True):
+        pass
+
+
+TRIED = {
+    "data parallelism": _served("qwen3-moe", *TWO),
+    "data and expert parallelism": _served("qwen3-moe", *TWO, EXPERTS),
+    "data and tensor parallelism, dense": _served("llama-even", *SHARDS),
+    "data and tensor parallelism": _served("qwen3-moe-even", *SHARDS),
+    "data, tensor and expert parallelism": _served("qwen3-moe-even", *SHARDS, EXPERTS),
+    "data and expert parallelism, latent": _served("deepseek-v2-lite", *TWO, EXPERTS),
+    "data and expert parallelism, W8A8": _quantised,
+    "expert load balancing": _balancing,
+}
