@@ -11,7 +11,11 @@ import torch
 
 from vllm_kunlun.platforms import memory
 from vllm_kunlun.platforms.card.worker import KunlunCardWorker
-from vllm_kunlun.platforms.errors import GraphCaptureError, UnsupportedError
+from vllm_kunlun.platforms.errors import (
+    DeviceUnavailableError,
+    GraphCaptureError,
+    UnsupportedError,
+)
 from vllm_kunlun.platforms.loading import forms, renewal
 
 GIB = 2**30
@@ -70,3 +74,44 @@ def test_a_capture_that_fails_is_explained(monkeypatch):
     worker.model_runner = SimpleNamespace(capture_model=capture_model)
     with pytest.raises(GraphCaptureError, match=r"--enforce-eager.*Cause: ValueError: planted$"):
         worker.compile_or_warm_up_model()
+
+
+def second_engine(rank):
+    """The worker of a rank of the second engine of two, which have two shards each."""
+    worker = object.__new__(KunlunCardWorker)
+    worker.local_rank = rank
+    worker.parallel_config = SimpleNamespace(
+        distributed_executor_backend="mp",
+        data_parallel_rank_local=1,
+        local_world_size=2,
+        nnodes_within_dp=1,
+    )
+    return worker
+
+
+@pytest.mark.parametrize(
+    ("visible", "expected"),
+    [(2, (0, 1)), (8, (2, 3))],
+    ids=["its-engine's", "the-host's"],
+)
+def test_the_second_engine_of_two_takes_cards_that_it_sees(visible, expected, monkeypatch):
+    taken = []
+
+    def vllms(worker):  # what vLLM's worker does with its rank before it takes the card
+        worker.local_rank += worker.parallel_config.data_parallel_rank_local * 2
+        taken.append(worker.local_rank)
+
+    monkeypatch.setattr(KunlunCardWorker.__mro__[1], "init_device", vllms)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: visible)
+    for rank in range(2):
+        worker = second_engine(rank)
+        worker.init_device()
+        assert worker.parallel_config.data_parallel_rank_local == 1
+    assert tuple(taken) == expected
+
+
+def test_more_ranks_than_cards_are_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("XPU_VISIBLE_DEVICES", "2")
+    with pytest.raises(DeviceUnavailableError, match=r"2 ranks .* sees 1 .*DEVICES=2\)"):
+        second_engine(0).init_device()

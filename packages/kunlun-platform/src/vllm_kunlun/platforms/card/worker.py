@@ -6,11 +6,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from vllm.v1.worker.gpu_worker import Worker
 
-from vllm_kunlun.platforms import memory, weight_memory
+from vllm_kunlun.platforms import envs, memory, weight_memory
 from vllm_kunlun.platforms.card import capture
 from vllm_kunlun.platforms.checks import positions
+from vllm_kunlun.platforms.errors import DeviceUnavailableError
 from vllm_kunlun.platforms.loading import renewal
 
 __all__ = ["KunlunCardWorker"]
@@ -18,6 +20,33 @@ __all__ = ["KunlunCardWorker"]
 
 class KunlunCardWorker(Worker):
     """vLLM's GPU worker on a card."""
+
+    def init_device(self) -> None:
+        """Take the card of this rank.
+
+        vLLM starts each engine of data parallelism with the engine's own cards visible, as on any
+        device but CUDA's, and then counts them among those of the whole host, as on CUDA's.
+
+        Raises:
+            DeviceUnavailableError: the engine sees fewer cards than it has ranks on this host.
+        """
+        parallel = self.parallel_config
+        visible, ranks = torch.cuda.device_count(), parallel.local_world_size
+        ours = parallel.distributed_executor_backend in ("mp", "uni")
+        if ours and parallel.nnodes_within_dp == 1 and visible < ranks:
+            raise DeviceUnavailableError(
+                f"{ranks} ranks on this host need as many cards, and this engine sees {visible} "
+                f"(XPU_VISIBLE_DEVICES={envs.XPU_VISIBLE_DEVICES}). Use fewer ranks "
+                "(--tensor-parallel-size, --pipeline-parallel-size, --data-parallel-size), or let "
+                "XPU_VISIBLE_DEVICES name more cards."
+            )
+        engine = parallel.data_parallel_rank_local
+        if visible <= ranks:
+            parallel.data_parallel_rank_local = 0
+        try:
+            super().init_device()
+        finally:
+            parallel.data_parallel_rank_local = engine
 
     def load_model(self) -> None:
         """Load the model, after noting what the device holds without it.
