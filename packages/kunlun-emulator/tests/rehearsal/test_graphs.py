@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from vllm_kunlun.emulator.rehearsal import graphs, places
 from vllm_kunlun.emulator.rehearsal.faults import (
@@ -21,6 +22,15 @@ from vllm_kunlun.ops import vendor_ops
 @pytest.fixture
 def x(rehearsal):
     return torch.arange(8, dtype=torch.float32, device="cuda")
+
+
+@pytest.fixture
+def one_rank():
+    """A group of this process alone."""
+    store = dist.HashStore()
+    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
+    yield dist.group.WORLD
+    dist.destroy_process_group()
 
 
 def normalised(x):
@@ -161,6 +171,21 @@ def test_an_output_that_is_kept_is_caught(piece, x):
         wrapped(x)
     kept.clear()
     gc.collect()
+
+
+def test_a_collective_in_a_graph_keeps_none_of_its_memory(piece, x, one_rank):
+    """torch's object for a collective's work owns what the collective reads and writes."""
+
+    def gathered(x):
+        twice = torch.empty_like(x)
+        dist.all_gather_into_tensor(twice, x * 2, group=one_rank)
+        return twice + 1
+
+    wrapped = piece(gathered)
+    wrapped(x)
+    for step in range(5):
+        x.fill_(step)
+        assert wrapped(x).tolist() == [2.0 * step + 1] * 8
 
 
 def test_memory_of_a_graph_read_after_another_took_it_is_caught(piece, x):

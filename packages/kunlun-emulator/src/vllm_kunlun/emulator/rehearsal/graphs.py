@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from weakref import ref
 
 import torch
-from torch.utils._pytree import tree_flatten, tree_map
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from vllm_kunlun.emulator.rehearsal import counts, faults, places, streams
 from vllm_kunlun.emulator.rehearsal.pool import POOL, Block, without_owning
@@ -56,7 +56,11 @@ class _Node:
             arguments=tree_map(self._captured, work.arguments),
             keywords=tree_map(self._captured, work.keywords),
         )
-        self._results = tree_map(_address, results)
+        leaves, self._form = tree_flatten(results)
+        # Not the work of a collective, which owns its tensors: a replay puts its own there.
+        self._results = [
+            None if isinstance(each, torch._C.ScriptObject) else _address(each) for each in leaves
+        ]
         self._taken = taken
 
     def _captured(self, value: Any) -> Any:
@@ -85,16 +89,17 @@ class _Node:
         counts.add(self.work.kind, self.work.name, in_graph=True)
         self.check_inputs(graph)
         again = tree_flatten(self.work.run())[0]
-        for recorded, new in zip(tree_flatten(self._results)[0], again, strict=True):
+        for place, (recorded, new) in enumerate(zip(self._results, again, strict=True)):
             if isinstance(recorded, torch.Tensor):
                 if recorded.data_ptr() != new.data_ptr():
                     recorded.copy_(new)
-            elif hasattr(new, "wait"):
+            elif isinstance(new, torch._C.ScriptObject):
                 new.wait()
+                self._results[place] = new
 
     def results(self) -> Any:
         """What the captured call gave, at the same addresses."""
-        return tree_map(_address, self._results)
+        return tree_unflatten([_address(each) for each in self._results], self._form)
 
     def compare(self, work: Work, graph: Graph) -> None:
         """Raises: RehearsalFault: ``work`` is not what was captured."""
