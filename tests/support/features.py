@@ -49,6 +49,7 @@ FEATURES = {
 _HF_TOKENS = "greedy tokens of ten prompts, equal to HF's"
 _DRAFTS = f"16 {_HF_TOKENS}, prompts in pieces of 40; between a tenth and all drafts accepted"
 _SERVED = f"8 {_HF_TOKENS}, all asked at once and one alone"
+_ONE_DEVICE = "8 greedy tokens of ten prompts, equal to one device's"
 _FRESH = "6 greedy tokens of ten prompts, equal to a fresh start's with those weights"
 
 USES = {
@@ -87,8 +88,11 @@ USES = {
         "the same, experts spread over all four", _SERVED
     ),
     "data and expert parallelism, latent": Feature("two ranks, DeepSeek-V2's layers", _SERVED),
+    "data parallelism, W4A16": Feature(
+        "two ranks that share each expert, in packed INT4", _ONE_DEVICE
+    ),
     "data and expert parallelism, W8A8": Feature(
-        "two ranks, experts in INT8", "8 greedy tokens of ten prompts, equal to one device's"
+        "two ranks, experts in INT8 spread over them", _ONE_DEVICE
     ),
     "expert load balancing": Feature("--enable-eplb", "nothing"),
     "weights renewed": Feature("reload_weights, then load_weights over RPC", _FRESH),

@@ -34,6 +34,10 @@ def test_equal_to_hf(name, device, options, checkpoint, prompts, tmp_path):
     equal_to_hf(checkpoint(name), log, prompts, *options, VLLM_KUNLUN_DEVICE=device)
 
 
-@pytest.mark.parametrize("options", [TWO, (*TWO, EXPERTS)], ids=["whole", "spread"])
-def test_quantised_experts_equal_to_one_device(options, checkpoint, prompts, tmp_path):
-    quantised_equal_to_one_device(checkpoint("qwen3-moe"), tmp_path, prompts, EAGER, *options)
+@pytest.mark.parametrize(
+    ("name", "form", "options"),
+    [("qwen3-moe-even", "w4a16", TWO), ("qwen3-moe", "w8a8", (*TWO, EXPERTS))],
+    ids=["w4a16-whole", "w8a8-spread"],
+)
+def test_quantised_experts_equal_to_one_device(name, form, options, prompts, tmp_path):
+    quantised_equal_to_one_device(name, form, tmp_path, prompts, EAGER, *options)

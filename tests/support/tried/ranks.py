@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from support import checkpoints, served_tokens, w8a8
+from support import checkpoints, renewal, served_tokens
 from support.engine import engine, greedy
 from support.tried import judged
 
@@ -27,10 +27,14 @@ def equal_to_hf(
 
 
 def quantised_equal_to_one_device(
-    source: Path, folder: Path, prompts: judged.Prompts, *options: str
+    name: str, form: str, folder: Path, prompts: judged.Prompts, *options: str
 ) -> None:
-    """Experts in INT8, whose tokens are those of one engine on one device."""
-    quantised = w8a8.quantise(source, folder / "w8a8", w8a8.Scheme(), ())
+    """Experts in a form of :mod:`support.renewal`: the tokens of one engine on one device.
+
+    W8A8 only with whole experts on each rank: half of an expert rounds its activations by the
+    largest of its half, where the whole one rounds them by the largest of all.
+    """
+    quantised = renewal.write(name, form, folder, 0)
     with engine(quantised) as llm:
         expected = greedy(llm, prompts, 8)
     with served_tokens.serving(quantised, folder / "log", *options) as running:
@@ -45,9 +49,11 @@ def _served(name: str, *options: str):
     return tried
 
 
-def _quantised(folder: Path, prompts: judged.Prompts) -> None:
-    source = checkpoints.write("qwen3-moe", folder / "float")
-    quantised_equal_to_one_device(source, folder, prompts, "--enforce-eager", *TWO, EXPERTS)
+def _quantised(name: str, form: str, *options: str):
+    def tried(folder: Path, prompts: judged.Prompts) -> None:
+        quantised_equal_to_one_device(name, form, folder, prompts, "--enforce-eager", *options)
+
+    return tried
 
 
 def _balancing(folder: Path, prompts: judged.Prompts) -> None:
@@ -63,6 +69,7 @@ TRIED = {
     "data and tensor parallelism": _served("qwen3-moe-even", *SHARDS),
     "data, tensor and expert parallelism": _served("qwen3-moe-even", *SHARDS, EXPERTS),
     "data and expert parallelism, latent": _served("deepseek-v2-lite", *TWO, EXPERTS),
-    "data and expert parallelism, W8A8": _quantised,
+    "data parallelism, W4A16": _quantised("qwen3-moe-even", "w4a16", *TWO),
+    "data and expert parallelism, W8A8": _quantised("qwen3-moe", "w8a8", *TWO, EXPERTS),
     "expert load balancing": _balancing,
 }
