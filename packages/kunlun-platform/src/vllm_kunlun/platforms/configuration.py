@@ -39,6 +39,8 @@ def check_and_update(config: VllmConfig, *, on_card: bool) -> None:
     lora.check(config)
     cache.check(config)
     parallel.check(config)
+    if on_card:
+        parallel.check_cards(config)
     connectors.check(config)
     cache_settings.update(config)
     engine.update(config, on_card=on_card)

@@ -38,3 +38,20 @@ def test_context_parallelism_of_either_phase(phase: str) -> None:
     setattr(spread, f"{phase}_context_parallel_size", 2)
     with pytest.raises(UnsupportedError, match="context parallelism"):
         parallel.check(SimpleNamespace(parallel_config=spread))  # type: ignore[arg-type]
+
+
+def cards(**changes: Any) -> None:
+    spread = {"nnodes_within_dp": 1, "use_ray": False, "data_parallel_rank_local": None}
+    spread |= {"local_world_size": 2, "data_parallel_size_local": 2, **changes}
+    config = SimpleNamespace(parallel_config=SimpleNamespace(**spread))
+    parallel.check_cards(config)  # type: ignore[arg-type]
+
+
+def test_as_many_ranks_as_cards(monkeypatch: pytest.MonkeyPatch) -> None:
+    cards()  # no variable, no limit
+    monkeypatch.setenv("XPU_VISIBLE_DEVICES", "4,5,6")
+    with pytest.raises(UnsupportedError, match=r"4 ranks .*DEVICES=4,5,6 names 3\."):
+        cards()
+    cards(data_parallel_size_local=1)
+    cards(data_parallel_rank_local=1)  # in the engine, which sees its own alone
+    cards(use_ray=True)

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vllm_kunlun.platforms import envs
 from vllm_kunlun.platforms.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
 
-__all__ = ["EXCHANGES", "check"]
+__all__ = ["EXCHANGES", "check", "check_cards"]
 
 EXCHANGES = ("allgather_reducescatter", "naive")
 """vLLM's names of how data-parallel ranks exchange tokens; both are ours, and the same."""
@@ -36,4 +37,25 @@ def check(config: VllmConfig) -> None:
         raise UnsupportedError(
             f"--all2all-backend {parallel.all2all_backend} is a library of CUDA. Leave it out: "
             "ranks gather each other's tokens and add up what their experts make of them."
+        )
+
+
+def check_cards(config: VllmConfig) -> None:
+    """Refuse more ranks on this host than ``XPU_VISIBLE_DEVICES`` names cards.
+
+    Raises:
+        UnsupportedError: naming both numbers.
+    """
+    parallel = config.parallel_config
+    if envs.XPU_VISIBLE_DEVICES is None or parallel.nnodes_within_dp > 1 or parallel.use_ray:
+        return
+    if parallel.data_parallel_rank_local is not None:
+        return  # an engine that was started with cards of its own
+    named = len([each for each in envs.XPU_VISIBLE_DEVICES.split(",") if each])
+    ranks = parallel.local_world_size * parallel.data_parallel_size_local
+    if ranks > named:
+        raise UnsupportedError(
+            f"{ranks} ranks on this host need as many cards, and XPU_VISIBLE_DEVICES="
+            f"{envs.XPU_VISIBLE_DEVICES} names {named}. Use fewer ranks (--tensor-parallel-size, "
+            "--pipeline-parallel-size, --data-parallel-size), or let it name more cards."
         )
