@@ -131,3 +131,53 @@ def test_groups_divide_the_inputs() -> None:
     with pytest.raises(VendorContractError) as caught:
         gptq(scales=torch.ones(3, 64), qzeros=ints(3, 8))
     assert caught.value.argument == "scales"
+
+
+def packed(inputs: int, outputs: int, groups: int) -> tuple[torch.Tensor, ...]:
+    """Random words of AWQ, of its zeros, and scales."""
+    random = torch.Generator().manual_seed(outputs)
+    words, zeros = (
+        torch.randint(-(2**31), 2**31 - 1, (rows, outputs // 8), generator=random).int()
+        for rows in (inputs, groups)
+    )
+    return words, zeros, torch.rand(groups, outputs, generator=random).half()
+
+
+@pytest.mark.parametrize("rows", [1, 2, 33])
+@pytest.mark.parametrize("groups", [2, 8])
+@pytest.mark.parametrize("align_type", [0, 1])
+def test_awq_of_more_columns_than_are_unpacked_at_once(
+    align_type: int, groups: int, rows: int
+) -> None:
+    """One row, few and many, groups of 12 and of 3 inputs: as the codes times scales in float64."""
+    words, zeros, scales = packed(24, 1088, groups)
+    codes, x = torch.empty(24, 1088, dtype=HALF), torch.randn(rows, 24).half()
+    layout = {"zeros": zeros, "align_type": align_type}
+    group = 24 // groups
+    kunlun_ops.awq_dequantize(
+        qweight=words, scales=torch.ones_like(scales), weight=codes, group_m=group, **layout
+    )
+    out = torch.empty(rows, 1088, dtype=HALF)
+    kunlun_ops.awq_gemm(x=x, w=words, scale=scales, out=out, group_size=group, **layout)
+    weight = codes.double() * scales.double().repeat_interleave(group, 0)
+    torch.testing.assert_close(out.double(), x.double() @ weight, rtol=6e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 33])
+@pytest.mark.parametrize("groups", [2, 4])
+def test_gptq_of_more_columns_than_are_unpacked_at_once(groups: int, rows: int) -> None:
+    """One row, few and many, as the same product in float64."""
+    _, zeros, scales = packed(32, 1088, groups)
+    words = torch.randint(-(2**31), 2**31 - 1, (4, 1088)).int()
+    x, order = torch.randn(rows, 32), ints(0)
+    shifts = torch.arange(0, 32, 4).view(1, 8, 1)
+    codes = ((words.long().unsqueeze(1) >> shifts) & 15).flatten(0, 1).double()
+    zero = torch.empty(groups, 1088, dtype=HALF)
+    kunlun_ops.awq_dequantize(
+        qweight=zeros, scales=torch.ones_like(scales), zeros=torch.zeros_like(zeros), weight=zero,
+        group_m=1, align_type=1,
+    )  # fmt: skip
+    group = torch.arange(32) // (32 // groups)
+    expected = x.double() @ ((codes - (zero.double() + 1)[group]) * scales.double()[group])
+    got = xspeedgate_ops.gptq_gemm(x, words, zeros, scales.float(), order, True, 4)
+    torch.testing.assert_close(got.double(), expected, rtol=1e-5, atol=1e-4)

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Packed weights expanded, against the layouts' definition one number at a time."""
+"""Packed weights expanded in parts, against the layouts' definition one number at a time."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from vllm_kunlun.emulator.kernels.int4 import along_inputs, fast_layout, normal_layout
+from vllm_kunlun.emulator.kernels.int4 import along_inputs, along_outputs
 
 
 def case(inputs: int, outputs: int, groups: int, bits: int = 4) -> tuple[np.ndarray, ...]:
@@ -19,23 +19,24 @@ def case(inputs: int, outputs: int, groups: int, bits: int = 4) -> tuple[np.ndar
     return codes, zeros, scales, (codes - zeros[group].astype(np.float64)) * scales[group]
 
 
-@pytest.mark.parametrize(("inputs", "outputs", "groups"), [(1, 2, 1), (6, 10, 3), (8, 64, 8)])
-def test_normal_layout(inputs: int, outputs: int, groups: int) -> None:
-    codes, zeros, scales, expected = case(inputs, outputs, groups)
-    packed = (codes[:, ::2] << 4 | codes[:, 1::2]).astype(np.uint8)
-    weight = np.full((inputs, outputs), np.nan, np.float32)
-    normal_layout(packed, zeros, scales, weight)
-    np.testing.assert_allclose(weight, expected, rtol=1e-6)
+def packed_along_inputs(codes: np.ndarray, bits: int) -> np.ndarray:
+    """uint32 ``[K bits / 32, N]``, lowest bits first."""
+    by_word = codes.reshape(-1, 32 // bits, codes.shape[1]).astype(np.uint64)
+    shifts = (np.arange(32 // bits, dtype=np.uint64) * np.uint64(bits))[None, :, None]
+    return (by_word << shifts).sum(1).astype(np.uint32)
 
 
-@pytest.mark.parametrize(("inputs", "outputs", "groups"), [(1, 64, 1), (6, 128, 2), (4, 192, 4)])
-def test_fast_layout(inputs: int, outputs: int, groups: int) -> None:
+@pytest.mark.parametrize(("inputs", "outputs", "groups"), [(1, 2, 1), (6, 10, 3), (40, 64, 8)])
+def test_along_outputs(inputs: int, outputs: int, groups: int) -> None:
+    """The whole weight, and all bytes but the first."""
     codes, zeros, scales, expected = case(inputs, outputs, groups)
-    blocks = codes.reshape(inputs, -1, 2, 32)
-    packed = (blocks[:, :, 0] << 4 | blocks[:, :, 1]).reshape(inputs, -1).astype(np.uint8)
-    weight = np.full((inputs, outputs), np.nan, np.float32)
-    fast_layout(packed, zeros, scales, weight)
-    np.testing.assert_allclose(weight, expected, rtol=1e-6)
+    planes = codes.reshape(inputs, 2, -1)
+    packed = (planes[:, 0] << 4 | planes[:, 1]).astype(np.uint8)
+    by_plane = [each.reshape(groups, 2, -1) for each in (zeros, scales)]
+    for low in (0, 1):
+        weight = np.full((inputs, 2, outputs // 2 - low), np.nan, np.float32)
+        along_outputs(packed, *by_plane, low, weight)
+        np.testing.assert_allclose(weight, expected.reshape(planes.shape)[:, :, low:], rtol=1e-6)
 
 
 @pytest.mark.parametrize("bits", [4, 8])
@@ -43,9 +44,8 @@ def test_fast_layout(inputs: int, outputs: int, groups: int) -> None:
 def test_along_inputs(words: int, outputs: int, groups: int, bits: int) -> None:
     per_word = 32 // bits
     codes, zeros, scales, expected = case(words * per_word, outputs, groups, bits)
-    by_word = codes.reshape(words, per_word, outputs).astype(np.uint64)
-    shifts = (np.arange(per_word, dtype=np.uint64) * np.uint64(bits))[None, :, None]
-    packed = (by_word << shifts).sum(1).astype(np.uint32)
-    weight = np.full(codes.shape, np.nan, np.float32)
-    along_inputs(packed, zeros, scales, bits, weight)
-    np.testing.assert_allclose(weight, expected, rtol=1e-6)
+    packed = packed_along_inputs(codes, bits)
+    for low in (0, outputs // 2):
+        weight = np.full((codes.shape[0], outputs - low), np.nan, np.float32)
+        along_inputs(packed, zeros, scales, bits, low, weight)
+        np.testing.assert_allclose(weight, expected[:, low:], rtol=1e-6)

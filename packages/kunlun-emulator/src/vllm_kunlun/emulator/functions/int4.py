@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights of 4 and 8 bits: unpacking the card's layouts, and products with what comes out.
+"""Weights of 4 and 8 bits in the card's layouts: unpacked, and multiplied while they are packed.
 
 A word is an int32; nibble ``i`` is its bits ``4 i`` to ``4 i + 3``.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
 
+import numpy as np
 import torch
 
 from vllm_kunlun.emulator.checks import FLOATS, check_shape, check_tensor, require
-from vllm_kunlun.emulator.kernels import int4 as kernels
+from vllm_kunlun.emulator.kernels import int4, int4_products
+from vllm_kunlun.ops.compiled import use_threads
 from vllm_kunlun.ops.contract.limits import FAST_LAYOUT_COLUMNS
 
 __all__ = ["awq_dequantize", "awq_gemm", "gptq_gemm"]
@@ -19,8 +21,10 @@ __all__ = ["awq_dequantize", "awq_gemm", "gptq_gemm"]
 _INT32 = (torch.int32,)
 _FLOAT16 = (torch.float16,)
 
-_NORMAL_COLUMNS = (1, 0, 3, 2, 5, 4, 7, 6)
-"""align_type 0: nibble ``i`` of a word holds this one of its 8 columns."""
+_FEW_ROWS = 32
+"""Up to so many rows a weight is multiplied in parts; more pay for unpacking it once."""
+_PANEL_COLUMNS = 512
+"""Columns unpacked at once for many rows: memory that the product finds in the cache."""
 
 
 def awq_dequantize(
@@ -44,9 +48,10 @@ def awq_dequantize(
     require(quant_type == 0, name, "quant_type", "0", quant_type)
     shape = qweight.shape[0], qweight.shape[1] * 8 if qweight.dim() == 2 else 0
     check_tensor(name, "weight", weight, _FLOAT16, 2)
-    wide = _awq(name, qweight, ("scales", scales), ("zeros", zeros), group_m, align_type)
+    packed = _awq(name, qweight, ("scales", scales), ("zeros", zeros), group_m, align_type)
     check_shape(name, "weight", weight, shape)
-    weight.copy_(wide)
+    for low, high in _panels(shape[1]):
+        weight[:, low:high] = packed.in_order(packed.panel(low, high - low).half())
 
 
 def awq_gemm(
@@ -68,11 +73,11 @@ def awq_gemm(
     """
     name = "awq_gemm"
     check_tensor(name, "x", x, _FLOAT16, 2)
-    wide = _awq(name, w, ("scale", scale), ("zeros", zeros), group_size, align_type, "w")
-    check_shape(name, "x", x, (x.shape[0], wide.shape[0]))
+    packed = _awq(name, w, ("scale", scale), ("zeros", zeros), group_size, align_type, "w")
+    check_shape(name, "x", x, (x.shape[0], packed.shape[0]))
     check_tensor(name, "out", out, _FLOAT16, 2)
-    check_shape(name, "out", out, (x.shape[0], wide.shape[1]))
-    out.copy_(torch.mm(x.float(), wide))
+    check_shape(name, "out", out, (x.shape[0], packed.shape[1]))
+    out.copy_(_product(x.float(), packed))
 
 
 def gptq_gemm(
@@ -116,16 +121,106 @@ def gptq_gemm(
         ok = outputs % FAST_LAYOUT_COLUMNS == 0
         expected = f"of a multiple of {FAST_LAYOUT_COLUMNS} columns for 4 bits"
         require(ok, name, "qzeros", expected, outputs)
-        zeros = _fast(qzeros)
+        zeros = _from_planes(_nibbles(qzeros), align_type=1)
     else:
-        zeros = _sequential(qzeros, bits)
-    wide = torch.empty(inputs, outputs, dtype=torch.float32)
-    words = qweight.numpy().view("uint32")
-    kernels.use_threads(wide.numel())
-    kernels.along_inputs(words, _rows(zeros + 1), _rows(scales), bits, wide.numpy())
+        zeros = qzeros.view(torch.uint8).float()
+    packed = _AlongInputs(qweight, zeros + 1, scales.float(), bits)
     if g_idx.numel():
         x = x.index_select(1, g_idx)
-    return torch.mm(x.float(), wide).to(x.dtype)
+    return _product(x.float(), packed).to(x.dtype)
+
+
+class _AlongInputs:
+    """A weight ``[K, N]`` whose words run along the inputs.
+
+    Shapes: words int32 ``[K bits / 32, N]``, zeros and scales float32 ``[G, N]``.
+    """
+
+    def __init__(
+        self, words: torch.Tensor, zeros: torch.Tensor, scales: torch.Tensor, bits: int
+    ) -> None:
+        self.shape = words.shape[0] * 32 // bits, words.shape[1]
+        self._arrays = words.numpy().view(np.uint32), zeros.numpy(), scales.numpy()
+        self._bits = bits
+        self._is_of_whole_words = self.shape[0] // scales.shape[0] % 8 == 0
+
+    def panel(self, low: int, width: int) -> torch.Tensor:
+        """Columns ``low`` and following: float32 ``[K, width]``."""
+        panel = torch.empty(self.shape[0], width, dtype=torch.float32)
+        use_threads(panel.numel())
+        int4.along_inputs(*self._arrays, self._bits, low, panel.numpy())
+        return panel
+
+    def in_order(self, columns: torch.Tensor) -> torch.Tensor:
+        """A panel's columns, or what was computed of each, in the weight's order: as they are."""
+        return columns
+
+    def multiply(self, x: torch.Tensor) -> torch.Tensor:
+        """``x W``, float32, of a few rows."""
+        out = torch.empty(x.shape[0], self.shape[1], dtype=torch.float32)
+        use_threads(self.shape[0] * self.shape[1])
+        if x.shape[0] == 1 and self._bits == 4 and self._is_of_whole_words:
+            threads = torch.get_num_threads()
+            int4_products.row_along_inputs(x[0].numpy(), *self._arrays, threads, out[0].numpy())
+        else:
+            int4_products.rows_along_inputs(x.numpy(), *self._arrays, self._bits, out.numpy())
+        return out
+
+
+class _AlongOutputs:
+    """A weight ``[K, N]`` of AWQ, in two planes: the high nibbles of all bytes and the low ones.
+
+    Shapes: words int32 ``[K, N / 8]``, zeros int32 ``[G, N / 8]``, scales float16 ``[G, N]``.
+    """
+
+    def __init__(
+        self, words: torch.Tensor, zeros: torch.Tensor, scales: torch.Tensor, align_type: int
+    ) -> None:
+        self.shape = words.shape[0], scales.shape[1]
+        self._align_type = align_type
+        self._arrays = (
+            words.numpy().view(np.uint8),
+            _nibbles(zeros).numpy(),
+            _to_planes(scales.float(), align_type).numpy(),
+        )
+        self._is_of_fours = self.shape[0] // scales.shape[0] % 4 == 0
+
+    def panel(self, low: int, width: int) -> torch.Tensor:
+        """Columns ``low`` and following by plane: float32 ``[K, width]``."""
+        panel = torch.empty(self.shape[0], 2, width // 2, dtype=torch.float32)
+        use_threads(panel.numel())
+        int4.along_outputs(*self._arrays, low // 2, panel.numpy())
+        return panel.flatten(1)
+
+    def in_order(self, columns: torch.Tensor) -> torch.Tensor:
+        """A panel's columns, or what was computed of each, in the weight's order."""
+        return _from_planes(columns.unflatten(1, (2, -1)), self._align_type)
+
+    def multiply(self, x: torch.Tensor) -> torch.Tensor:
+        """``x W``, float32, of a few rows."""
+        out = torch.empty(x.shape[0], 2, self.shape[1] // 2, dtype=torch.float32)
+        use_threads(self.shape[0] * self.shape[1])
+        if x.shape[0] == 1 and self._is_of_fours:
+            threads = torch.get_num_threads()
+            int4_products.row_along_outputs(x[0].numpy(), *self._arrays, threads, out[0].numpy())
+        else:
+            int4_products.rows_along_outputs(x.numpy(), *self._arrays, out.numpy())
+        return _from_planes(out, self._align_type)
+
+
+def _product(x: torch.Tensor, packed: _AlongInputs | _AlongOutputs) -> torch.Tensor:
+    """``x W``, float32; ``x`` is contiguous."""
+    if x.shape[0] <= _FEW_ROWS:
+        return packed.multiply(x)
+    out = torch.empty(x.shape[0], packed.shape[1], dtype=torch.float32)
+    for low, high in _panels(packed.shape[1]):
+        out[:, low:high] = packed.in_order(torch.mm(x, packed.panel(low, high - low)))
+    return out
+
+
+def _panels(columns: int) -> Iterator[tuple[int, int]]:
+    for low in range(0, columns, _PANEL_COLUMNS):
+        yield low, min(low + _PANEL_COLUMNS, columns)
 
 
 def _awq(
@@ -136,7 +231,7 @@ def _awq(
     group: int,
     align_type: int,
     argument: str = "qweight",
-) -> torch.Tensor:
+) -> _AlongOutputs:
     check_tensor(function, argument, words, _INT32, 2)
     inputs, row = words.shape
     ok = group > 0 and inputs % group == 0
@@ -149,31 +244,26 @@ def _awq(
     check_shape(function, scales[0], scales[1], (inputs // group, row * 8))
     check_tensor(function, zeros[0], zeros[1], _INT32, 2)
     check_shape(function, zeros[0], zeros[1], (inputs // group, row))
-    unpack, loop = (_fast, kernels.fast_layout) if align_type else (_normal, kernels.normal_layout)
-    wide = torch.empty(inputs, row * 8, dtype=torch.float32)
-    codes = words.view(torch.uint8).numpy()
-    kernels.use_threads(wide.numel())
-    loop(codes, _rows(unpack(zeros[1])), _rows(scales[1]), wide.numpy())
-    return wide
+    return _AlongOutputs(words, zeros[1], scales[1], align_type)
 
 
-def _rows(values: torch.Tensor) -> Any:
-    """float32, contiguous, as an array."""
-    return values.float().contiguous().numpy()
+def _nibbles(words: torch.Tensor) -> torch.Tensor:
+    """int32 ``[R, C / 8]`` -> float32 ``[R, 2, C / 2]``: the high nibbles of its bytes, the low."""
+    codes = words.view(torch.uint8)
+    return torch.stack([codes >> 4, codes & 15], 1).float()
 
 
-def _sequential(words: torch.Tensor, bits: int) -> torch.Tensor:
-    """int32 ``[R, C]`` to float32 ``[R, C * 32 / bits]``, lowest bits first."""
-    shifts = torch.arange(0, 32, bits, dtype=torch.int32)
-    return ((words.unsqueeze(-1) >> shifts) & ((1 << bits) - 1)).flatten(1).float()
+def _from_planes(planes: torch.Tensor, align_type: int) -> torch.Tensor:
+    """``[R, 2, C / 2]`` -> ``[R, C]``, the columns in order.
+
+    In the normal layout (align_type 0) byte ``t`` holds column ``2 t`` high and ``2 t + 1`` low; in
+    the fast one (1) byte ``t`` of 32 holds column ``t`` of 64 high and ``32 + t`` low.
+    """
+    block = FAST_LAYOUT_COLUMNS // 2 if align_type else 1
+    return planes.unflatten(2, (-1, block)).transpose(1, 2).flatten(1)
 
 
-def _normal(words: torch.Tensor) -> torch.Tensor:
-    nibbles = _sequential(words, 4).unflatten(1, (-1, 8))
-    return nibbles[..., list(_NORMAL_COLUMNS)].flatten(1)  # the order is its own inverse
-
-
-def _fast(words: torch.Tensor) -> torch.Tensor:
-    """64 columns in 32 bytes: byte ``t`` holds column ``32 + t`` low and column ``t`` high."""
-    bytes_ = words.contiguous().view(torch.uint8).unflatten(1, (-1, 32))
-    return torch.cat([bytes_ >> 4, bytes_ & 15], dim=-1).flatten(1).float()
+def _to_planes(columns: torch.Tensor, align_type: int) -> torch.Tensor:
+    """The inverse of :func:`_from_planes`."""
+    block = FAST_LAYOUT_COLUMNS // 2 if align_type else 1
+    return columns.unflatten(1, (-1, 2, block)).transpose(1, 2).flatten(2).contiguous()

@@ -1,67 +1,94 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiled loops that turn packed weights into ``(q - z) s``, float32, reading each word once."""
+"""Compiled loops that turn packed weights into ``(q - z) s``, float32, one part at a time.
+
+A part is some rows (inputs) by some columns (outputs) of the weight ``[K, N]``; zeros and scales
+have one row for ``K / G`` inputs.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numba
-from numba import float32, int64, uint8, uint32
+from numba import float32, int32, int64, uint8, uint32
 
-from vllm_kunlun.ops.compiled import compiled, use_threads
+from vllm_kunlun.ops.compiled import FAST, compiled
 
-__all__ = ["along_inputs", "fast_layout", "normal_layout", "use_threads"]
+__all__ = ["along_inputs", "along_outputs", "part_along_inputs", "part_along_outputs"]
 
-_BY_OUTPUT = (uint8[:, ::1], float32[:, ::1], float32[:, ::1], float32[:, ::1])
-_BY_INPUT = (uint32[:, ::1], float32[:, ::1], float32[:, ::1], int64, float32[:, ::1])
-
-
-@compiled(_BY_OUTPUT)
-def normal_layout(codes: Any, zeros: Any, scales: Any, weight: Any) -> None:
-    """Byte ``t`` of a row holds column ``2 t`` in its high nibble, ``2 t + 1`` in its low one.
-
-    Shapes: codes ``[K, N / 2]``, zeros and scales ``[G, N]``, weight ``[K, N]`` (written).
-    """
-    group = codes.shape[0] // zeros.shape[0]
-    for k in numba.prange(codes.shape[0]):
-        z, s, row = zeros[k // group], scales[k // group], weight[k]
-        for t in range(codes.shape[1]):
-            byte = codes[k, t]
-            row[2 * t] = (float32(byte >> 4) - z[2 * t]) * s[2 * t]
-            row[2 * t + 1] = (float32(byte & 15) - z[2 * t + 1]) * s[2 * t + 1]
+_INPUTS = 16
+"""Inputs that a thread takes at a time."""
 
 
-@compiled(_BY_OUTPUT)
-def fast_layout(codes: Any, zeros: Any, scales: Any, weight: Any) -> None:
-    """Of 64 columns byte ``t`` holds column ``t`` in its high nibble, ``32 + t`` in its low one.
+@numba.njit(fastmath=FAST)
+def part_along_inputs(words, zeros, scales, bits, first, low, part):  # type: ignore[no-untyped-def]
+    """``part[i, n] = weight[first + i, low + n]``.
 
-    Shapes: as :func:`normal_layout`, ``N`` a multiple of 64.
-    """
-    group = codes.shape[0] // zeros.shape[0]
-    for k in numba.prange(codes.shape[0]):
-        for block in range(codes.shape[1] // 32):
-            bytes_ = codes[k, 32 * block : 32 * block + 32]
-            z = zeros[k // group, 64 * block : 64 * block + 64]
-            s = scales[k // group, 64 * block : 64 * block + 64]
-            row = weight[k, 64 * block : 64 * block + 64]
-            for t in range(32):
-                row[t] = (float32(bytes_[t] >> 4) - z[t]) * s[t]
-                row[t + 32] = (float32(bytes_[t] & 15) - z[t + 32]) * s[t + 32]
+    Row ``r`` of words holds inputs ``r 32 / bits`` and following, lowest bits first.
 
-
-@compiled(_BY_INPUT)
-def along_inputs(words: Any, zeros: Any, scales: Any, bits: Any, weight: Any) -> None:
-    """Row ``r`` of words holds rows ``r 32 / bits`` and following of the weight, lowest bits first.
-
-    Shapes: words ``[K bits / 32, N]``, zeros and scales ``[G, N]``, weight ``[K, N]`` (written).
+    Shapes: words uint32 ``[K bits / 32, N]``, zeros and scales ``[G, N]``, part float32 ``[i, n]``
+    (written).
     """
     per_word = 32 // bits
     group = words.shape[0] * per_word // zeros.shape[0]
     mask = uint32((1 << bits) - 1)
-    for r in numba.prange(words.shape[0]):
-        for i in range(per_word):
-            k = r * per_word + i
-            shift = uint32(bits * i)
-            z, s, row = zeros[k // group], scales[k // group], weight[k]
-            for n in range(words.shape[1]):
-                row[n] = (float32((words[r, n] >> shift) & mask) - z[n]) * s[n]
+    width = part.shape[1]
+    for i in range(part.shape[0]):
+        k = first + i
+        shift = uint32(bits * (k % per_word))
+        row, line = words[k // per_word, low : low + width], part[i]
+        z, s = zeros[k // group, low : low + width], scales[k // group, low : low + width]
+        for n in range(width):
+            line[n] = (float32(int32((row[n] >> shift) & mask)) - z[n]) * s[n]
+
+
+@numba.njit(fastmath=FAST)
+def part_along_outputs(codes, zeros, scales, first, low, part):  # type: ignore[no-untyped-def]
+    """``part[i, 0, t]``: the high nibble of byte ``low + t`` of input ``first + i``; at 1 the low.
+
+    Which column a nibble is does not matter here: zeros and scales are in the same two planes.
+
+    Shapes: codes uint8 ``[K, N / 2]``, zeros and scales ``[G, 2, N / 2]``, part float32
+    ``[i, 2, n]`` (written).
+    """
+    group = codes.shape[0] // zeros.shape[0]
+    width = part.shape[2]
+    for i in range(part.shape[0]):
+        k = first + i
+        row, g = codes[k, low : low + width], k // group
+        z, s, line = zeros[g, 0, low : low + width], scales[g, 0, low : low + width], part[i, 0]
+        for t in range(width):
+            line[t] = (float32(int32(row[t]) >> 4) - z[t]) * s[t]
+        z, s, line = zeros[g, 1, low : low + width], scales[g, 1, low : low + width], part[i, 1]
+        for t in range(width):
+            line[t] = (float32(int32(row[t]) & 15) - z[t]) * s[t]
+
+
+_scales = float32[:, ::1]
+_planes = float32[:, :, ::1]
+
+
+@compiled(numba.void(uint32[:, ::1], _scales, _scales, int64, int64, _scales))
+def along_inputs(words: Any, zeros: Any, scales: Any, bits: Any, low: Any, weight: Any) -> None:
+    """All inputs of columns ``low`` and following, as :func:`part_along_inputs`.
+
+    Shapes: weight ``[K, n]`` (written).
+    """
+    inputs = weight.shape[0]
+    for item in numba.prange((inputs + _INPUTS - 1) // _INPUTS):
+        first = item * _INPUTS
+        part = weight[first : min(first + _INPUTS, inputs)]
+        part_along_inputs(words, zeros, scales, bits, first, low, part)
+
+
+@compiled(numba.void(uint8[:, ::1], _planes, _planes, int64, _planes))
+def along_outputs(codes: Any, zeros: Any, scales: Any, low: Any, weight: Any) -> None:
+    """All inputs of bytes ``low`` and following, as :func:`part_along_outputs`.
+
+    Shapes: weight ``[K, 2, n]`` (written).
+    """
+    inputs = weight.shape[0]
+    for item in numba.prange((inputs + _INPUTS - 1) // _INPUTS):
+        first = item * _INPUTS
+        part = weight[first : min(first + _INPUTS, inputs)]
+        part_along_outputs(codes, zeros, scales, first, low, part)
