@@ -60,6 +60,18 @@ def test_against_float64(queries: int, window: int, with_sink: bool) -> None:
     torch.testing.assert_close(out.double(), wanted, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("window", [-1, 5])
+def test_pages_of_16_bits(window: int, dtype: torch.dtype) -> None:
+    """As close to float64 as with pages in float32: they are read as what they hold."""
+    query, keys, values, table, lengths = problem([1, 4, 5, 17], 2)
+    keys, values = keys.to(dtype), values.to(dtype)
+    out = torch.full_like(query, torch.nan)
+    attend(query, keys, values, table, lengths, 0.3, window, None, out)
+    wanted = expected(query, keys, values, table, lengths, 0.3, window, None)
+    torch.testing.assert_close(out.double(), wanted, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("sink", [300.0, -300.0])
 def test_a_sink_far_from_the_scores(sink: float) -> None:
     """A sink of 300 takes all the weight; one of -300 none. Neither overflows."""

@@ -22,7 +22,7 @@ from vllm_kunlun.ops.contract.limits import MAX_DECODE_BATCH, MAX_DECODE_QUERIES
 
 __all__ = ["speculative_attention"]
 
-_used_pages: StepCache[torch.Tensor] = StepCache()
+_checked: StepCache[None] = StepCache()
 
 
 def speculative_attention(
@@ -86,7 +86,7 @@ def speculative_attention(
     alternate = not k_cache.is_contiguous()
     limit = min(max_context_len, max_num_blocks_per_seq * block_size)
     # All layers of a step pass the same lengths and table, so their values are checked once.
-    used = _used_pages.get(
+    _checked.get(
         (qlen, max_window_size, block_size, limit, keys.shape[0], alternate),
         (context_lens_cpu, context_lens_xpu, block_tables),
         lambda: _check_pages_in_use(
@@ -98,29 +98,12 @@ def speculative_attention(
         return
     query = q.view(batch_num, qlen, kv_head_num, head_num // kv_head_num, head_dim)
     result = out.view(query.shape)
+    arguments = block_tables, context_lens_cpu, scale, max_window_size, sink
     if q.dtype == torch.float32:
-        attend(
-            query, keys, values, block_tables, context_lens_cpu, scale, max_window_size, sink,
-            result,
-        )  # fmt: skip
+        attend(query, keys, values, *arguments, result)
         return
-    # 16-bit caches: the pages in use alone, widened, and a table that counts them in their new
-    # order; the block table itself is as wide as the longest request that may ever come.
-    pages = block_tables[used]
-    table = torch.zeros_like(block_tables)
-    table[used] = torch.arange(pages.numel(), dtype=torch.int32)
     wide = torch.empty(query.shape, dtype=torch.float32)
-    attend(
-        query.float(),
-        keys.index_select(0, pages).float(),
-        values.index_select(0, pages).float(),
-        table,
-        context_lens_cpu,
-        scale,
-        max_window_size,
-        sink,
-        wide,
-    )
+    attend(query.float(), keys, values, *arguments, wide)
     result.copy_(wide)
 
 
@@ -134,8 +117,8 @@ def _check_pages_in_use(
     limit: int,
     available: int,
     alternate: bool,
-) -> torch.Tensor:
-    """bool ``[B, columns]``: entries of the block table that some query of the request sees.
+) -> None:
+    """Look at the entries of the block table that some query of the request sees.
 
     Raises VendorContractError where lengths differ or are out of range, or where a page in use does
     not exist or (where key and value pages alternate) is of the other kind.
@@ -148,4 +131,3 @@ def _check_pages_in_use(
     page = torch.arange(table.shape[1])
     used = (page >= first // block_size) & (page * block_size < length)
     check_pages(name, "block_tables", table.masked_fill(~used, 0), available, alternate)
-    return used

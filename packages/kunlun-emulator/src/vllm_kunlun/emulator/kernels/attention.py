@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decode attention as one compiled loop: keys and values are read once, in place."""
+"""Decode attention as one compiled loop: keys and values are read once, in place, in any dtype."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import numba
 import numpy as np
 import torch
 
+from vllm_kunlun.emulator.kernels import pages
 from vllm_kunlun.emulator.kernels.exponential import exponential
+from vllm_kunlun.emulator.kernels.pages import in_float32
 from vllm_kunlun.emulator.kernels.tiles import add_combinations, dot_products
 from vllm_kunlun.ops.compiled import FAST, compiled, use_threads
 
@@ -42,18 +44,8 @@ def _softmax(row, bits, powers, sink):  # type: ignore[no-untyped-def]
         row[t] /= total
 
 
-_pages = numba.float32[:, :, :, ::1]
-_heads = numba.float32[:, :, :, :, ::1]
-
-
-@compiled(
-    numba.void(
-        _heads, _pages, _pages, numba.int32[:, ::1], numba.int32[::1], numba.float32, numba.int64,
-        numba.float32[::1], _heads,
-    )
-)  # fmt: skip
 def _attend(query, keys, values, table, lengths, scale, window, sinks, out):  # type: ignore[no-untyped-def]
-    requests, qlen, kv_heads, group, _ = query.shape
+    requests, qlen, kv_heads, group, size = query.shape
     block_size = keys.shape[2]
     for item in numba.prange(requests * kv_heads):
         request, head = item // kv_heads, item % kv_heads
@@ -61,6 +53,7 @@ def _attend(query, keys, values, table, lengths, scale, window, sinks, out):  # 
         scores = np.empty((group, longest), np.float32)
         bits = np.empty(longest, np.int32)
         powers = bits.view(np.float32)
+        wide = np.empty((block_size, size), np.float32)
         for row in range(qlen):
             last = longest - qlen + row
             first = max(last - window + 1, 0) if window > 0 else 0
@@ -70,17 +63,29 @@ def _attend(query, keys, values, table, lengths, scale, window, sinks, out):  # 
                 continue
             for column in range(first // block_size, last // block_size + 1):
                 start = column * block_size
-                key = keys[table[request, column], head]
-                low, high = max(first, start), min(last + 1, start + block_size)
-                dot_products(query[request, row, head], key, low - start, high - start, scale,
-                             scores, low - first)  # fmt: skip
+                low, high = max(first, start) - start, min(last + 1, start + block_size) - start
+                key = in_float32(keys[table[request, column], head], low, high, wide)
+                dot_products(query[request, row, head], key, low, high, scale, scores,
+                             start + low - first)  # fmt: skip
             for g in range(group):
                 _softmax(scores[g, : last + 1 - first], bits, powers, sinks[head * group + g])
             for column in range(first // block_size, last // block_size + 1):
                 start = column * block_size
-                value = values[table[request, column], head]
-                low, high = max(first, start), min(last + 1, start + block_size)
-                add_combinations(scores, low - first, value, low - start, high - start, result)
+                low, high = max(first, start) - start, min(last + 1, start + block_size) - start
+                value = in_float32(values[table[request, column], head], low, high, wide)
+                add_combinations(scores, start + low - first, value, low, high, result)
+
+
+_heads = numba.float32[:, :, :, :, ::1]
+_loops = {
+    dtype: compiled(
+        numba.void(
+            _heads, item[:, :, :, ::1], item[:, :, :, ::1], numba.int32[:, ::1], numba.int32[::1],
+            numba.float32, numba.int64, numba.float32[::1], _heads,
+        )
+    )(_attend)
+    for dtype, item in pages.ITEMS.items()
+}  # fmt: skip
 
 
 def attend(
@@ -94,20 +99,21 @@ def attend(
     sink: torch.Tensor | None,
     out: torch.Tensor,
 ) -> None:
-    """``out = softmax(query . key * scale) value``, all contiguous and in float32.
+    """``out = softmax(query . key * scale) value``, all contiguous, computed in float32.
 
     Row ``i`` of request ``b`` sees keys ``j <= lengths[b] - qlen + i``, at most ``window`` of them
     if that is positive; a row that sees none gives zeros.
 
-    Shapes: query and out ``[B, qlen, KVH, G, D]``, keys and values ``[pages, KVH, bs, D]``, table
-    int32 ``[B, P]``, lengths int32 ``[B]``, sink ``[KVH * G]``.
+    Shapes: query and out float32 ``[B, qlen, KVH, G, D]``, keys and values
+    ``[pages, KVH, bs, D]`` of one dtype, float32, float16 or bfloat16, table int32 ``[B, P]``,
+    lengths int32 ``[B]``, sink ``[KVH * G]``.
     """
     use_threads(query.numel() * table.shape[1])
     sinks = _no_sinks(query.shape[2] * query.shape[3]) if sink is None else sink.numpy()
-    _attend(
+    _loops[keys.dtype](
         query.numpy(),
-        keys.numpy(),
-        values.numpy(),
+        pages.as_array(keys),
+        pages.as_array(values),
         table.numpy(),
         lengths.numpy(),
         np.float32(scale),
