@@ -8,7 +8,6 @@ python support/new_family.py command-r --architecture CohereForCausalLM --title 
 from __future__ import annotations
 
 import argparse
-import keyword
 import re
 import shutil
 import sys
@@ -18,10 +17,11 @@ from string import Template
 import sync
 from members import FAMILIES, ROOT, read_all
 
+from vllm_kunlun.cli.adapt import naming
+from vllm_kunlun.platforms.errors import UnsupportedError
+
 TEMPLATES = ROOT / "packages/kunlun-cli/src/vllm_kunlun/cli/adapt/family_template"
 """Those of ``vllm-kunlun adapt``."""
-CLASS_ENDS = re.compile(r"For[A-Z]\w*$|(Chat)?Model$")
-"""What an architecture's name says of the task, and not of the family."""
 
 
 def main() -> None:
@@ -42,8 +42,10 @@ def main() -> None:
 
 def check_name(name: str) -> None:
     """Exit with a sentence unless a family can be called ``name``."""
-    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name) or keyword.iskeyword(name):
-        sys.exit(f"{name!r} must be lower-case words joined by hyphens, and no word of Python's")
+    try:
+        naming.check_name(name, "NAME")
+    except UnsupportedError as error:
+        sys.exit(str(error))
     taken = {"all", "xpu", *(wheel.extra for wheel in read_all())}
     if name in taken or (ROOT / FAMILIES / name).exists():
         sys.exit(f"{name!r} exists: it is an extra of vllm-kunlun or a folder of {FAMILIES}")
@@ -63,7 +65,7 @@ def values(name: str, architecture: str | None, title: str | None) -> dict[str, 
         "name": name,
         "module": name.replace("-", "_"),
         "architecture": architecture,
-        "begin": CLASS_ENDS.sub("", architecture) or architecture,
+        "begin": naming.begin_of(architecture),
         "title": title or camel,
         "architectures": f'"{architecture}": None',
         "preset": "",

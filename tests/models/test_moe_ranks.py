@@ -14,7 +14,8 @@ import subprocess
 import sys
 
 import pytest
-from support.ports import free_port
+
+from vllm_kunlun.cli.ports import free_port
 
 pytestmark = pytest.mark.slow
 

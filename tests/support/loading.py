@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from support.ports import free_port
 from vllm.config import set_current_vllm_config
 from vllm.distributed import (
     destroy_distributed_environment,
@@ -20,6 +19,8 @@ from vllm.distributed import (
 from vllm.engine.arg_utils import EngineArgs
 from vllm.model_executor.model_loader import get_model_loader
 from vllm.plugins import load_general_plugins
+
+from vllm_kunlun.cli.ports import free_port
 
 __all__ = ["judged", "load"]
 

@@ -15,7 +15,8 @@ from pathlib import Path
 import httpx
 import psutil
 from support import hung
-from support.ports import free_port
+
+from vllm_kunlun.cli.ports import free_port
 
 START_SECONDS = 240
 STOP_SECONDS = 30

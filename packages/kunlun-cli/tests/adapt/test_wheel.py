@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from vllm_kunlun.cli.adapt.wheel import Wheel, check_destination, check_name, name_of, write
+from vllm_kunlun.cli.adapt.wheel import Wheel, check_destination, write
 from vllm_kunlun.platforms.errors import UnsupportedError
 
 PACKAGE = "src/vllm_kunlun/models/two_words"
@@ -49,28 +49,6 @@ def test_around_a_model_file(tmp_path):
         assert all(f'{name} = "{value}"' in project for name, value in entries.items())
     assert json.loads((tmp_path / "tests/config.json").read_text()) == {"vocab_size": 320}
     assert "Apache License" in (tmp_path / "LICENSE").read_text()
-
-
-@pytest.mark.parametrize(
-    ("architecture", "name"),
-    [
-        ("HeliumForCausalLM", "helium"),
-        ("VaultGemmaForCausalLM", "vault-gemma"),
-        ("SmolLM3ForCausalLM", "smol-lm3"),
-        ("GPTNeoXForCausalLM", "gpt-neo-x"),
-        ("Qwen3MoeForCausalLM", "qwen3-moe"),
-        ("GPT2LMHeadModel", "gpt2"),
-    ],
-)
-def test_names(architecture, name):
-    assert name_of(architecture) == name
-    check_name(name)
-
-
-@pytest.mark.parametrize("name", ["Two", "two_words", "1st", "../up", "class", ""])
-def test_a_name_that_cannot_be_is_refused(name):
-    with pytest.raises(UnsupportedError, match="--name"):
-        check_name(name)
 
 
 def test_nothing_is_written_over(tmp_path):

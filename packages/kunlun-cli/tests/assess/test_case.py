@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from vllm_kunlun.cli.assess.case import case_of
+from vllm_kunlun.cli.assess.case import case_of, classes_of_vllm
 
 SUPPORTED = {"Qwen3ForCausalLM", "LlamaForCausalLM", "PlantedForCausalLM", "SeenForConditional"}
 
@@ -31,3 +31,9 @@ def test_a_case_with_its_reason(architecture, config, letter, words):
 def test_the_wheel_is_named():
     assert case_of("Qwen3ForCausalLM", {}, SUPPORTED).wheel == "kunlun-models-qwen"
     assert case_of("LlamaForCausalLM", {}, SUPPORTED).wheel is None
+
+
+def test_what_vllm_runs_by_transformers_own_class_does_not_count():
+    known = classes_of_vllm()
+    assert "LlamaForCausalLM" in known
+    assert not known & {"TransformersForCausalLM", "SmolLM3ForCausalLM", "HeliumForCausalLM"}

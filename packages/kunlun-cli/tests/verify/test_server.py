@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 
@@ -71,11 +70,3 @@ def test_a_server_that_does_not_start_names_its_log(started, tmp_path):
     with pytest.raises(KunlunError, match=r"exit code 1.*verify-serve.log"):
         ask(tmp_path, [[1]])
     assert "why" in (tmp_path / "verify-serve.log").read_text()
-
-
-def test_a_port_that_is_taken_is_not_given():
-    port = server.free_port()
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", port))
-        assert server.free_port() != port
-    assert port in range(10_000, 30_001)

@@ -10,7 +10,7 @@ from typing import Any
 from vllm_kunlun.platforms.checks import checkpoint
 from vllm_kunlun.platforms.errors import UnsupportedError
 
-__all__ = ["architecture_of", "configuration_of"]
+__all__ = ["architecture_of", "check_folder", "configuration_of"]
 
 
 def architecture_of(model: str) -> str | None:
@@ -21,6 +21,21 @@ def architecture_of(model: str) -> str | None:
     """
     configuration = configuration_of(model)
     return None if configuration is None else str(configuration["architectures"][0])
+
+
+def check_folder(folder: Path) -> None:
+    """Whether ``folder`` is that of a checkpoint; what its config.json says is not read.
+
+    Raises:
+        UnsupportedError: it holds no config.json.
+    """
+    path = folder / "config.json"
+    # A link to nowhere is named as such by what reads it.
+    if not path.is_symlink() and not path.exists():
+        raise UnsupportedError(
+            f"{folder} holds no config.json: MODEL must be the folder of a checkpoint in Hugging "
+            "Face's layout."
+        )
 
 
 def configuration_of(model: str) -> dict[str, Any] | None:
@@ -45,10 +60,7 @@ def configuration_of(model: str) -> dict[str, Any] | None:
         if not isinstance(cached, str):
             return None
         path = Path(cached)
-    if not path.is_symlink() and not path.exists():
-        raise UnsupportedError(
-            f"{model} holds no config.json: MODEL must be a checkpoint in Hugging Face's layout."
-        )
+    check_folder(path.parent)
     checkpoint.check_file(path)
     try:
         configuration: Any = json.loads(path.read_bytes())

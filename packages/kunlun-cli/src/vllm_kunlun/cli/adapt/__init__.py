@@ -51,11 +51,12 @@ def adapt(
     """
     from vllm_kunlun.cli.adapt import prove as proof
     from vllm_kunlun.cli.adapt import wheel
+    from vllm_kunlun.cli.adapt.naming import check_name
     from vllm_kunlun.cli.adapt.text import show
 
     wheel.check_destination(folder)
     if name is not None:
-        wheel.check_name(name)
+        check_name(name, "--name")
     if prove:
         proof.check()
     check_vllm()

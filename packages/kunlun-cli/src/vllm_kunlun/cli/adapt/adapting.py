@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from vllm_kunlun.cli.adapt import tiny
-from vllm_kunlun.cli.adapt.wheel import Wheel, name_of
+from vllm_kunlun.cli.adapt.naming import name_of
+from vllm_kunlun.cli.adapt.wheel import Wheel
 from vllm_kunlun.cli.assess import source
-from vllm_kunlun.cli.assess.case import case_of
+from vllm_kunlun.cli.assess.case import case_of, classes_of_vllm
 from vllm_kunlun.cli.configuration import configuration_of
 from vllm_kunlun.cli.serving.templates import experts_of
 from vllm_kunlun.platforms.errors import UnsupportedError
 from vllm_kunlun.platforms.families import family_for
 
-__all__ = ["Adapted", "from_model", "of_vllm", "tiny_config"]
+__all__ = ["Adapted", "from_model", "tiny_config"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def from_model(model: str, name: str | None, say: Callable[[str], None]) -> Adap
                 f"installed: there is nothing to adapt. Serve it: vllm-kunlun serve {model}."
             )
         say("importing vLLM")
-        supported = of_vllm()
+        supported = classes_of_vllm()
         case = case_of(architecture, content, supported)
         name = name or name_of(architecture)
         experts = experts_of(content)
@@ -93,17 +94,6 @@ def _translated(folder: Path, architecture: str, name: str, letter: str, experts
         [f"vLLM has no {architecture}: its class is written from {type(model).__module__}"],
         found.todo,
     )  # fmt: skip
-
-
-def of_vllm() -> set[str]:
-    """Architectures that vLLM has a class of its own for, and does not run by transformers'."""
-    from vllm import ModelRegistry
-
-    return {
-        name
-        for name, model in ModelRegistry.models.items()
-        if ".transformers" not in getattr(model, "module_name", "")
-    }
 
 
 def tiny_config(folder: Path | None, architecture: str) -> dict[str, Any] | None:

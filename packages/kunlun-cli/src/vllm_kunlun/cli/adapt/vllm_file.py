@@ -9,7 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from vllm_kunlun.cli.adapt.adapting import Adapted, tiny_config
-from vllm_kunlun.cli.adapt.wheel import Wheel, name_of
+from vllm_kunlun.cli.adapt.naming import name_of
+from vllm_kunlun.cli.adapt.wheel import Wheel
 from vllm_kunlun.platforms.errors import MissingWheelError, UnsupportedError
 from vllm_kunlun.platforms.families import family_for
 

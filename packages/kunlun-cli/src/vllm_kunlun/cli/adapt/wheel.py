@@ -4,20 +4,18 @@
 from __future__ import annotations
 
 import json
-import keyword
-import re
 from dataclasses import dataclass
 from importlib import metadata, resources
 from pathlib import Path
 from string import Template
 from typing import Any
 
+from vllm_kunlun.cli.adapt.naming import begin_of
 from vllm_kunlun.platforms.errors import UnsupportedError
 from vllm_kunlun.platforms.families import GROUP
 
-__all__ = ["Wheel", "check_destination", "check_name", "name_of", "write"]
+__all__ = ["Wheel", "check_destination", "write"]
 
-_CLASS_ENDS = re.compile(r"For[A-Z]\w*$|(Chat|LMHead)?Model$")
 _PLUGIN = """[project.entry-points."vllm.general_plugins"]
 kunlun_model_{module} = "vllm_kunlun.models.{module}.plugin:register"
 
@@ -78,30 +76,6 @@ class Wheel:
         return groups
 
 
-def name_of(architecture: str) -> str:
-    """The family's name that an architecture suggests: ``command-r`` of ``CommandRForCausalLM``.
-
-    Raises:
-        UnsupportedError: it suggests none.
-    """
-    begin = _CLASS_ENDS.sub("", architecture) or architecture
-    words = re.findall(r"[A-Z]+(?![a-z])\d*|[A-Z]?[a-z]+\d*|\d+", begin.replace("_", ""))
-    name = "-".join(words).lower()
-    check_name(name)
-    return name
-
-
-def check_name(name: str) -> None:
-    """Raises:
-    UnsupportedError: no wheel can be called so.
-    """
-    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name) or keyword.iskeyword(name):
-        raise UnsupportedError(
-            f"{name!r} must be lower-case words joined by hyphens, and no word of Python's: give "
-            "another with --name."
-        )
-
-
 def check_destination(folder: Path) -> None:
     """Whether ``folder`` can be written without losing anything.
 
@@ -130,8 +104,8 @@ def write(folder: Path, wheel: Wheel) -> list[Path]:
         "name": wheel.name,
         "module": module,
         "architecture": wheel.architecture,
-        "begin": _CLASS_ENDS.sub("", wheel.architecture) or wheel.architecture,
-        "title": _CLASS_ENDS.sub("", wheel.architecture) or wheel.architecture,
+        "begin": begin_of(wheel.architecture),
+        "title": begin_of(wheel.architecture),
         "architectures": (
             f'\n            "{wheel.architecture}": "{path}",\n        '
             if wheel.text

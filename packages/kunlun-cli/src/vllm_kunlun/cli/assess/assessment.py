@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vllm_kunlun.cli.assess import attention, hf, source
-from vllm_kunlun.cli.assess.case import case_of
+from vllm_kunlun.cli.assess.case import case_of, classes_of_vllm
 from vllm_kunlun.cli.assess.fit import CARD_BYTES, Fit, fit, refused
 from vllm_kunlun.cli.configuration import configuration_of
 from vllm_kunlun.cli.serving.plan import choose, plan
@@ -45,9 +45,7 @@ def assess(
         assert content is not None, "folder_of gives a folder with a config.json"
         architecture = content["architectures"][0]
         say("importing vLLM")
-        from vllm import ModelRegistry
-
-        supported = set(ModelRegistry.get_supported_archs())
+        supported = classes_of_vllm()
         case = case_of(architecture, content, supported)
         chosen = choose(architecture, content, family_for(architecture))
         found: dict[str, Any] = {

@@ -9,7 +9,7 @@ from vllm_kunlun.cli.serving.templates import experts_of
 from vllm_kunlun.platforms import wheels
 from vllm_kunlun.platforms.families import family_for
 
-__all__ = ["Case", "case_of"]
+__all__ = ["Case", "case_of", "classes_of_vllm"]
 
 _ADAPT = "vllm-kunlun adapt MODEL --out DIR writes it as far as transformers has one"
 
@@ -28,6 +28,20 @@ class Case(NamedTuple):
     reason: str
     todo: str
     wheel: str | None
+
+
+def classes_of_vllm() -> set[str]:
+    """Architectures that vLLM, or a wheel, has a class for.
+
+    One that vLLM runs by transformers' own class is none: its layers are not the card's.
+    """
+    from vllm import ModelRegistry
+
+    return {
+        name
+        for name, model in ModelRegistry.models.items()
+        if ".transformers" not in getattr(model, "module_name", "")
+    }
 
 
 def case_of(architecture: str, config: dict[str, Any], supported: set[str]) -> Case:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from vllm_kunlun.cli import graphs
 from vllm_kunlun.cli.check import Check
+from vllm_kunlun.cli.configuration import check_folder
 from vllm_kunlun.cli.symptoms import answers, limits
-from vllm_kunlun.platforms.errors import UnsupportedError
 
 __all__ = ["Symptom", "examine"]
 
@@ -38,11 +38,7 @@ def examine(symptom: Symptom, model: Path, say: Say) -> list[Check]:
     Raises:
         UnsupportedError: the folder holds no config.json.
     """
-    if not (model / "config.json").is_file():
-        raise UnsupportedError(
-            f"{model} holds no config.json: give the folder of a checkpoint in Hugging Face's "
-            "layout."
-        )
+    check_folder(model)
     probes: dict[Symptom, Callable[[], Iterator[Check]]] = {
         Symptom.garbage: lambda: answers.garbage(model, say),
         Symptom.repeats: lambda: answers.repeats(model, say),

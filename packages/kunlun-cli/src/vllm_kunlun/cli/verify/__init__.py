@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from vllm_kunlun.cli import report_file
+from vllm_kunlun.cli.configuration import check_folder
 from vllm_kunlun.cli.console import JsonFlag, err, out, own_stdout, quiet_vllm
 from vllm_kunlun.cli.ops.wheel import require_ops
 from vllm_kunlun.cli.verify.run import Asked, run
@@ -131,11 +132,8 @@ def verify(
         )
     if quantised is not None and reference is None:
         raise UnsupportedError("--quantised needs --reference: the checkpoint it was made of.")
-    if model is not None and not (model / "config.json").is_file():
-        raise UnsupportedError(
-            f"{model} holds no config.json: give the folder of a checkpoint in Hugging Face's "
-            "layout."
-        )
+    if model is not None:
+        check_folder(model)
     quiet_vllm()
     # The engine's layers are looked into, so the engine is in this process.
     envs.set_default("VLLM_ENABLE_V1_MULTIPROCESSING", "0")

@@ -6,9 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,15 +18,14 @@ from typing import Any
 
 import platformdirs
 
+from vllm_kunlun.cli.ports import free_port
 from vllm_kunlun.platforms import envs
 from vllm_kunlun.platforms.errors import KunlunError
 
-__all__ = ["ask_server", "free_port"]
+__all__ = ["ask_server"]
 
 START_SECONDS = 1800
 _STOP_SECONDS = 60
-_FIRST, _LAST = 10_000, 30_000
-"""Ports below those that Linux hands out by itself."""
 
 
 def ask_server(
@@ -53,15 +50,6 @@ def ask_server(
     log = platformdirs.user_log_path("vllm-kunlun", ensure_exists=True) / "verify-serve.log"
     with _server(folder, options, log) as url:
         return [_complete(url, prompt, max_tokens, log) for prompt in prompts]
-
-
-def free_port() -> int:
-    """One that nobody listens at."""
-    while True:
-        port = random.SystemRandom().randint(_FIRST, _LAST)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import socket
 
@@ -17,9 +18,6 @@ def free_port() -> int:
     """One that nobody listens at; another process that looks, too, finds it one time in 20,000."""
     while True:
         port = random.SystemRandom().randint(_FIRST, _LAST)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
             return port
