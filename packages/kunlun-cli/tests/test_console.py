@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import subprocess
 import sys
@@ -64,3 +65,9 @@ def test_vllm_is_quiet_unless_the_user_says_otherwise(monkeypatch):
     assert os.environ["VLLM_LOGGING_LEVEL"] == "DEBUG"
     assert os.environ["VLLM_LOGGING_STREAM"] == "ext://sys.stderr"
     assert os.environ["TOKENIZERS_PARALLELISM"] == "false"
+
+
+def test_what_is_no_number_is_a_text():
+    given = {"a": math.nan, "b": [math.inf, (-math.inf, 1.5)], "c": {"d": None, "e": True}}
+    wanted = {"a": "nan", "b": ["inf", ["-inf", 1.5]], "c": {"d": None, "e": True}}
+    assert json.loads(console.as_json(given), parse_constant=pytest.fail) == wanted

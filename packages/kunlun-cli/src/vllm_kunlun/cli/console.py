@@ -5,16 +5,19 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, TextIO
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["JsonFlag", "err", "out", "own_stdout", "print_json", "quiet_vllm", "table"]
+__all__ = [
+    "JsonFlag", "as_json", "err", "out", "own_stdout", "print_json", "quiet_vllm", "table",
+]  # fmt: skip
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
@@ -25,8 +28,24 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 def print_json(value: dict[str, Any], stream: TextIO | None = None) -> None:
     """Write ``value`` as one JSON object, by default on standard output."""
     stream = stream or sys.stdout
-    stream.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+    stream.write(as_json(value))
     stream.flush()
+
+
+def as_json(value: Mapping[str, Any]) -> str:
+    """``value`` as JSON, which has no infinity: ``"nan"``, ``"inf"`` and ``"-inf"`` are texts."""
+    plain = _finite(value)
+    return json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return value
 
 
 def table(*columns: str) -> Table:

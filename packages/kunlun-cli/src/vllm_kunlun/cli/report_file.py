@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from vllm_kunlun.cli.console import as_json
 from vllm_kunlun.platforms.errors import UnsupportedError
 
 __all__ = ["check", "write"]
@@ -37,9 +37,5 @@ def check(report: Path | None) -> None:
 
 def write(report: Path, result: Mapping[str, Any], as_html: Callable[[], str]) -> None:
     """Write ``result`` to ``report``, as a page or as JSON, as its name says."""
-    text = (
-        as_html()
-        if report.suffix == ".html"
-        else json.dumps(result, indent=2, ensure_ascii=False) + "\n"
-    )
+    text = as_html() if report.suffix == ".html" else as_json(result)
     report.write_text(text, encoding="utf-8")

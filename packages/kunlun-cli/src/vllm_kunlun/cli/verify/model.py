@@ -89,7 +89,7 @@ def compare_models(
             found |= _localised(trace(llm, tokens), judged, settings, tolerance, found["ok"])
         except UnsupportedError as error:
             found |= {"layers": [], "zone": None, "places": [], "cause": None,
-                      "unlocated": str(error)}  # fmt: skip
+                      "unlocated": str(error), "unpaired": []}  # fmt: skip
     return found
 
 
