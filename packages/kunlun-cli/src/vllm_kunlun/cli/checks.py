@@ -46,12 +46,17 @@ GROUPS = (
 )
 
 
-def run() -> list[Check]:
-    """Every check, in an order in which earlier ones explain later ones."""
+def run(say: Callable[[str], object] = lambda name: None) -> list[Check]:
+    """Every check, in an order in which earlier ones explain later ones.
+
+    Args:
+        say: told the name of each check before it is made; importing vLLM takes most of the time.
+    """
     # A failing entry point is reported as a check; its log entry would say it twice.
     logging.getLogger("vllm.kunlun").setLevel(logging.CRITICAL)
     found: list[Check] = []
     for name, check in CHECKS.items():
+        say(name)
         try:
             found.extend(check())
         except KunlunError as error:

@@ -67,7 +67,8 @@ def doctor(
         _examine(symptom, model, json)
         return
     with own_stdout(others=2):
-        found = checks.run()
+        with err.status("") as status:
+            found = checks.run(lambda name: status.update(f"Looking at {name}"))
         if log is not None:
             found.extend(graphs.check_log(log))
     ok = all(check.status != "fail" for check in found)

@@ -19,6 +19,7 @@ from vllm_kunlun.cli.console import err
 from vllm_kunlun.cli.lint import lint
 from vllm_kunlun.cli.ops import ops
 from vllm_kunlun.cli.rehearse import rehearse
+from vllm_kunlun.cli.teaching import epilog, flowing
 from vllm_kunlun.cli.tensors import weights
 from vllm_kunlun.cli.verify import verify
 from vllm_kunlun.platforms.errors import KunlunError
@@ -48,17 +49,17 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command("demo")(demo.demo)
-app.command("serve", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
-    serve.serve
+_COMMANDS = (
+    *(demo.demo, serve.serve, doctor.doctor, env.env, models.models),
+    *(assess, adapt, lint, weights, verify, rehearse),
 )
-app.command("doctor")(doctor.doctor)
-app.command("env")(env.env)
-app.command("models")(models.models)
-app.command("assess")(assess)
-app.command("adapt")(adapt)
-app.command("lint")(lint)
-app.command("weights")(weights)
-app.command("verify")(verify)
-app.command("rehearse")(rehearse)
+_PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
+for command in _COMMANDS:
+    name = command.__name__
+    app.command(
+        name,
+        help=flowing(command.__doc__),
+        epilog=epilog(name),
+        context_settings=_PASSED_ON if name == "serve" else None,
+    )(command)
 app.add_typer(ops)

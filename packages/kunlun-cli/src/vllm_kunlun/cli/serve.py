@@ -66,6 +66,8 @@ def serve(
     added = {
         name: value for name, value in todo.environment.items() if envs.set_default(name, value)
     }
+    if why:
+        err.print("importing vLLM, which says what its options do ...")
     rows = explain(ctx.args, chosen, todo, added) if why else []
     if json:
         print_json(

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import typer
 
 from vllm_kunlun.cli.ops import benching, checking, listing
+from vllm_kunlun.cli.teaching import epilog, flowing
 
 __all__ = ["ops"]
 
@@ -15,6 +18,10 @@ ops = typer.Typer(
     "compute what they should, how fast they are.",
     no_args_is_help=True,
 )
-ops.command("list")(listing.list_functions)
-ops.command("check")(checking.check)
-ops.command("bench")(benching.bench)
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "list": listing.list_functions,
+    "check": checking.check,
+    "bench": benching.bench,
+}
+for name, command in _COMMANDS.items():
+    ops.command(name, help=flowing(command.__doc__), epilog=epilog(f"ops {name}"))(command)

@@ -34,8 +34,7 @@ def bench(names: Names = None, quick: Quick = False, json: JsonFlag = False) -> 
 
     Both run in turns on the same inputs and their results are compared once; the least time of each
     counts. What is achieved is set against the memory bandwidth and the products per second that
-    the same run measures; a share above 100 % means that all data stay in a cache. Exit code 1 if a
-    result differs from torch's or a function cannot run.
+    the same run measures; a share above 100 % means that all data stay in a cache.
     """
     require_ops()
     from vllm_kunlun.ops.contract.functions import select

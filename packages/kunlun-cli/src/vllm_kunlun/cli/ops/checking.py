@@ -40,7 +40,7 @@ def check(names: Names = None, report: ReportFile = None, json: JsonFlag = False
 
     The same cases run on whatever library is there: the vendor's on a card, the emulator elsewhere.
     They run in a process of their own: a function that crashes or hangs is reported, and the rest
-    go on. Exit code 1 if a function fails.
+    go on.
     """
     report_file.check(report)
     require_ops()

@@ -63,9 +63,8 @@ def weights(
     began = time.perf_counter()
     try:
         checkpoint.check_files(model)
-        with err.status("Making the model without memory, reading headers"):
-            found = surveyed(model, tensor_parallel_size, trust_remote_code)
-            result = as_result(found, **about)
+        err.print("importing vLLM, making the model without memory, reading headers ...")
+        result = as_result(surveyed(model, tensor_parallel_size, trust_remote_code), **about)
     except (CheckpointError, UnsupportedError) as error:
         result = _refused(about, str(error))
     result["seconds"] = round(time.perf_counter() - began, 2)

@@ -120,7 +120,7 @@ def verify(
     tokens and log-probabilities. Where they differ, it compares every layer
     and then every module of the first layer that differs, and names the
     module with its cause: weights that were loaded wrongly, another formula,
-    or a module that is not called. Exit code 1 if they differ.
+    or a module that is not called.
 
     With --quantised, in place of a model: what quantisation cost.
     """
