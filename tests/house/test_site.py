@@ -38,6 +38,11 @@ def python(page: str) -> list[str]:
         ("packages/kunlun-mla/README.md", "[a](../../README.md)", "[a](../index.md)"),
         ("docs/serve.md", "[a](https://b.c/d)", "[a](https://b.c/d)"),
         ("docs/serve.md", "[a](#b)", "[a](#b)"),
+        (
+            "docs/json-output.md",
+            "[a](../packages/kunlun-cli/src/vllm_kunlun/cli/schemas/env.json)",
+            "[a](schemas/env.json)",
+        ),
         ("docs/serve.md", "```\n[a](../noxfile.py)\n```", "```\n[a](../noxfile.py)\n```"),
     ],
 )

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from support import checkpoints
+from support import checkpoints, json_output
 
 BATCH, STEPS = 2, 4
 CACHE = "kunlun_ops.reshape_and_cache_flash"
@@ -51,7 +51,7 @@ def test_a_tiny_model_is_counted_by_step_and_by_layer(command, tmp_path):
         "--report", page,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    value = json.loads(done.stdout)
+    value = json_output.read("rehearse", done.stdout)
     assert (value["schema"], value["layers"], value["layers_compared_with"]) == (1, 1, 2)
     assert value["dtype"] == "float16"  # what vLLM makes of "auto" and a checkpoint in float32
     for name in ("prefill", "decode"):

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support import json_output
 from transformers import CONFIG_MAPPING
 
 MODELS = {
@@ -31,7 +32,7 @@ def test_the_wheel_is_written_linted_and_proved(model_type, tmp_path):
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    found = json.loads(done.stdout)
+    found = json_output.read("adapt", done.stdout)
     assert (found["case"], found["todo"], found["proved"]) == (case, [], True)
     assert "passed" in found["tests"]
     assert (wheel / "tests" / "test_parity.py").is_file()

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 import subprocess
 import sys
 
 import pytest
 import torch
-from support import quantised
+from support import json_output, quantised
 from support.quantised import Scheme
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
@@ -58,7 +57,7 @@ def test_figures_are_transformers(pair, tmp_path):
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert report.exists(), told.stderr
-    result = json.loads(report.read_text())
+    result = json_output.read("verify-quantised", report.read_text())
     assert result["ok"] == (result["increase"] <= 0) == (told.returncode == 0)
     windows = windows_of(source, None, TOKENS, WINDOW)
     (right, states), (rounded, rounded_states) = (judged(f, windows) for f in (source, plain))

@@ -7,7 +7,7 @@ import json
 import shutil
 
 import pytest
-from support import mimo, planted, sparse, w8a8
+from support import json_output, mimo, planted, sparse, w8a8
 from vllm import ModelRegistry
 from vllm.plugins import load_general_plugins
 
@@ -24,7 +24,7 @@ def verify(capfd, monkeypatch):
         with pytest.raises(SystemExit) as ended:
             app(["verify", *map(str, arguments), "--max-tokens", "4", "--json"])
         said = capfd.readouterr().out
-        return ended.value.code, json.loads(said[said.index("{\n") :])
+        return ended.value.code, json_output.read("verify", said[said.index("{\n") :])
 
     return run
 

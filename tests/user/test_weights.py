@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import damage
+from support import damage, json_output
 
 from vllm_kunlun.cli.main import app
 from vllm_kunlun.platforms.loading import survey
@@ -42,7 +42,7 @@ def weights(capfd):
         with pytest.raises(SystemExit) as ended:
             app(["weights", *map(str, arguments), "--json"])
         said = capfd.readouterr().out
-        return ended.value.code, json.loads(said[said.index("{\n") :])
+        return ended.value.code, json_output.read("weights", said[said.index("{\n") :])
 
     return run
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command, run in this process; the environment it sets is put back after each test.
 
-Also a reader of the pages that commands write.
+What it prints with ``--json`` is held to its schema. Also a reader of the pages that it writes.
 """
 
 from __future__ import annotations
@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from html.parser import HTMLParser
 from typing import Any
 
+import jsonschema
 import pytest
 from typer.testing import CliRunner, Result
 
+from vllm_kunlun.cli import schemas
 from vllm_kunlun.cli.main import app
 
 
@@ -38,13 +40,52 @@ def run() -> Callable[..., Result]:
     return lambda *arguments: CliRunner().invoke(app, [str(a) for a in arguments])
 
 
+def _form_of(arguments: Sequence[object]) -> str:
+    """Name of the schema for what is run with ``arguments``."""
+    words = [str(each) for each in arguments]
+    command = "-".join(words[:2]) if words[0] == "ops" else words[0]
+    forms = {"doctor": "--symptom", "lint": "--rules", "verify": "--quantised"}
+    if option := next((each for each in words if each == forms.get(command)), None):
+        return f"{command}-{option.removeprefix('--')}"
+    return "models-model" if command == "models" and len(words) > 1 else command
+
+
 @pytest.fixture
-def run_json(run: Callable[..., Result]) -> Callable[..., tuple[int, dict[str, Any]]]:
-    """Exit code and the one object on standard output, which must hold nothing else."""
+def form_of() -> Callable[[Sequence[object]], str]:
+    """``form_of(("lint", "--rules")) == "lint-rules"``."""
+    return _form_of
+
+
+@pytest.fixture
+def fits_schema() -> Callable[[str, object], None]:
+    """``fits_schema("assess", value)``: fails where ``value`` is not what the schema describes."""
+
+    def hold(name: str, value: object) -> None:
+        found = jsonschema.Draft202012Validator(schemas.schema(name)).iter_errors(value)
+        if wrong := [f"{each.json_path}: {each.message[-200:]}" for each in found]:
+            pytest.fail(f"{name}.json does not describe this:\n" + "\n".join(wrong))
+
+    return hold
+
+
+def _no_number(word: str) -> None:
+    raise AssertionError(f"{word} is no JSON")
+
+
+@pytest.fixture
+def run_json(
+    run: Callable[..., Result], fits_schema: Callable[[str, object], None]
+) -> Callable[..., tuple[int, dict[str, Any]]]:
+    """Exit code and the one object on standard output, which must hold nothing else.
+
+    The object must fit the schema of the command.
+    """
 
     def call(*arguments: object) -> tuple[int, dict[str, Any]]:
         result = run(*arguments, "--json")
-        return result.exit_code, json.loads(result.stdout)
+        value = json.loads(result.stdout, parse_constant=_no_number)
+        fits_schema(_form_of(arguments), value)
+        return result.exit_code, value
 
     return call
 

@@ -68,6 +68,8 @@ def result():
         "eager": False,
         "surroundings": {
             "date": "2026-01-02T03:04:05+00:00",
+            "device": "the emulator, on the host",
+            "emulated": True,
             "python": "3.10",
             "wheels": {"vllm": "0.15.1"},
         },

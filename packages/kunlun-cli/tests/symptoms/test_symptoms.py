@@ -20,14 +20,14 @@ def test_what_fails_decides_then_what_is_odd(
     run, run_json, folder, monkeypatch, found, code, cause
 ):
     monkeypatch.setattr(doctor, "examine", lambda *_: found)
-    arguments = ("doctor", "--symptom", "garbage", folder())
-    told = run_json(*arguments)
+    model = folder()
+    told = run_json("doctor", "--symptom", "garbage", model)
     assert told == (
         code,
         {"ok": code == 0, "symptom": "garbage", "cause": cause,
          "checks": [each._asdict() for each in found]},
     )  # fmt: skip
-    text = run(*arguments).stdout
+    text = run("doctor", "--symptom", "garbage", model).stdout
     decided = next((each for each in found if each.name == cause), None)
     if decided:
         assert text.endswith(f"It is: {cause}. {decided.detail}\nNext: {decided.fix}\n")

@@ -30,7 +30,9 @@ def test_damaged_files_are_an_answer(folder, run_json):
 @pytest.mark.parametrize("ok", [True, False])
 def test_the_exit_code_is_the_answer(folder, run_json, monkeypatch, ok):
     monkeypatch.setattr(tensors, "surveyed", lambda model, ranks, trust: ranks)
-    monkeypatch.setattr(tensors, "as_result", lambda ranks, **about: {"ok": ok, **about})
+    empty = {"parameters": 0, "bytes": 0, "counts": {}, "sharded": 0, "missing": [], "tied": {},
+             "unread": None, "refused": None, "tensors": []}  # fmt: skip
+    monkeypatch.setattr(tensors, "as_result", lambda ranks, **about: {"ok": ok, **about, **empty})
     code, content = run_json("weights", folder, "-tp", 2)
     assert code == (not ok)
     assert content["tensor_parallel_size"] == 2

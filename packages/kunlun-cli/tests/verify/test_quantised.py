@@ -23,7 +23,8 @@ def test_the_exit_code_says_whether_the_growth_is_within_the_limit(
     grown = Measured([-1.0 - math.log1p(growth)] * 4, [1] * 4, [])
     monkeypatch.setattr(command, "windows_of", lambda *_: [[1, 2]])
     monkeypatch.setattr(command, "_run", lambda *_, **__: compare(probabilities, grown))
-    options = ("--quantised", pair[0], "--reference", pair[1], "--limit", limit)
-    found, value = run_json("verify", *options)
+    found, value = run_json(
+        "verify", "--quantised", pair[0], "--reference", pair[1], "--limit", limit
+    )
     assert (found, value["ok"]) == (code, code == 0)
     assert value["increase"] == pytest.approx(growth)

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``verify``: what it refuses before anything is read."""
+"""``verify``: what it refuses before anything is read, and its object."""
 
 from __future__ import annotations
+
+import importlib
+import math
 
 import pytest
 
@@ -27,3 +30,17 @@ def test_what_does_not_go_together_is_refused(run, arguments, said):
     told = run("verify", *arguments)
     assert told.exit_code == 2
     assert said in " ".join(told.stderr.split())
+
+
+@pytest.mark.parametrize("ok", [True, False])
+def test_the_object_has_texts_where_a_figure_is_no_number(run_json, monkeypatch, pair, result, ok):
+    """A model that gives not-a-number is what ``verify`` is asked about."""
+    result["ok"], result["layers"][2]["after"] = ok, math.nan
+    result["places"][1]["error"] = result["cause"]["weight_error"] = math.inf
+    # The package has a function of the same name.
+    module = importlib.import_module("vllm_kunlun.cli.verify.run")
+    monkeypatch.setattr(module, "judged", lambda asked, say: result)
+    code, value = run_json("verify", pair[0])
+    assert (code, value["ok"]) == (1 - ok, ok)
+    assert value["layers"][2]["after"] == "nan"
+    assert value["places"][1]["error"] == value["cause"]["weight_error"] == "inf"
