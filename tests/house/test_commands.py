@@ -47,6 +47,7 @@ RUN_BY = {
     "cat > overrides.txt": "noxfile.py",
     "uv build --all-packages": "noxfile.py",
     "uv run nox": "noxfile.py",
+    "uv run python benchmarks/versus.py": "tests/house/test_versus.py",
     "ray ": "tests/rehearsal/test_two_hosts.py",
     "export ": "packages/kunlun-platform/tests/test_envs.py",
 }
