@@ -42,6 +42,8 @@ RUN_BY = {
     "vllm-kunlun ops bench": "packages/kunlun-cli/tests/ops/test_benching.py",
     "vllm serve": "tests/user/test_server.py",
     "curl http://localhost:8000/v1/completions": "tests/user/test_server.py",
+    "uv build --wheel DIR": "tests/user/test_adapted_wheel.py",
+    "pip install DIR/dist/": "tests/user/test_adapted_wheel.py",
     "pip install": "tests/wheels/test_wheels.py",
     "uv pip install --no-config -p card/bin/python": "noxfile.py",
     "cat > overrides.txt": "noxfile.py",

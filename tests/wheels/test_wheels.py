@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import zipfile
 from email.parser import Parser
 from pathlib import Path
@@ -15,9 +14,8 @@ import pytest
 import torch
 import transformers
 from packaging.requirements import Requirement
-from support import internlm, mimo
-
-ROOT = Path(__file__).parents[2]
+from support import clean, internlm, mimo
+from support.clean import uv
 
 WHEELS = {wheel.name: wheel for wheel in members.read_all()}
 """Distribution -> what its own pyproject.toml says of it."""
@@ -37,21 +35,11 @@ if __name__ == "__main__":
 """
 
 
-def uv(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        ["uv", *map(str, arguments)], cwd=cwd, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, f"uv {arguments}\n{done.stdout}\n{done.stderr}"
-    return done
-
-
 @pytest.fixture(scope="session")
 def dist(request, tmp_path_factory) -> Path:
     if built := request.config.getoption("built"):
         return built
-    folder = tmp_path_factory.mktemp("dist")
-    uv("build", "--all-packages", "--wheel", "--out-dir", folder)
-    return folder
+    return clean.build(tmp_path_factory.mktemp("dist"))
 
 
 @pytest.fixture(scope="session")
@@ -215,16 +203,9 @@ def family(request) -> str:
 
 @pytest.fixture(scope="session")
 def clean_python(dist, family, tmp_path_factory) -> Path:
-    """Python of a new environment: family wheel, what it needs, emulator and vLLM; not the tree.
-
-    The install runs in the tree's root so that uv applies the pins and exclusions written there.
-    """
+    """Python of a new environment: family wheel, what it needs, emulator and vLLM; not the tree."""
     folder = tmp_path_factory.mktemp("clean") / "env"
-    uv("venv", "--python", sys.executable, folder)
-    python = folder / "bin" / "python"
-    uv("pip", "install", "--python", python, "--find-links", dist, "--no-sources",
-       f"kunlun-models-{family}", EMULATOR, "vllm==0.15.1")  # fmt: skip
-    return python
+    return clean.environment(folder, dist, f"kunlun-models-{family}", EMULATOR, "vllm==0.15.1")
 
 
 def run_engine(

@@ -49,6 +49,9 @@ def test_around_a_model_file(tmp_path):
         assert all(f'{name} = "{value}"' in project for name, value in entries.items())
     assert json.loads((tmp_path / "tests/config.json").read_text()) == {"vocab_size": 320}
     assert "Apache License" in (tmp_path / "LICENSE").read_text()
+    readme = (tmp_path / "README.md").read_text()
+    assert "uv build --wheel\npip install dist/kunlun_models_two_words-0.1.0-py3-none-any" in readme
+    assert "pip install kunlun-models" not in readme  # it is on no index
 
 
 def test_nothing_is_written_over(tmp_path):

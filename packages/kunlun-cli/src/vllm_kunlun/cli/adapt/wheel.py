@@ -26,6 +26,10 @@ testpaths = ["tests"]
 markers = ["slow: compiled, on two ranks, on two stages"]
 
 """
+_COMPARED = """\
+pytest             # greedy tokens and log-probabilities against transformers
+pytest -m slow     # the same compiled, on two ranks, on two stages"""
+_FOUND = "pytest             # the family is found by its architecture"
 _BY_VLLM = (
     "vLLM's own model class (`{architecture}`) runs with the layers and the attention of\n"
     "`kunlun-custom-ops`: no model file is needed."
@@ -116,6 +120,7 @@ def write(folder: Path, wheel: Wheel) -> list[Path]:
         "plugin": _PLUGIN.format(module=module) if wheel.text else "",
         "pytest": _PYTEST,
         "what": what,
+        "tests": _COMPARED if wheel.config else _FOUND,
         "history": f"Serving preset of {wheel.architecture}"
         + (f", and its class, {wheel.origin}." if wheel.text else "; vLLM has its class."),
     }
