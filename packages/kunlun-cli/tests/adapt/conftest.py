@@ -15,14 +15,14 @@ def _model(model_type, values):
 
     from vllm_kunlun.cli.adapt.tiny import shrunk
 
-    config = shrunk(CONFIG_MAPPING[model_type](**dict(values)))
+    config = shrunk(CONFIG_MAPPING[model_type](**json.loads(values)))
     return AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
 
 
 @pytest.fixture
 def model():
     """``model("helium", mlp_bias=True)``: random weights, made once."""
-    return lambda model_type, **values: _model(model_type, tuple(sorted(values.items())))
+    return lambda model_type, **values: _model(model_type, json.dumps(values))
 
 
 @pytest.fixture

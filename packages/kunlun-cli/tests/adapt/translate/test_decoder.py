@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import copy
+
 from vllm_kunlun.cli.adapt.translate.decoder import decoder_of, head_of
+from vllm_kunlun.cli.adapt.translate.parts import parts_of
 
 
 def test_embeddings_are_scaled(parts):
@@ -12,6 +15,15 @@ def test_embeddings_are_scaled(parts):
     assert found.made == {"embedding_multiplier": "config.embedding_multiplier"}
     assert "inputs_embeds = inputs_embeds * self.embedding_multiplier" in found.lines
     assert decoder_of(parts("helium")).lines == ["hidden_states = inputs_embeds"]
+
+
+def test_embeddings_that_scale_themselves(parts, model):
+    found = decoder_of(parts("gemma3_text"))
+    assert (found.todo, found.scale) == ([], "config.hidden_size ** 0.5")
+    assert decoder_of(parts("granite")).scale == ""
+    changed = copy.deepcopy(model("gemma3_text"))
+    changed.model.embed_tokens.embed_scale += 1
+    assert "does more than to look up rows" in decoder_of(parts_of(changed)).todo[0]
 
 
 def test_logits_are_scaled_and_capped(parts):

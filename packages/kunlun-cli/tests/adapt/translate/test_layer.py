@@ -25,6 +25,12 @@ def test_norms_residuals_and_multipliers(parts):
     assert found.result == "outputs"
 
 
+def test_angles_that_are_chosen_for_the_attention_are_its_own_concern(parts):
+    found = layer_of(parts("gemma3_text"))
+    assert found.todo == []
+    assert not any("position_embeddings" in line for line in found.lines)
+
+
 def test_a_parallel_residual(parts):
     found = layer_of(parts("cohere2"))
     assert "hidden_states = residual + hidden_states_attention + hidden_states_mlp" in found.lines

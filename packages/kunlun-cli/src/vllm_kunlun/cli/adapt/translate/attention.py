@@ -214,8 +214,7 @@ class _Follow:
         raise UntranslatedError(f"{text} on the way to the attention")
 
     def rotate(self, names: list[str], call: ast.Call, function: str) -> None:
-        attention = self.reading.module
-        self.found.rotary = rotary_of(attention, self.parts.rotary, function)
+        self.found.rotary = rotary_of(self.parts, function)
         step = Step("rotate", condition=self.condition)
         for name, argument in zip(names, call.args, strict=False):
             inner = self.stream(argument)

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass, field
+from typing import Any
+
+import torch
 
 from vllm_kunlun.cli.adapt.translate.flow import Flow, needed
 from vllm_kunlun.cli.adapt.translate.layer import argument_of
@@ -24,6 +27,7 @@ __all__ = ["Decoder", "Head", "decoder_of", "head_of"]
 class Decoder:
     """Attributes:
     norm: the last one.
+    scale: expression for what embeddings are multiplied with in their own module, or empty.
     made: attribute -> expression of the configuration.
     lines: statements from ``inputs_embeds`` to the first layer's input.
     hidden: the variable that goes through the layers.
@@ -32,6 +36,7 @@ class Decoder:
 
     name: str
     norm: Norm | None = None
+    scale: str = ""
     made: dict[str, str] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
     hidden: str = "hidden_states"
@@ -47,6 +52,10 @@ def decoder_of(parts: Parts) -> Decoder:
             found.norm = norm_of(parts.decoder.get_submodule(parts.norm), parts.config)
         except UntranslatedError as error:
             found.todo.append(f"self.{parts.norm}: {error}")
+    try:
+        found.scale = _scale(reading, parts)
+    except UntranslatedError as error:
+        found.todo.append(str(error))
     loops = [
         (at, each)
         for at, each in enumerate(reading.body)
@@ -71,6 +80,25 @@ def decoder_of(parts: Parts) -> Decoder:
         if name not in known and any(True for _ in child.parameters()):
             found.todo.append(f"self.{name} ({type(child).__name__})")
     return found
+
+
+@torch.no_grad()  # type: ignore[untyped-decorator]
+def _scale(reading: Reading, parts: Parts) -> str:
+    """What the embedding multiplies its rows with, as it is given to its class; empty for one."""
+    module: Any = parts.decoder.get_submodule(parts.embedding)
+    came, rows = module(torch.arange(3)), module.weight[:3]
+    if torch.equal(came, rows):
+        return ""
+    made = reading.assigned.get(parts.embedding)
+    for each in getattr(made, "keywords", []):
+        try:
+            text = reading.configured(each.value)
+        except UntranslatedError:
+            continue
+        value = parts.value(text)
+        if isinstance(value, int | float) and torch.allclose(came, rows * value, rtol=1e-4):
+            return text
+    raise UntranslatedError(f"self.{parts.embedding} does more than to look up rows")
 
 
 def _loop(loop: ast.For, found: Decoder) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 
 from vllm_kunlun.cli.adapt.translate.reading import Reading, UntranslatedError, names_in, written
 
-__all__ = ["Flow", "needed"]
+__all__ = ["Flow", "assigned_in", "needed"]
 
 
 def needed(statements: Sequence[ast.stmt], wanted: set[str]) -> list[ast.stmt]:
@@ -19,7 +19,7 @@ def needed(statements: Sequence[ast.stmt], wanted: set[str]) -> list[ast.stmt]:
     kept: list[ast.stmt] = []
     wanted = set(wanted)
     for each in reversed(statements):
-        targets = _assigned(each)
+        targets = assigned_in(each)
         if not targets & wanted:
             continue
         kept.append(each)
@@ -29,7 +29,8 @@ def needed(statements: Sequence[ast.stmt], wanted: set[str]) -> list[ast.stmt]:
     return kept[::-1]
 
 
-def _assigned(statement: ast.stmt) -> set[str]:
+def assigned_in(statement: ast.stmt) -> set[str]:
+    """The variables that ``statement`` gives a value."""
     return {
         each.id
         for each in ast.walk(statement)
@@ -64,7 +65,7 @@ class Flow:
                 first = ast.unparse(each).splitlines()[0]
                 self.todo.append(f"{error}: {first}")
                 found.append(f"# TODO(adapt): {error}: {first}")
-                self.known |= _assigned(each)
+                self.known |= assigned_in(each)
         return found
 
     def _statement(self, each: ast.stmt) -> list[str]:

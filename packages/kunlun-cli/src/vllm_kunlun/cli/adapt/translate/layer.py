@@ -6,10 +6,10 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass, field
 
-from vllm_kunlun.cli.adapt.translate.flow import Flow, needed
+from vllm_kunlun.cli.adapt.translate.flow import Flow, assigned_in, needed
 from vllm_kunlun.cli.adapt.translate.norms import Norm, norm_of
 from vllm_kunlun.cli.adapt.translate.parts import Parts
-from vllm_kunlun.cli.adapt.translate.reading import Reading, UntranslatedError, names_in
+from vllm_kunlun.cli.adapt.translate.reading import Reading, UntranslatedError, is_call_of, names_in
 
 __all__ = ["Layer", "argument_of", "layer_of"]
 
@@ -55,7 +55,9 @@ def layer_of(parts: Parts) -> Layer:
     if not isinstance(returned, ast.Return) or returned.value is None:
         found.todo.append("it does not end in one return")
         return found
-    statements = needed(reading.body[:-1], names_in(returned.value))
+    angles = _angles(reading, parts.attention)
+    body = [each for each in reading.body[:-1] if not _only(each, angles)]
+    statements = needed(body, names_in(returned.value))
     found.lines = flow.lines(statements)
     found.result = ast.unparse(
         returned.value.elts[0] if isinstance(returned.value, ast.Tuple) else returned.value
@@ -63,6 +65,22 @@ def layer_of(parts: Parts) -> Layer:
     found.made = flow.made
     found.todo += flow.todo
     return found
+
+
+def _angles(reading: Reading, attention: str) -> set[str]:
+    """Variables that only say by which angles is rotated: the attention here makes its own."""
+    return {
+        name
+        for call in ast.walk(reading.forward)
+        if is_call_of(call, attention) and isinstance(call, ast.Call)
+        for each in call.keywords
+        if each.arg == "position_embeddings"
+        for name in names_in(each.value)
+    }
+
+
+def _only(statement: ast.stmt, names: set[str]) -> bool:
+    return bool(assigned := assigned_in(statement)) and assigned <= names
 
 
 def argument_of(call: ast.Call) -> ast.expr:

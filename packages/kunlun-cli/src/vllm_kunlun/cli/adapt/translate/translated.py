@@ -85,7 +85,10 @@ def translate(model: PreTrainedModel) -> Translated:
                     "QKVParallelLinear", "RowParallelLinear"],
         "activations": "GeluAndMul, SiluAndMul" if feed_forward.gate else "get_act_fn",
         "layered": any("layer_idx" in text for text in (
-            attention.window, attention.scale, attention.cap, *conditions)),
+            attention.window, attention.scale, attention.cap,
+            attention.rotary.parameters if attention.rotary else "", *conditions)),
+        "norm_sizes": _norm_sizes(attention),
+        "whole_norms": any(step.kind == "norm" and not step.heads for step in attention.steps),
         "layer_numbered": any("layer_idx" in text for text in layer.made.values()),
     }  # fmt: skip
     environment = Environment(
@@ -108,7 +111,14 @@ def _between(attention: Attention, conditions: dict[str, str]) -> list[str]:
     lines: list[str] = []
     for step in attention.steps:
         done = ["q, k = self.rotary_emb(positions, q, k)"]
-        if step.kind == "norm":
+        if step.kind == "norm" and not step.heads:
+            done = [
+                f"{each} = self._over_all_heads(self.{name}, {each}, {copies})"
+                for each, name, copies in zip(
+                    "qk", step.module.split(), ("1", "self.kv_copies"), strict=True
+                )
+            ]
+        elif step.kind == "norm":
             done = [
                 f"{each} = self.{name}({each}.unflatten(-1, (-1, self.head_dim))).flatten(-2)"
                 for each, name in zip("qk", step.module.split(), strict=True)
@@ -117,6 +127,16 @@ def _between(attention: Attention, conditions: dict[str, str]) -> list[str]:
             done = [f"if self.{conditions[step.condition]}:", *(f"    {line}" for line in done)]
         lines += done
     return lines
+
+
+def _norm_sizes(attention: Attention) -> dict[str, str]:
+    """Name of a norm on queries or keys -> how many values it normalises."""
+    return {
+        name: "self.head_dim" if step.heads else f"{heads} * self.head_dim"
+        for step in attention.steps
+        if step.kind == "norm"
+        for name, heads in zip(step.module.split(), ("heads", "kv_heads"), strict=True)
+    }
 
 
 def _rows(owner: str, whole: str, pairs) -> list[str]:  # type: ignore[no-untyped-def]
@@ -132,9 +152,6 @@ def _check(attention: Attention, feed_forward: FeedForward, config: object) -> N
         name = _name(feed_forward.activation, config)
         if name not in ("silu", "gelu", "gelu_pytorch_tanh"):
             feed_forward.todo.append(f"vLLM has no gate with the activation {name}")
-    heads = [step for step in attention.steps if step.kind == "norm"]
-    if any(not step.heads for step in heads):
-        attention.todo.append("norms over all heads at once, of which a rank has a part")
 
 
 def _name(expression: str, config: object) -> object:
