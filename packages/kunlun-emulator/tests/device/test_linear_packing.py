@@ -76,6 +76,33 @@ def test_packed_layer(bias: bool, rows: int, columns: int, lead: tuple[int, ...]
     torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5 * columns**0.5)
 
 
+BFLOAT16 = pytest.mark.skipif(
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="oneDNN has no bfloat16 here"
+)
+
+
+@BFLOAT16
+@pytest.mark.parametrize("lead", [(1,), (16,), (3, 5), (0,)], ids=str)
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (33, 17), (200, 129)])
+@pytest.mark.parametrize("bias", [False, True], ids=["plain", "bias"])
+def test_packed_layer_in_bfloat16(
+    bias: bool, rows: int, columns: int, lead: tuple[int, ...]
+) -> None:
+    """One rounding to 8 bits lies between it and float64, whatever the width of the sums."""
+    layer = linear(rows, columns, bias=bias, dtype=torch.bfloat16)
+    weight = layer.weight.detach().clone()
+    x = torch.randn(*lead, columns, dtype=torch.bfloat16)
+    expected = exact(x, weight, layer.bias)
+    assert linear_packing.pack(layer) == 1 and layer.weight.is_meta
+    got, _ = layer(x)
+    assert got.dtype == torch.bfloat16
+    torch.testing.assert_close(got.float(), expected, rtol=2**-8, atol=1e-5 * columns**0.5)
+    form = forms.form_of(layer)
+    assert form is not None
+    form.open()
+    assert torch.equal(layer.weight, weight)
+
+
 def test_packed_layer_on_a_slice_of_a_wider_tensor() -> None:
     layer = linear(24, 16)
     weight = layer.weight.detach().clone()
@@ -232,11 +259,17 @@ def test_output_projection(tie: str) -> None:
 # ---------------------------------------------------------------------------- left alone
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-def test_half_precision_stays(dtype: torch.dtype) -> None:
-    layer = linear(8, 8, dtype=dtype)
+def test_float16_stays() -> None:
+    layer = linear(8, 8, dtype=torch.float16)
     assert linear_packing.pack(layer) == 0
     assert not layer.weight.is_meta
+
+
+def test_bfloat16_stays_where_onednn_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    model = torch.nn.ModuleList([linear(8, 8, dtype=torch.bfloat16), linear(8, 8)])
+    assert linear_packing.pack(model) == 1
+    assert not model[0].weight.is_meta and model[1].weight.is_meta
 
 
 def test_what_is_no_layer_of_vllm_stays() -> None:
