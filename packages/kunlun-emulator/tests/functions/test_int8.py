@@ -34,16 +34,17 @@ def test_dynamic_quantisation_of_a_row_without_range() -> None:
     assert (scale.item(), azp.item(), out.tolist()) == (0.0, -133, [[-128] * 3])
 
 
+@pytest.mark.parametrize("rows", [2, 4])
 @pytest.mark.parametrize("inner", [1, 1023, 1025, 9000])
-def test_products_are_exact(inner: int) -> None:
-    """Against 64-bit integers, at the largest magnitudes there are."""
+def test_products_are_exact(inner: int, rows: int) -> None:
+    """Against 64-bit integers, at the largest magnitudes there are; few rows and more."""
     torch.manual_seed(inner)
-    x = torch.randint(-128, 128, (4, inner), dtype=INT8)
+    x = torch.randint(-128, 128, (rows, inner), dtype=INT8)
     w = torch.randint(-128, 128, (6, inner), dtype=INT8)
     x[0], w[0] = -127, 127  # many such products add up to what float32 does not hold
     x[1], w[1] = -128, -128
-    out, ones = torch.empty(4, 6), torch.full((6, 1), 127.0)
-    kunlun_ops.matmul(x=x, w=w, out=out, x_pc_max=ones[:4], w_pc_max=ones)
+    out, ones = torch.empty(rows, 6), torch.full((6, 1), 127.0)
+    kunlun_ops.matmul(x=x, w=w, out=out, x_pc_max=ones[:rows], w_pc_max=ones)
     assert torch.equal(out, (x.long() @ w.long().T).float())
 
 

@@ -8,6 +8,8 @@ from functools import cache
 import torch
 
 from vllm_kunlun.emulator.checks import FLOATS, check_shape, check_tensor, require
+from vllm_kunlun.emulator.kernels import int8 as kernels
+from vllm_kunlun.ops.compiled import use_threads
 
 __all__ = [
     "cutlass_scaled_mm",
@@ -40,10 +42,12 @@ def quant2d(x: torch.Tensor, y: torch.Tensor, max: torch.Tensor, force_sdnn: boo
     check_shape(name, "y", y, x.shape)
     check_tensor(name, "max", max, _FLOAT32)
     check_shape(name, "max", max, (*x.shape[:-1], 1))
-    wide = x.float()
-    largest = wide.abs().amax(-1, keepdim=True) if x.shape[-1] else max.new_zeros(max.shape)
-    max.copy_(largest)
-    y.copy_((wide * (127.0 / largest.masked_fill(largest == 0, 1.0))).round_())
+    if x.numel() == 0:
+        max.zero_()
+        return
+    rows = x.detach().float().view(-1, x.shape[-1])
+    use_threads(x.numel())
+    kernels.quantise(rows.numpy(), y.view(rows.shape).numpy(), max.view(-1, 1).numpy())
 
 
 def matmul(
@@ -235,10 +239,23 @@ def _scaled_mm(
 def exact_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """``left @ right`` of int8 matrices, exact.
 
-    oneDNN's product (int32) where this processor adds without saturating, else float64 summed from
-    float32 products of pieces that cannot round.
+    A few rows are multiplied where the weight lies, in int32. Else oneDNN's product (int32) where
+    this processor adds without saturating, or float64 summed from float32 products of pieces that
+    cannot round.
     """
-    width = left.shape[1]
+    rows, width = left.shape
+    weight = right.t()
+    if (
+        0 < rows <= kernels.FEW_ROWS
+        and 0 < width <= _INT32_WIDTH
+        and left.is_contiguous()
+        and weight.is_contiguous()
+        and kernels.is_there()
+    ):
+        out = torch.empty(rows, weight.shape[0], dtype=torch.int32)
+        use_threads(weight.numel())
+        kernels.multiply(left.numpy(), weight.numpy(), out.numpy())
+        return out
     # torch's int8 product of one column with one row reads beyond its operands.
     fits = left.numel() and right.numel() and 1 < width <= _INT32_WIDTH
     if fits and _adds_in_int32():
