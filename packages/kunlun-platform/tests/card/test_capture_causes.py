@@ -13,6 +13,7 @@ WORDS = {
     "dependency created on uncaptured work in another stream": "second stream",
     "cudaErrorStreamCaptureUnjoined": "second stream",
     "operation not permitted when stream is capturing": "waits for the device",
+    "HostReadInCaptureError: planted reads a value of the device": "waits for the device",
     "Cannot copy between CPU and CUDA tensors during CUDA graph capture unless the CPU tensor is "
     "pinned.": "waits for the device",
     "operation would make the legacy stream implicitly depend": "waits for the device",

@@ -42,7 +42,7 @@ CAUSES = (
     ),
     Cause(
         r"stream is capturing|StreamCapture(Unsupported|Implicit)|"
-        r"during (CUDA )?graph capture unless|implicitly depend",
+        r"during (CUDA )?graph capture unless|implicitly depend|HostReadInCapture",
         "a piece waits for the device, which a capture forbids: a value is read on the host "
         "(.item(), .tolist(), .cpu(), an if of a tensor), or memory that is not pinned is copied",
         _CUT,
