@@ -24,7 +24,7 @@ def test_each_finding_is_a_line_with_what_to_do(run, run_json, monkeypatch):
         Check("two", "warn", "odd", "look"),
         Check("three", "fail", "broken", "mend it"),
     ]
-    monkeypatch.setattr(checks, "run", lambda: found)
+    monkeypatch.setattr(checks, "run", lambda say: found)
     code, value = run_json("doctor")
     assert (code, value["ok"]) == (1, False)
     assert value["checks"] == [each._asdict() for each in found]
@@ -38,5 +38,5 @@ def test_each_finding_is_a_line_with_what_to_do(run, run_json, monkeypatch):
 
 
 def test_a_warning_alone_is_exit_code_0(run_json, monkeypatch):
-    monkeypatch.setattr(checks, "run", lambda: [Check("two", "warn", "odd", "look")])
+    monkeypatch.setattr(checks, "run", lambda say: [Check("two", "warn", "odd", "look")])
     assert run_json("doctor")[0] == 0
