@@ -14,8 +14,10 @@ import torch
 from vllm_kunlun.ops.conformance.provenance import surroundings, torch_device
 from vllm_kunlun.platforms import device
 
+Kind = Literal["xpu", "rehearsal", "emulated"]
 
-def serve(monkeypatch: pytest.MonkeyPatch, kind: Literal["xpu", "emulated"], wheels: bool) -> None:
+
+def serve(monkeypatch: pytest.MonkeyPatch, kind: Kind, wheels: bool) -> None:
     monkeypatch.setattr(device, "detect", lambda: device.Device(kind, "planted"))
     monkeypatch.setattr(device, "vendor_wheels_answer", lambda: wheels)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: f"P800 number {index}")
@@ -27,11 +29,12 @@ def serve(monkeypatch: pytest.MonkeyPatch, kind: Literal["xpu", "emulated"], whe
         ("xpu", True, "P800 number 0", "cuda:0"),
         ("emulated", True, "the vendor's wheels, on the host", "cpu"),
         ("emulated", False, "the emulator, on the host", "cpu"),
+        ("rehearsal", False, "the emulator, on a rehearsed card", "cpu"),
     ],
 )
 def test_the_device(
     monkeypatch: pytest.MonkeyPatch,
-    kind: Literal["xpu", "emulated"],
+    kind: Kind,
     wheels: bool,
     name: str,
     torchs: str,

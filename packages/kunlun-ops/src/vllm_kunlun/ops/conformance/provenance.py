@@ -39,7 +39,8 @@ def surroundings() -> Surroundings:
     """This machine, now."""
     found = device.detect()
     emulated = not device.vendor_wheels_answer()
-    name = "the emulator, on the host" if emulated else "the vendor's wheels, on the host"
+    where = "a rehearsed card" if found.kind == "rehearsal" else "the host"
+    name = ("the emulator" if emulated else "the vendor's wheels") + f", on {where}"
     if found.kind == "xpu":
         import torch
 
