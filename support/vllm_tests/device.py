@@ -44,8 +44,9 @@ def prepare() -> None:
     assert type(current_platform).__name__ == "KunlunPlatform", current_platform
     register_backend(AttentionBackendEnum.CUSTOM, ATTENTION)
     register_backend(AttentionBackendEnum.FLASHMLA, LATENT_ATTENTION)
-    for name in ("synchronize", "empty_cache", "reset_peak_memory_stats", "set_device"):
-        setattr(torch.cuda, name, lambda *_args, **_kwargs: None)
-    torch.cuda.current_device = lambda: 0
+    if current_platform.device_type == "cpu":  # the rehearsed card has a torch.cuda of its own
+        for name in ("synchronize", "empty_cache", "reset_peak_memory_stats", "set_device"):
+            setattr(torch.cuda, name, lambda *_args, **_kwargs: None)
+        torch.cuda.current_device = lambda: 0
     # vLLM looks at a model's class in a process of its own, as CUDA may have been initialised.
     registry._run_in_subprocess = lambda function: function()
