@@ -101,6 +101,13 @@ def test_without_it_the_first_error_of_the_capture_is(separate):
     assert "--gpu-memory-utilization" in found.fix
 
 
+def test_graphs_that_are_on_and_not_there_are_a_class_that_is_not_compiled():
+    warning = "WARNING No graph was captured, though graphs are on: decoding is slower"
+    found = only([BEGIN, END, warning])
+    assert found.status == "warn"
+    assert "none was captured" in found.detail and "@support_torch_compile" in found.fix
+
+
 @pytest.mark.parametrize(
     ("lines", "said"),
     [

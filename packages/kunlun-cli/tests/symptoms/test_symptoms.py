@@ -7,6 +7,7 @@ import pytest
 
 from vllm_kunlun.cli import doctor
 from vllm_kunlun.cli.check import Check
+from vllm_kunlun.cli.symptoms import capture
 
 FINE, ODD, ODDER = Check("a", "ok", "1"), Check("b", "warn", "2", "x"), Check("d", "warn", "4", "z")
 BROKEN = Check("c", "fail", "3", "y")
@@ -45,7 +46,8 @@ def test_a_symptom_and_a_checkpoint_go_together(run, tmp_path):
     assert "holds no config.json" in told.stderr
 
 
-def test_the_ops_that_cut_a_graph_are_named(run_json, folder):
+def test_the_ops_that_cut_a_graph_are_named(run_json, folder, monkeypatch):
+    monkeypatch.setattr(capture, "captured", lambda *_: [FINE])
     code, value = run_json("doctor", "--symptom", "graphs", folder())
     assert code == 0
     (ops,) = (each for each in value["checks"] if each["name"] == "splitting_ops")

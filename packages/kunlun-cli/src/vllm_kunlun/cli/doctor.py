@@ -56,7 +56,8 @@ def doctor(
     """Use this first when something does not work: it looks at everything and says what to do.
 
     With --symptom and a checkpoint, the probes that decide between the causes
-    run instead: garbage and repeats compare the model with HF transformers.
+    run instead: garbage and repeats compare the model with HF transformers,
+    graphs captures its graphs, on the card or on a rehearsed one.
     """
     if (model is None) != (symptom is None):
         raise UnsupportedError(

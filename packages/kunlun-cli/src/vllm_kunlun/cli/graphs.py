@@ -18,6 +18,7 @@ _OURS = re.compile(r"\bGraphCaptureError: (?P<message>.+)")
 _BEGIN = re.compile(r"Capturing (CUDA graph|a cudagraph)")
 _END = re.compile(r"Graph capturing finished.*")
 _ERROR = re.compile(r"(?P<message>\b(\w+\.)*\w*(Error|Exception): .+)")
+_NONE = re.compile(r"No graph was captured, though graphs are on")
 _OFF = re.compile(r"Cudagraph is disabled under eager mode|Skipping CUDA graph capture")
 
 
@@ -63,6 +64,7 @@ def check_log(lines: Iterable[str]) -> Iterator[Check]:
 
     The error of a card's worker is taken where there is one; else the first error between the
     beginning and the end of a capture, which another plugin or an older version may have written.
+    A card's worker warns where graphs are on and the model's class lets none be captured.
     """
     began = False
     first, last = "", "it tells of no capture"
@@ -70,6 +72,15 @@ def check_log(lines: Iterable[str]) -> Iterator[Check]:
         text = _COLOUR.sub("", line)
         if ours := _OURS.search(text):
             yield _failure(ours["message"])
+            return
+        if _NONE.search(text):
+            yield Check(
+                "capture",
+                "warn",
+                "graphs are on, and none was captured: the model's class is not compiled",
+                "decorate the class of the decoder with @support_torch_compile (vllm-kunlun lint "
+                "finds its place); plain doctor looks at what else may be in the way",
+            )
             return
         if _OFF.search(text):
             last = "graphs are off: --enforce-eager, or cudagraph_mode NONE"

@@ -10,7 +10,7 @@ from pathlib import Path
 from vllm_kunlun.cli import graphs
 from vllm_kunlun.cli.check import Check
 from vllm_kunlun.cli.configuration import check_folder
-from vllm_kunlun.cli.symptoms import answers, limits
+from vllm_kunlun.cli.symptoms import answers, capture, limits
 
 __all__ = ["Symptom", "examine"]
 
@@ -44,13 +44,13 @@ def examine(symptom: Symptom, model: Path, say: Say) -> list[Check]:
         Symptom.repeats: lambda: answers.repeats(model, say),
         Symptom.truncated: lambda: limits.truncated(model, say),
         Symptom.memory: lambda: limits.memory(model, say),
-        Symptom.graphs: lambda: _graphs(),
+        Symptom.graphs: lambda: _graphs(model, say),
         Symptom.weights: lambda: answers.weights(model),
     }
     return list(probes[symptom]())
 
 
-def _graphs() -> Iterator[Check]:
+def _graphs(model: Path, say: Say) -> Iterator[Check]:
     from vllm_kunlun.platforms.settings import splitting_ops
 
     yield from graphs.check_settings()
@@ -60,5 +60,5 @@ def _graphs() -> Iterator[Check]:
         "ok",
         f"{len(required)} ops end a piece, and are added to those that a user gives: "
         f"{', '.join(required)}",
-        "if a start failed while graphs were captured: doctor --log FILE says what it means",
     )
+    yield from capture.captured(model, say)
