@@ -4,7 +4,8 @@
 import pytest
 import torch
 
-from vllm_kunlun.emulator.rehearsal.faults import WrongMemoryError
+from vllm_kunlun.emulator.rehearsal import watch
+from vllm_kunlun.emulator.rehearsal.faults import HostReadInCaptureError, WrongMemoryError
 
 pytestmark = pytest.mark.usefixtures("rehearsal")
 
@@ -103,3 +104,26 @@ def test_inside_a_custom_op_each_op_is_met(asked):
     asked()
     norm.rms_norm(x, weight, 1e-6)
     assert asked() == {("vendor", "kunlun_ops.rmsnorm"): 1}
+
+
+def test_inside_anybodys_custom_op_a_value_read_in_a_capture_is_refused(piece, monkeypatch):
+    monkeypatch.setattr(torch.library.Library, "impl", torch.library.Library.impl)
+    watch.keep_implementations()
+
+    @torch.library.custom_op("somebodys::doubled", mutates_args=())
+    def doubled(x: torch.Tensor) -> torch.Tensor:
+        return x * 2
+
+    @torch.library.custom_op("somebodys::looks", mutates_args=())
+    def looks(x: torch.Tensor) -> torch.Tensor:
+        return x * (2 if x.sum().item() > 0 else 3)
+
+    x = torch.ones(4, device="cuda")
+    wrapped = piece(lambda x: doubled(x) + 1)
+    wrapped(x)
+    for step in range(4):  # by the nodes and by the code in turns
+        x.fill_(step)
+        assert wrapped(x).tolist() == [2.0 * step + 1] * 4
+    assert looks(x).tolist() == [6.0] * 4
+    with pytest.raises(HostReadInCaptureError, match="_local_scalar_dense"):
+        piece(lambda x: looks(x))(x)

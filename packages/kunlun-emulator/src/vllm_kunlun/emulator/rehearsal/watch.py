@@ -41,8 +41,11 @@ _NO_WORK = {
 }  # fmt: skip
 """Ops that change what a tensor says of its memory, beside those that torch knows as views."""
 
-_NAMESPACES = ("vllm", "_C", "_C_cache_ops", "_moe_C")
-"""Of the custom ops of vLLM that are Python functions; ours say theirs themselves."""
+_OF_TORCH = ("aten", "prims", "c10d", "c10d_functional", "_c10d_functional")
+"""Namespaces whose ops are met whole, whatever Python is registered for them."""
+
+_BODIES = ("", "CPU", "CUDA", "CompositeExplicitAutograd")
+"""Dispatch keys of what a custom op does, beside shapes and gradients."""
 
 _implementations: dict[str, Callable[..., Any]] = {}
 _wanted = threading.local()
@@ -60,11 +63,15 @@ def asked_for(device: bool) -> Iterator[None]:
 
 
 def keep_implementations() -> None:
-    """From now on know the Python function behind each custom op, to look inside it."""
+    """From now on know the Python function behind each custom op, to look inside it.
+
+    Ours say theirs themselves.
+    """
     implement = torch.library.Library.impl
 
     def impl(self: Any, op_name: Any, fn: Any, dispatch_key: str = "", **keywords: Any) -> Any:
-        if self.ns in _NAMESPACES and isinstance(op_name, str):
+        is_body = (dispatch_key or self.dispatch_key) in _BODIES
+        if is_body and self.ns not in _OF_TORCH and isinstance(op_name, str):
             _implementations[f"{self.ns}::{op_name}"] = fn
         return implement(self, op_name, fn, dispatch_key, **keywords)
 
