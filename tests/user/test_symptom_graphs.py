@@ -16,7 +16,28 @@ from support.plugged import plugin
 
 PROGRAM = "from vllm_kunlun.cli.main import app; app()"
 PLUGIN = '''
+import torch
 from vllm.model_executor.models.qwen3 import Qwen3ForCausalLM
+
+
+@torch.library.custom_op("planted::looks", mutates_args=())
+def looks(x: torch.Tensor) -> torch.Tensor:
+    return x * (1.0 if x.sum().item() > 0 else 1.0)
+
+
+@looks.register_fake
+def _(x):
+    return torch.empty_like(x)
+
+
+class Waits(Qwen3ForCausalLM):
+    """It reads a value of the device in every layer."""
+
+    def __init__(self, *, vllm_config, prefix=""):
+        super().__init__(vllm_config=vllm_config, prefix=prefix)
+        for layer in self.model.layers:
+            act = layer.mlp.act_fn.forward
+            layer.mlp.act_fn.forward = lambda x, act=act: looks(act(x))
 
 
 class Undecorated(Qwen3ForCausalLM):
@@ -30,10 +51,12 @@ class Undecorated(Qwen3ForCausalLM):
 def register():
     from vllm import ModelRegistry
     ModelRegistry.register_model("UndecoratedForCausalLM", "planted_plugin:Undecorated")
+    ModelRegistry.register_model("WaitsForCausalLM", "planted_plugin:Waits")
 '''
 GRAPHS = {
     "healthy": ("Qwen3ForCausalLM", None, "Graph capturing finished"),
     "undecorated": ("UndecoratedForCausalLM", "capture", "none was captured"),
+    "waits": ("WaitsForCausalLM", "capture", "a value is read on the host"),
 }
 """Kind -> architecture, cause, and what is said of it."""
 
