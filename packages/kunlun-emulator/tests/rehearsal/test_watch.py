@@ -6,6 +6,7 @@ import torch
 
 from vllm_kunlun.emulator.rehearsal import watch
 from vllm_kunlun.emulator.rehearsal.faults import HostReadInCaptureError, WrongMemoryError
+from vllm_kunlun.ops.torch_ops import vllm_names
 
 pytestmark = pytest.mark.usefixtures("rehearsal")
 
@@ -15,6 +16,15 @@ def test_an_op_on_both_memories_is_caught():
         torch.zeros(2, device="cuda") + torch.zeros(2)
     with pytest.raises(WrongMemoryError, match="aten::cat"):
         torch.cat([torch.zeros(2), torch.zeros(2, device="cuda")])
+
+
+def test_what_a_graph_gave_is_the_devices():
+    vllm_names.define()
+    alias = torch.ops._C.weak_ref_tensor
+    kept = torch.ones(2, device="cuda")
+    assert alias(kept).tolist() == [1.0, 1.0]
+    with pytest.raises(WrongMemoryError, match=r"of shape \(2,\), lies in host memory"):
+        alias(torch.ones(2))
 
 
 def test_numbers_and_indices_of_the_host_are_taken():

@@ -13,9 +13,11 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch._dynamo.output_graph import OutputGraph
 
 from vllm_kunlun.emulator.rehearsal import (
     cards,
+    compilers,
     device_memory,
     generators,
     graphs,
@@ -119,6 +121,8 @@ def replacements() -> Iterator[tuple[Any, str, Any]]:
     yield torch._C, construct.__name__, _storage_at(construct)
     for function in (dist.init_process_group, dist.new_group):
         yield dist, function.__name__, _on_gloo(function)
+    compiler = OutputGraph.call_user_compiler
+    yield OutputGraph, compiler.__name__, compilers.watched(compiler)
     if importlib.util.find_spec("triton"):  # it would look for a driver of NVIDIA's
         # Of its own list: Triton 3.1 makes other classes for it than an import of the file gives.
         known = importlib.import_module("triton.backends").backends

@@ -47,6 +47,9 @@ _OF_TORCH = ("aten", "prims", "c10d", "c10d_functional", "_c10d_functional")
 _BODIES = ("", "CPU", "CUDA", "CompositeExplicitAutograd")
 """Dispatch keys of what a custom op does, beside shapes and gradients."""
 
+_OWNS_NOTHING = "_C::weak_ref_tensor"
+"""vLLM's op for what a graph gave: a view, under which memory of the host would be freed."""
+
 _implementations: dict[str, Callable[..., Any]] = {}
 _wanted = threading.local()
 
@@ -97,6 +100,8 @@ class Watch(TorchDispatchMode):
         if is_quiet() or _is_traced(args, keywords):
             return op(*args, **keywords)
         name = op._schema.name
+        if name == _OWNS_NOTHING:
+            _check_graph_gave(*args)
         inside = getattr(op, "implementation", None) or _implementations.get(name)
         if inside is not None:
             with self._calls, self:
@@ -143,6 +148,15 @@ def _lies_on_device(name: str, inputs: list[torch.Tensor]) -> bool:
                 f"the host of shape {tuple(each.shape)}: move one of them"
             )
     return True
+
+
+def _check_graph_gave(tensor: torch.Tensor) -> None:
+    """Raises: WrongMemoryError: it lies in host memory, which no graph computes into."""
+    if not places.is_on_device(tensor):
+        raise faults.WrongMemoryError(
+            f"what a graph gave, of shape {tuple(tensor.shape)}, lies in host memory, so that no "
+            "replay computes it: give the graph tensors of the device"
+        )
 
 
 def _is_masked(name: str, inputs: list[torch.Tensor]) -> bool:
