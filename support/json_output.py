@@ -7,7 +7,6 @@ python support/json_output.py --check   # exit code 1 if it is not what would be
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 from collections.abc import Iterator
@@ -55,12 +54,10 @@ follow once, as `run.phases`.
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="compare, write nothing")
-    options = parser.parse_args()
-    written.update(
-        {PAGE: page()},
-        check=options.check,
+    written.command(
+        __doc__,
+        PAGE,
+        page,
         why="differs from the schemas: run `python support/json_output.py`",
     )
 

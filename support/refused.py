@@ -7,7 +7,6 @@ python support/refused.py --check   # exit code 1 if it is not what would be wri
 
 from __future__ import annotations
 
-import argparse
 import ast
 import re
 from collections.abc import Iterator
@@ -27,12 +26,10 @@ device cannot honour."""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="compare, write nothing")
-    options = parser.parse_args()
-    written.update(
-        {PAGE: page(ROOT, read_all(ROOT))},
-        check=options.check,
+    written.command(
+        __doc__,
+        PAGE,
+        lambda: page(ROOT, read_all(ROOT)),
         why="differs from the errors in the code: run `python support/refused.py`",
     )
 

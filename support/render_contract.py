@@ -7,7 +7,6 @@ python support/render_contract.py --check   # exit code 1 if it is not what woul
 
 from __future__ import annotations
 
-import argparse
 import inspect
 import re
 import sys
@@ -36,12 +35,10 @@ LIVE = {True: "called by the vendor's own plugin", False: "not called by the ven
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="compare, write nothing")
-    options = parser.parse_args()
-    written.update(
-        {PAGE: page()},
-        check=options.check,
+    written.command(
+        __doc__,
+        PAGE,
+        page,
         why="differs from ops/contract: run `python support/render_contract.py`",
     )
 

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from members import ROOT
 
-__all__ = ["stale", "update"]
+__all__ = ["command", "stale", "update"]
 
 
 def stale(texts: Mapping[str, str]) -> dict[str, str]:
@@ -28,3 +29,15 @@ def update(texts: Mapping[str, str], *, check: bool, why: str) -> None:
     for file, text in found.items():
         (ROOT / file).write_text(text, encoding="utf-8")
         print(f"wrote {file}")
+
+
+def command(description: str | None, page: str, text: Callable[[], str], *, why: str) -> None:
+    """The command line of a script that writes one page: nothing, or ``--check``.
+
+    Args:
+        description: the script's docstring, whose first line its help shows.
+    """
+    parser = argparse.ArgumentParser(description=str(description).splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="compare, write nothing")
+    options = parser.parse_args()
+    update({page: text()}, check=options.check, why=why)
