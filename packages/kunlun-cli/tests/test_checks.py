@@ -87,7 +87,7 @@ def test_stale_redirect(run_json, only, monkeypatch):
         replacement="vllm_kunlun.gone",
         why="planted",
         upstream="",
-        vllm_range=">=0.15.1,<0.16",
+        vllm_range=">=0.15.1",
         sha256="0" * 64,
         remove_when="never",
     )
@@ -105,7 +105,7 @@ def test_stale_patch(run_json, only, monkeypatch):
         replacement="json:loads",
         why="planted",
         upstream="",
-        vllm_range=">=0.15.1,<0.16",
+        vllm_range=">=0.15.1",
         sha256="0" * 64,
         remove_when="never",
     )
@@ -122,7 +122,7 @@ def test_a_patch_that_only_compilation_needs_is_a_warning(run_json, only, monkey
         replacement="json:loads",
         why="planted",
         upstream="",
-        vllm_range=">=0.15.1,<0.16",
+        vllm_range=">=0.15.1",
         sha256="0" * 64,
         remove_when="never",
         only_compilation=True,

@@ -17,17 +17,69 @@ def test_supported(found: str) -> None:
     version.check_vllm(found)
 
 
-@pytest.mark.parametrize(
-    "found", ["0.11.0", "0.15.0", "0.15.1rc1", "0.15.1.dev3", "0.16.0", "0.16.0rc1", "1.0", "dev"]
-)
-def test_unsupported_says_found_range_and_command(found: str) -> None:
+UNTESTED = ["0.11.0", "0.15.0", "0.15.1rc1", "0.15.1.dev3", "0.14.9", "1.0", "dev"]
+
+
+@pytest.mark.parametrize("found", UNTESTED)
+def test_untested_says_found_tested_and_command(found: str) -> None:
     with pytest.raises(IncompatibleVllmError) as caught:
         version.check_vllm(found)
     message = str(caught.value)
-    assert found in message
+    assert f"found vLLM {found}, which is untested" in message
+    for those in version.TESTED_VLLM.values():
+        assert those in message
     assert message.count("\n") == 0
     command = message.partition("pip install '")[2].partition("'")[0]
-    assert Requirement(command).specifier == version.SUPPORTED_VLLM
+    newest = list(version.TESTED_VLLM.values())[-1]
+    assert Requirement(command).specifier == SpecifierSet(newest)
+    assert "VLLM_KUNLUN_ALLOW_UNTESTED_VLLM=1" in message
+
+
+@pytest.mark.parametrize("found", UNTESTED)
+def test_untested_runs_where_it_is_wanted_with_one_warning(
+    found: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("VLLM_KUNLUN_ALLOW_UNTESTED_VLLM", "1")
+    version._warn.cache_clear()
+    for _ in range(2):
+        version.check_vllm(found)
+    (warning,) = caplog.messages
+    assert warning.startswith(f"vLLM {found} is untested")
+    assert version.tested_in_words() in warning
+
+
+def test_tested_is_silent(caplog: pytest.LogCaptureFixture) -> None:
+    for release, those in version.TESTED_VLLM.items():
+        version.check_vllm(release)
+        assert version.matches(release, SpecifierSet(those))
+        assert version.tested_as(f"{release}+xpu") == release
+    assert caplog.messages == []
+
+
+def test_no_two_tested_ranges_meet() -> None:
+    ranges = [SpecifierSet(those) for those in version.TESTED_VLLM.values()]
+    for number, one in enumerate(ranges):
+        assert not any(version.overlap(one, other) for other in ranges[number + 1 :])
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "meet"),
+    [
+        (">=0.15.1,<0.16", ">=0.16.0,<0.17", False),
+        (">=0.15.1,<0.16", ">=0.15.9,<0.17", True),
+        (">=0.15.1", "<0.15.1", False),
+        (">=0.15.1", "<=0.15.1", True),
+        ("<0.15", "<0.16", True),
+        (">0.15", ">0.16", True),
+        (">0.15,<0.16", "==0.15.*", True),
+        ("==0.15.*", "==0.16.*", False),
+        ("==0.15.1", "==0.15.1", True),
+        ("", "==0.33.0", True),
+    ],
+)
+def test_ranges_that_meet(one: str, other: str, meet: bool) -> None:
+    assert version.overlap(SpecifierSet(one), SpecifierSet(other)) is meet
+    assert version.overlap(SpecifierSet(other), SpecifierSet(one)) is meet
 
 
 def test_reads_the_installed_version_without_importing_vllm(ground) -> None:
@@ -44,7 +96,8 @@ def test_reads_the_installed_version_without_importing_vllm(ground) -> None:
 def test_no_vllm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     assert version.installed_vllm() is None
-    with pytest.raises(IncompatibleVllmError, match="no vLLM is installed"):
+    monkeypatch.setenv("VLLM_KUNLUN_ALLOW_UNTESTED_VLLM", "1")
+    with pytest.raises(IncompatibleVllmError, match="no vLLM is installed: run"):
         version.check_vllm()
 
 

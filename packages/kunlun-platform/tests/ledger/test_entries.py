@@ -52,7 +52,7 @@ def addition(path: str, entries: str, name: str = "more") -> Addition:
         entries=f"our_additions:{entries}",
         why="why",
         upstream="link",
-        vllm_range=">=0.15.1,<0.16",
+        vllm_range=">=0.15.1",
         remove_when="never",
     )
 
@@ -64,7 +64,7 @@ def patch() -> Patch:
         replacement="our_additions:double",
         why="why",
         upstream="link",
-        vllm_range=">=0.15.1,<0.16",
+        vllm_range=">=0.15.1",
         sha256=source_sha256(f"{MODULE}:double") or "",
         remove_when="never",
     )
@@ -152,9 +152,67 @@ def test_a_stale_entry_of_another_torch_is_no_error() -> None:
     assert found.detail == "is for torch >=2.6, and 2.5.1+vendor is installed"
 
 
-def test_vllm_outside_its_range_stays_an_error() -> None:
-    with pytest.raises(PatchError, match=r"vLLM <0\.15"):
-        patch_ledger.install([replace(addition("KINDS", "kinds"), vllm_range="<0.15")])
+# -- the range of vLLM ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("made", [patch, lambda: addition("KINDS", "kinds")])
+def test_an_entry_of_another_tested_vllm_does_not_apply(tables, made) -> None:
+    entry = replace(made(), vllm_range="<0.15")
+    module = tables([entry])
+    assert (module.double(3), module.KINDS) == (6, {"int": 1, "str": 2})
+    (found,) = patch_ledger.report([entry])
+    assert found.state == "out of range"
+    assert found.detail == f"is for vLLM <0.15, and {version.installed_vllm()} is installed"
+
+
+def test_an_untested_vllm_outside_its_range_is_an_error(monkeypatch) -> None:
+    monkeypatch.setattr(version, "installed_vllm", lambda: "0.99.0")
+    for entry in (addition("KINDS", "kinds"), replace(patch(), sha256="0" * 64)):
+        entry = replace(entry, vllm_range="<0.15")
+        with pytest.raises(PatchError, match=r"written for vLLM <0\.15, and 0\.99\.0 is installed"):
+            patch_ledger.install([entry])
+        assert state(entry) == "stale"
+
+
+def test_an_untested_vllm_with_the_source_of_a_tested_one(tables, monkeypatch) -> None:
+    monkeypatch.setattr(version, "installed_vllm", lambda: "0.99.0")
+    entry = replace(patch(), vllm_range="<0.15")
+    assert tables([entry]).double(3) == 100
+    assert state(entry) == "active"
+
+
+# -- a hash for each range --------------------------------------------------------------------
+
+
+def of_ranges(**more: str) -> Patch:
+    """The patch with the true hash for the installed release, and others for others."""
+    true = patch().sha256
+    here = f"=={version.installed_vllm()}"
+    return replace(patch(), vllm_range=">=0.15.1", sha256={here: true, "==0.98": "0" * 64, **more})
+
+
+def test_the_hash_is_that_of_the_range(tables) -> None:
+    entry = of_ranges()
+    assert tables([entry]).double(3) == 100
+    assert entry.expected_sha256() == (patch().sha256,)
+
+
+def test_the_hash_of_another_range_is_refused(monkeypatch) -> None:
+    entry = of_ranges()
+    monkeypatch.setattr(version, "installed_vllm", lambda: "0.98")
+    with pytest.raises(PatchError, match=rf"sha256 {patch().sha256}, expected {'0' * 64}\)"):
+        patch_ledger.install([entry])
+
+
+def test_a_tested_vllm_without_a_hash_is_out_of_range(tables) -> None:
+    entry = replace(patch(), sha256={"==0.98": "0" * 64})
+    assert tables([entry]).double(3) == 6
+    assert state(entry) == "out of range"
+
+
+def test_two_hashes_for_one_release() -> None:
+    with pytest.raises(PatchError, match="name a hash for one release"):
+        replace(patch(), sha256={">=0.15.1": "0" * 64, "==0.98": "1" * 64})
 
 
 def test_no_torch_at_all_is_out_of_every_range(monkeypatch: pytest.MonkeyPatch) -> None:

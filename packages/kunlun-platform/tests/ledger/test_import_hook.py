@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from vllm_kunlun.platforms import version
 from vllm_kunlun.platforms.errors import RedirectError
 from vllm_kunlun.platforms.ledger import import_hook
 from vllm_kunlun.platforms.ledger.import_hook import Redirect
@@ -33,7 +34,7 @@ PROVIDER = """
     from vllm_kunlun.platforms.ledger.import_hook import Redirect
     def redirects():
         return [Redirect(target={target!r}, replacement={replacement!r}, why="w", upstream="u",
-                         vllm_range=">=0.15.1,<0.16", sha256={sha256!r}, remove_when="r")]
+                         vllm_range=">=0.15.1", sha256={sha256!r}, remove_when="r")]
     """
 
 
@@ -41,7 +42,7 @@ PROVIDER = """
 def redirect(ground) -> Redirect:
     sha256 = ground.module(TARGET, VICTIM)
     ground.module("replaced_mod", REPLACEMENT)
-    return Redirect(TARGET, "replaced_mod", "why", "link", ">=0.15.1,<0.16", sha256, "never")
+    return Redirect(TARGET, "replaced_mod", "why", "link", ">=0.15.1", sha256, "never")
 
 
 def provide(ground, redirect: Redirect, wheel: str) -> None:
@@ -176,7 +177,10 @@ def refused(redirect: Redirect, *expected: str) -> None:
 
 
 def test_a_missing_target(redirect: Redirect) -> None:
-    refused(replace(redirect, target="victim.pack.gone"), "does not exist in vLLM 0.15.1")
+    refused(
+        replace(redirect, target="victim.pack.gone"),
+        "does not exist in vLLM 0.15.1",
+    )
 
 
 def test_a_target_in_no_package(redirect: Redirect) -> None:
@@ -188,9 +192,32 @@ def test_a_changed_source(ground, redirect: Redirect) -> None:
     refused(redirect, found, redirect.sha256)
 
 
-@pytest.mark.parametrize("wanted", [">=0.16", "==0.11.0"])
-def test_vllm_outside_the_range(redirect: Redirect, wanted: str) -> None:
-    refused(replace(redirect, vllm_range=wanted), wanted, "0.15.1 is installed")
+@pytest.mark.parametrize("wanted", [">=0.98", "==0.11.0"])
+def test_an_untested_vllm_outside_the_range(
+    redirect: Redirect, wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(version, "installed_vllm", lambda: "0.97")
+    unlike = replace(redirect, vllm_range=wanted, sha256="0" * 64)
+    refused(unlike, wanted, "0.97 is installed")
+    import_hook.install([replace(redirect, vllm_range=wanted)])
+    assert importlib.import_module(TARGET).WHO == "ours, over vllm", "the source of a tested one"
+
+
+def test_a_tested_vllm_outside_the_range(redirect: Redirect) -> None:
+    unneeded = replace(redirect, vllm_range="==0.11.0")
+    import_hook.install([unneeded])
+    assert importlib.import_module(TARGET).WHO == "vllm"
+    assert state(unneeded) == "out of range"
+
+
+def test_a_hash_for_each_range(redirect: Redirect) -> None:
+    other = {"==0.11.0": "0" * 64}
+    both = replace(redirect, vllm_range="", sha256={**other, ">=0.15.1": redirect.sha256})
+    import_hook.install([both])
+    assert importlib.import_module(TARGET).WHO == "ours, over vllm"
+    assert state(replace(redirect, vllm_range="", sha256=other)) == "active"
+    import_hook.remove()
+    assert state(replace(redirect, vllm_range="", sha256=other)) == "out of range"
 
 
 def test_a_target_imported_too_early(redirect: Redirect) -> None:
@@ -246,7 +273,12 @@ def test_two_providers_of_one_target(ground, redirect: Redirect) -> None:
         ("import no_such_library", "no_such_library"),
         ("def redirects(): return {'a': 'b'}", "sequence of Redirect"),
         ("def redirects(): return None", "sequence of Redirect"),
-        (PROVIDER.replace("<0.16", "<<0.16").format(target="a", replacement="b", sha256="c"), "<<"),
+        (
+            PROVIDER.replace(">=0.15.1", ">>0.15.1").format(
+                target="a", replacement="b", sha256="c"
+            ),
+            ">>",
+        ),
     ],
 )
 def test_a_provider_that_fails(ground, source: str, complaint: str) -> None:

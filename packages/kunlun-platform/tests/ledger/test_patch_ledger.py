@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 
+from vllm_kunlun.platforms import version
 from vllm_kunlun.platforms.errors import PatchError
 from vllm_kunlun.platforms.ledger import import_hook, patch_ledger
 from vllm_kunlun.platforms.ledger.import_hook import Redirect
@@ -78,7 +79,7 @@ def make(path: str, replacement: str | None = None) -> Patch:
         replacement=f"our_patches:{replacement or name}",
         why="why",
         upstream="link",
-        vllm_range=">=0.15.1,<0.16",
+        vllm_range=">=0.15.1",
         sha256=source_sha256(target) or "0" * 64,
         remove_when="never",
     )
@@ -224,8 +225,10 @@ def test_a_missing_module() -> None:
     refused(replace(make("double"), target="victim.gone:double"), "victim.gone:double")
 
 
-def test_vllm_outside_the_range() -> None:
-    refused(replace(make("double"), vllm_range="<0.15"), "<0.15", "0.15.1 is installed")
+def test_an_untested_vllm_outside_the_range(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(version, "installed_vllm", lambda: "0.99.0")
+    entry = replace(make("double"), vllm_range="<0.15", sha256="0" * 64)
+    refused(entry, "<0.15", "0.99.0 is installed")
 
 
 def test_someone_else_was_faster(ground) -> None:

@@ -193,7 +193,16 @@ def _libraries() -> Iterator[Check]:
 
 def _vllm() -> Iterator[Check]:
     version.check_vllm()
-    yield Check("vllm", "ok", f"{version.installed_vllm()} is in {version.SUPPORTED_VLLM}")
+    found, tested = version.installed_vllm(), version.tested_in_words()
+    if (release := version.tested_as(found)) is not None:
+        yield Check("vllm", "ok", f"{found}, tested as {release}; tested is {tested}")
+        return
+    yield Check(
+        "vllm",
+        "warn",
+        f"{found} is untested, and VLLM_KUNLUN_ALLOW_UNTESTED_VLLM lets it run; tested is {tested}",
+        "hold its answers against those of a tested release",
+    )
 
 
 def _device() -> Iterator[Check]:

@@ -147,6 +147,13 @@ TABLE: dict[str, EnvVar] = {
             choices=("auto", "wheels"),
         ),
         _ours(
+            "VLLM_KUNLUN_ALLOW_UNTESTED_VLLM",
+            "bool",
+            False,
+            "run on a release of vLLM that these wheels were not tested with; without it they "
+            "refuse one",
+        ),
+        _ours(
             "VLLM_KUNLUN_CARD_FINDINGS",
             "str",
             None,

@@ -1,18 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which releases of vLLM this platform was written for and tested with."""
+"""Which releases of vLLM this platform was tested with, and what it does with another one."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
+from functools import cache
 from importlib import metadata
 
 from packaging.specifiers import SpecifierSet
-from packaging.version import InvalidVersion
+from packaging.version import InvalidVersion, Version
 
+from vllm_kunlun.platforms import envs
 from vllm_kunlun.platforms.errors import IncompatibleVllmError
 
-__all__ = ["SUPPORTED_VLLM", "check_vllm", "installed_torch", "installed_vllm", "matches"]
+__all__ = [
+    "TESTED_VLLM",
+    "check_vllm",
+    "installed_torch",
+    "installed_vllm",
+    "matches",
+    "overlap",
+    "tested_as",
+    "tested_in_words",
+]
 
-SUPPORTED_VLLM = SpecifierSet(">=0.15.1,<0.16")
+logger = logging.getLogger("vllm.kunlun")
+
+TESTED_VLLM: Mapping[str, str] = {"0.15.1": ">=0.15.1,<0.16"}
+"""The releases that the tests run with, each with the range of those that count as it."""
 
 
 def installed_vllm() -> str | None:
@@ -42,29 +58,67 @@ def matches(version: str | None, supported: SpecifierSet) -> bool:
         return False
 
 
+def overlap(one: SpecifierSet, other: SpecifierSet) -> bool:
+    """Whether a version can lie in both ranges.
+
+    Ranges are intervals: if two of them meet, they meet at a bound, right above one, or at the
+    beginning of all versions.
+    """
+    bounds = {part.version.removesuffix(".*") for part in (*one, *other)}
+    probes = {"0", *bounds, *(f"{Version(bound).base_version}.0.0.1" for bound in bounds)}
+    return any(matches(probe, one) and matches(probe, other) for probe in probes)
+
+
+def tested_as(version: str | None) -> str | None:
+    """The tested release that ``version`` counts as; None if it was not tested."""
+    for release, those in TESTED_VLLM.items():
+        if matches(version, SpecifierSet(those)):
+            return release
+    return None
+
+
+def tested_in_words() -> str:
+    """The ranges of the tested releases: ``>=0.15.1,<0.16 or >=...``."""
+    return " or ".join(TESTED_VLLM.values())
+
+
 def check_vllm(version: str | None = None) -> None:
-    """Refuse a vLLM that this platform was not written for.
+    """Refuse a vLLM that this platform was not tested with, unless the user wants to try it.
+
+    With ``VLLM_KUNLUN_ALLOW_UNTESTED_VLLM=1`` an untested release is a warning, once a process; a
+    part of vLLM that a ledger replaces must then still be that of a tested release.
 
     Args:
         version: the version to judge; by default that of the installed vLLM.
 
     Raises:
-        IncompatibleVllmError: with what was found, the supported range and the command to run.
+        IncompatibleVllmError: with what was found, what is tested and the command to run.
     """
     found = version if version is not None else installed_vllm()
-    if matches(found, SUPPORTED_VLLM):
+    if tested_as(found) is not None:
         return
-    came = "no vLLM is installed" if found is None else f"found vLLM {found}"
+    if found is not None and envs.VLLM_KUNLUN_ALLOW_UNTESTED_VLLM:
+        _warn(found)
+        return
+    came = "no vLLM is installed" if found is None else f"found vLLM {found}, which is untested"
+    anyway = (
+        "" if found is None else ", or set VLLM_KUNLUN_ALLOW_UNTESTED_VLLM=1 to try it all the same"
+    )
     raise IncompatibleVllmError(
-        f"kunlun-platform supports vLLM {_in_words(SUPPORTED_VLLM)}, but {came}: run "
-        f"pip install 'vllm{_in_words(SUPPORTED_VLLM)}' "
-        "(on a card, install the vendor's build of that release instead)."
+        f"kunlun-platform was tested with vLLM {tested_in_words()}, but {came}: run "
+        f"pip install 'vllm{list(TESTED_VLLM.values())[-1]}' "
+        f"(on a card, install the vendor's build of that release instead){anyway}."
     )
 
 
-def _in_words(supported: SpecifierSet) -> str:
-    """The range with its lower bound first: a SpecifierSet prints in no fixed order."""
-    return ",".join(sorted((str(part) for part in supported), reverse=True))
+@cache
+def _warn(found: str) -> None:
+    logger.warning(
+        "vLLM %s is untested with kunlun-platform; tested is %s. "
+        "VLLM_KUNLUN_ALLOW_UNTESTED_VLLM=1 lets it run: hold its answers against a tested one.",
+        found,
+        tested_in_words(),
+    )
 
 
 def _installed(distribution: str) -> str | None:

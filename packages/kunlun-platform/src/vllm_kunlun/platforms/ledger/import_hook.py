@@ -24,7 +24,7 @@ from vllm_kunlun.platforms import version
 from vllm_kunlun.platforms.errors import RedirectError
 from vllm_kunlun.platforms.ledger import finder, providers
 from vllm_kunlun.platforms.ledger.entries import Redirect
-from vllm_kunlun.platforms.ledger.module_source import file_sha256, locate
+from vllm_kunlun.platforms.ledger.module_source import locate
 
 __all__ = [
     "GROUP",
@@ -47,10 +47,13 @@ in ``sys.modules`` is what dataclasses, pydantic and pickle need to work inside 
 
 @dataclass(frozen=True)
 class RedirectStatus:
-    """``active``: imported through the hook. ``unused``: not imported yet. ``stale``: refused."""
+    """``active``: imported through the hook. ``unused``: not imported yet. ``stale``: refused.
+
+    ``out of range``: not for the installed vLLM, which is a tested one.
+    """
 
     redirect: Redirect
-    state: Literal["active", "unused", "stale"]
+    state: Literal["active", "unused", "stale", "out of range"]
     detail: str
 
 
@@ -94,10 +97,11 @@ class _ReplacementLoader(Loader):
 
 
 def collect() -> dict[str, Redirect]:
-    """The redirects of every installed wheel, by target.
+    """The redirects of every installed wheel, by target: one variant of each.
 
     Raises:
-        RedirectError: a provider cannot be loaded or called, or two entries name one target.
+        RedirectError: a provider cannot be loaded or called, or two entries name one target for
+            one release of vLLM.
     """
     return providers.collect(GROUP, "redirects", Redirect)
 
@@ -112,7 +116,8 @@ def install(redirects: Sequence[Redirect] | None = None) -> None:
         RedirectError: an entry is stale, or its target was imported before the hook was there.
             Nothing is installed then.
     """
-    wanted = collect() if redirects is None else providers.by_key(redirects)
+    known = collect() if redirects is None else providers.by_key(redirects)
+    wanted = {target: each for target, each in known.items() if each.out_of_range() is None}
     problems = [problem for each in wanted.values() if (problem := _problem(each))]
     if problems:
         raise RedirectError("\n".join(problems))
@@ -176,6 +181,8 @@ def _is_active(redirect: Redirect) -> bool:
 def _status(redirect: Redirect) -> RedirectStatus:
     if _is_active(redirect):
         return RedirectStatus(redirect, "active", f"is {redirect.replacement}")
+    if unneeded := redirect.out_of_range():
+        return RedirectStatus(redirect, "out of range", unneeded)
     if problem := _problem(redirect):
         return RedirectStatus(redirect, "stale", problem)
     if replacement_of(redirect.target) is None:
@@ -199,11 +206,11 @@ def _problem(redirect: Redirect) -> str | None:
             f"{target} is a package, and redirecting it would hide its modules. "
             "Redirect the module in it that differs."
         )
-    found = file_sha256(file)
-    if found != redirect.sha256:
+    found, expected = redirect.found_sha256, redirect.expected_sha256()
+    if found not in expected:
         return (
             f"the source of {target} is not the one that its replacement was written against "
-            f"(sha256 {found}, expected {redirect.sha256}): {file} was edited or comes from "
+            f"(sha256 {found}, expected {' or '.join(expected)}): {file} was edited or comes from "
             f"another release. {redirect.update}"
         )
     if target in sys.modules and not _is_active(redirect):

@@ -50,8 +50,8 @@ GROUP = "vllm_kunlun.patches"
 class PatchStatus:
     """``active``: applied. ``waiting``: its module is not imported yet. ``stale``: refused.
 
-    ``out of range``: not for the installed torch. ``left out``: refused, and only compilation,
-    which is turned off, needs it.
+    ``out of range``: not for the installed torch, or not for the installed vLLM, a tested one.
+    ``left out``: refused, and only compilation, which is turned off, needs it.
     """
 
     patch: Entry
@@ -125,10 +125,11 @@ class _PatchingLoader(Loader):
 
 
 def collect() -> dict[str, Entry]:
-    """The entries of every installed wheel, by name.
+    """The entries of every installed wheel, by name: one variant of each.
 
     Raises:
-        PatchError: a provider cannot be loaded or called, or two entries share a name or a target.
+        PatchError: a provider cannot be loaded or called, or two entries share a name or a target
+            for one release of vLLM.
     """
     return providers.collect(GROUP, "patches", Patch, Addition)
 
@@ -240,12 +241,12 @@ def _problem(entry: Entry) -> str | None:
         )
     if isinstance(entry, Addition):
         return None
-    found = source_sha256(entry.target)
+    found, expected = entry.found_sha256, entry.expected_sha256()
     if found is None:
         return f"{entry.label}: {entry.target} is not defined in its source. {entry.update}"
-    if found != entry.sha256:
+    if found not in expected:
         return (
             f"{entry.label}: the source of {entry.target} changed (sha256 {found}, "
-            f"expected {entry.sha256}). {entry.update}"
+            f"expected {' or '.join(expected)}). {entry.update}"
         )
     return None

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The entries of every installed wheel: collected by entry point, one claim of each thing."""
+"""The entries of every installed wheel: collected by entry point, one claim of each thing for each
+release of vLLM."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ def collect(group: str, word: str, *kinds: type[E]) -> dict[str, E]:
 
     Raises:
         KunlunError: the kinds' own; a provider cannot be loaded or called, gives something else,
-            or two entries claim one thing.
+            or two entries claim one thing for one release of vLLM.
     """
     error = kinds[0].error
     results, failures = call_providers(group)
@@ -46,17 +47,20 @@ def collect(group: str, word: str, *kinds: type[E]) -> dict[str, E]:
 
 
 def by_key(entries: Iterable[E]) -> dict[str, E]:
-    """The entries by key.
+    """The entries by key; of variants the one that fits the installed vLLM, else the last.
 
     Raises:
-        KunlunError: the entries' own; two claim one thing.
+        KunlunError: the entries' own; two claim one thing for one release of vLLM.
     """
-    claimed: dict[tuple[str, str], E] = {}
+    claimed: dict[tuple[str, str], list[E]] = {}
     found: dict[str, E] = {}
     for entry in entries:
         for claim in entry.claims:
-            if (other := claimed.get(claim)) is not None:
-                raise entry.error(f"{entry.clash(other)}. Uninstall one of the two wheels.")
-            claimed[claim] = entry
-        found[entry.key] = entry
+            for other in claimed.setdefault(claim, []):
+                if entry.shares_release(other):
+                    raise entry.error(f"{entry.clash(other)}. Uninstall one of the two wheels.")
+            claimed[claim].append(entry)
+        variant = found.get(entry.key)
+        if variant is None or not variant.fits():
+            found[entry.key] = entry
     return found
