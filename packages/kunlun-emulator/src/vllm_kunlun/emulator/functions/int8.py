@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from functools import cache
-
+import numpy as np
 import torch
 
 from vllm_kunlun.emulator.checks import FLOATS, check_shape, check_tensor, require
+from vllm_kunlun.emulator.functions.int8_products import exact_product, scaled_product
 from vllm_kunlun.emulator.kernels import int8 as kernels
 from vllm_kunlun.ops.compiled import use_threads
 
@@ -23,10 +23,6 @@ __all__ = [
 _INT8 = (torch.int8,)
 _INT32 = (torch.int32,)
 _FLOAT32 = (torch.float32,)
-_EXACT_WIDTH = 1024
-"""Sums of this many products of int8 are exact in float32: 1024 * 128 * 128 = 2^24."""
-_INT32_WIDTH = 131_071
-"""Sums of this many products of int8 stay below 2^31."""
 
 
 def quant2d(x: torch.Tensor, y: torch.Tensor, max: torch.Tensor, force_sdnn: bool = False) -> None:
@@ -87,23 +83,25 @@ def matmul(
         check_shape(name, "bias", bias, (columns,))
     for argument, value in (("x_max", x_max), ("w_max", w_max)):
         require(value is None, name, argument, "None (no caller has ever passed it)", "a tensor")
+    result = out if out.dtype == torch.float32 and not beta else torch.empty(rows, columns)
     if int8:
         check_tensor(name, "x_pc_max", x_pc_max, _FLOAT32)
         check_tensor(name, "w_pc_max", w_pc_max, _FLOAT32)
         assert x_pc_max is not None and w_pc_max is not None  # check_tensor refuses None
         check_shape(name, "x_pc_max", x_pc_max, (rows, 1))
         check_shape(name, "w_pc_max", w_pc_max, (columns, 1))
-        result = exact_product(left, right).float()
-        result *= x_pc_max / 127.0
-        result *= w_pc_max.t() / 127.0
+        ends = np.array([rows], np.int32)
+        scaled_product(left, right.t()[None], ends, x_pc_max, w_pc_max[None], result)
     else:
-        result = torch.mm(left.float(), right.float())
-    result *= alpha
+        torch.mm(left.float(), right.float(), out=result)
+    if alpha != 1:
+        result *= alpha
     if beta:
         result += beta * out.float()
     if bias is not None:
         result += bias
-    out.copy_(result)
+    if result is not out:
+        out.copy_(result)
 
 
 def static_scaled_int8_quant(
@@ -225,7 +223,7 @@ def _scaled_mm(
         check_tensor(function, argument, scale, _FLOAT32)
         ok = scale.numel() in (1, length)
         require(ok, function, argument, f"of 1 or {length} elements", tuple(scale.shape))
-    result = exact_product(a, b)
+    result = exact_product(a, b.t()[None], np.array([rows], np.int32))
     if correction is not None:
         result = result - correction
     scaled = result.float() * scale_a.reshape(-1, 1) * scale_b.reshape(1, -1)
@@ -234,44 +232,3 @@ def _scaled_mm(
         check_shape(function, "bias", bias, (columns,))
         scaled += bias.float()
     out.copy_(scaled)
-
-
-def exact_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """``left @ right`` of int8 matrices, exact.
-
-    A few rows are multiplied where the weight lies, in int32. Else oneDNN's product (int32) where
-    this processor adds without saturating, or float64 summed from float32 products of pieces that
-    cannot round.
-    """
-    rows, width = left.shape
-    weight = right.t()
-    if (
-        0 < rows <= kernels.FEW_ROWS
-        and 0 < width <= _INT32_WIDTH
-        and left.is_contiguous()
-        and weight.is_contiguous()
-        and kernels.is_there()
-    ):
-        out = torch.empty(rows, weight.shape[0], dtype=torch.int32)
-        use_threads(weight.numel())
-        kernels.multiply(left.numpy(), weight.numpy(), out.numpy())
-        return out
-    # torch's int8 product of one column with one row reads beyond its operands.
-    fits = left.numel() and right.numel() and 1 < width <= _INT32_WIDTH
-    if fits and _adds_in_int32():
-        return torch._int_mm(left, right)
-    total = torch.zeros(left.shape[0], right.shape[1], dtype=torch.float64)
-    for start in range(0, width, _EXACT_WIDTH):
-        stop = start + _EXACT_WIDTH
-        total += torch.mm(left[:, start:stop].float(), right[start:stop].float())
-    return total
-
-
-@cache
-def _adds_in_int32() -> bool:
-    """Older processors add pairs of products in 16 bits, which saturates: try the largest."""
-    left = torch.full((4, 64), -128, dtype=torch.int8)
-    right = torch.full((64, 16), -128, dtype=torch.int8)
-    left[::2], right[:, ::2] = 127, 127
-    exact = left.int() @ right.int()
-    return torch.equal(torch._int_mm(left, right), exact)

@@ -13,6 +13,7 @@ from vllm_kunlun.emulator.checks import (
     check_tensor,
     require,
 )
+from vllm_kunlun.emulator.functions.int8_products import scaled_product
 from vllm_kunlun.emulator.kernels.moe import grouped_product
 from vllm_kunlun.ops.contract.limits import FUSED_PAIRS
 
@@ -20,8 +21,6 @@ __all__ = ["fused_moe", "grouped_mm", "moe_fc", "moe_post"]
 
 _INT32 = (torch.int32,)
 _FLOAT32 = (torch.float32,)
-_INT8_EXACT_WIDTH = 1024
-"""Sums of this many products of int8 are exact in float32: 1024 * 128 * 128 = 2^24."""
 
 
 def moe_fc(
@@ -86,23 +85,26 @@ def moe_fc(
     ends = _check_lod(name, sorted_tokens_num_lod, pairs)
     if topk_ids is not None:
         _check_choices(name, topk_ids, sorted_tokens_num_lod, (pairs // moe_topk, moe_topk))
-    rows = ends[-1]
+    rows, offsets = ends[-1], sorted_tokens_num_lod[1:]
     flat = y.view(pairs, stored)[:rows]
     if act is None and x.dtype == torch.float32:
-        grouped_product(x[:rows], weight, sorted_tokens_num_lod[1:], flat)
+        grouped_product(x[:rows], weight, offsets, flat)
         return
-    result = _grouped_product(x[:rows], weight, sorted_tokens_num_lod[1:])
     if int8:
         check_tensor(name, "x_perchannel_max", x_perchannel_max, _FLOAT32)
         check_tensor(name, "w_perchannel_max", w_perchannel_max, _FLOAT32)
         assert x_perchannel_max is not None and w_perchannel_max is not None
         check_shape(name, "x_perchannel_max", x_perchannel_max, (pairs, 1))
         check_shape(name, "w_perchannel_max", w_perchannel_max, (experts, out, 1))
-        expert = torch.repeat_interleave(sorted_tokens_num_lod.diff())
-        result *= x_perchannel_max[:rows] / 127.0
-        result *= w_perchannel_max[expert, :, 0] / 127.0
+        in_place = act is None and y.dtype == torch.float32
+        result = flat if in_place else torch.empty(rows, out)
+        x_max = x_perchannel_max[:rows]
+        scaled_product(x[:rows], weight, offsets.numpy(), x_max, w_perchannel_max, result)
+    else:
+        result = grouped_mm(x[:rows], weight, offsets)
     if act is None:
-        flat.copy_(result)
+        if result is not flat:
+            flat.copy_(result)
     else:
         gate, up = result.float().chunk(2, dim=-1)
         flat[:, : out // 2].copy_(F.silu(gate) * up)
@@ -184,27 +186,10 @@ def fused_moe(
     expand = x.new_empty(pairs, width)
     expand[sorted_tokens_idx.long()] = x.repeat_interleave(top_k, dim=0)
     offsets = sorted_tokens_num_lod[1:]
-    gate, up = _grouped_product(expand, w13, offsets).float().chunk(2, dim=-1)
+    gate, up = grouped_mm(expand, w13, offsets).float().chunk(2, dim=-1)
     inner = (F.silu(gate) * up).to(x.dtype)
-    rows = _grouped_product(inner, w2, offsets).index_select(0, sorted_tokens_idx)
+    rows = grouped_mm(inner, w2, offsets).index_select(0, sorted_tokens_idx)
     return rows.view(tokens, top_k, width).mul_(normed_score.unsqueeze(-1))
-
-
-def _grouped_product(x: torch.Tensor, weight: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
-    """``x[r] weight[e(r)]^T``, where group ``e`` ends before row ``ends[e]``; int8 exactly."""
-    if x.shape[0] == 0:
-        dtype = torch.float32 if x.dtype == torch.int8 else x.dtype
-        return x.new_empty((0, weight.shape[1]), dtype=dtype)
-    if x.dtype != torch.int8:
-        return grouped_mm(x, weight, ends)
-    active = ends.diff(prepend=ends.new_zeros(1)).nonzero().squeeze(1)
-    if active.numel() < ends.numel():
-        weight, ends = weight[active], ends[active]  # no other is converted to float32 below
-    total = torch.zeros(x.shape[0], weight.shape[1], dtype=torch.float64)
-    for start in range(0, x.shape[1], _INT8_EXACT_WIDTH):
-        part = slice(start, start + _INT8_EXACT_WIDTH)
-        total += grouped_mm(x[:, part].float(), weight[:, :, part].float(), ends)
-    return total.float()
 
 
 def grouped_mm(x: torch.Tensor, weight: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
@@ -215,6 +200,8 @@ def grouped_mm(x: torch.Tensor, weight: torch.Tensor, ends: torch.Tensor) -> tor
 
     Shapes: x ``[R, K]``, weight ``[E, N, K]``, ends int32 ``[E]`` -> ``[R, N]``.
     """
+    if x.shape[0] == 0:
+        return x.new_empty(0, weight.shape[1])
     if x.dtype == torch.float32:
         return grouped_product(x, weight, ends, x.new_empty(x.shape[0], weight.shape[1]))
     if not hasattr(torch, "_grouped_mm"):

@@ -2,8 +2,9 @@
 """Rows quantised to int8, and a few of them times a matrix that is read once where it lies.
 
 oneDNN's product brings the whole matrix into its own order at every call, which takes longer than
-so few rows' arithmetic. Products of two bytes are added in pairs by the processor's multiply-add of
-16-bit numbers (pmaddwd), which the compiler does not find by itself.
+so few rows' arithmetic, and knows one matrix alone, not one for each expert. Products of two bytes
+are added in pairs by the processor's multiply-add of 16-bit numbers (pmaddwd), which the compiler
+does not find by itself.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from numba.extending import intrinsic
 
 from vllm_kunlun.ops.compiled import FAST, compiled
 
-__all__ = ["FEW_ROWS", "is_there", "multiply", "quantise"]
+__all__ = ["FEW_ROWS", "is_there", "multiply", "multiply_few", "quantise", "scale"]
 
 FEW_ROWS = 2
 """Up to here quicker than oneDNN's product."""
@@ -27,6 +28,8 @@ _BYTES = 32
 """Of each row that are multiplied at a time."""
 _TILE = 64
 """Outputs that a thread takes at a time; a multiple of 4."""
+_SCALED = 1024
+"""Outputs whose scales are computed once for all rows of a group."""
 
 
 def _instruction() -> tuple[str, int]:
@@ -96,26 +99,80 @@ def _rest(x, y, first):  # type: ignore[no-untyped-def]
     return total
 
 
-@compiled(numba.void(int8[:, ::1], int8[:, ::1], int32[:, ::1]))
-def multiply(x: Any, weight: Any, out: Any) -> None:
-    """``out = x W^T``, exact as long as sums stay below 2^31; only where :func:`is_there`.
+@numba.njit(fastmath=FAST)
+def multiply_few(x, first_row, last_row, weight, low, high, out):  # type: ignore[no-untyped-def]
+    """``out[m, n] = weight[n] . x[m]`` for ``first_row <= m < last_row`` and ``low <= n < high``.
 
-    Shapes: x ``[M, K]``, weight ``[N, K]``, out ``[M, N]`` (written).
+    Only where :func:`is_there`. Each row of ``weight`` is read from memory once.
+
+    Shapes: x ``[M, K]``, weight ``[N, K]``, out int32 ``[M, N]`` (written).
     """
-    rows, outputs = out.shape
-    first = x.shape[1] // _BYTES * _BYTES
-    for item in numba.prange((outputs + _TILE - 1) // _TILE):
-        for n in range(item * _TILE, min(outputs, (item + 1) * _TILE), 4):
-            last = outputs - 1
-            n1, n2, n3 = min(n + 1, last), min(n + 2, last), min(n + 3, last)
-            y0, y1, y2, y3 = weight[n], weight[n1], weight[n2], weight[n3]
-            for m in range(rows):
-                row = x[m]
-                a, b, c, d = _four_dots(row, y0, y1, y2, y3)
-                if first < row.shape[0]:
-                    a, b = a + _rest(row, y0, first), b + _rest(row, y1, first)
-                    c, d = c + _rest(row, y2, first), d + _rest(row, y3, first)
-                out[m, n3], out[m, n2], out[m, n1], out[m, n] = d, c, b, a
+    first, last = x.shape[1] // _BYTES * _BYTES, weight.shape[0] - 1
+    for n in range(low, high, 4):
+        n1, n2, n3 = min(n + 1, last), min(n + 2, last), min(n + 3, last)
+        y0, y1, y2, y3 = weight[n], weight[n1], weight[n2], weight[n3]
+        for m in range(first_row, last_row):
+            row = x[m]
+            a, b, c, d = _four_dots(row, y0, y1, y2, y3)
+            if first < row.shape[0]:
+                a, b = a + _rest(row, y0, first), b + _rest(row, y1, first)
+                c, d = c + _rest(row, y2, first), d + _rest(row, y3, first)
+            out[m, n3], out[m, n2], out[m, n1], out[m, n] = d, c, b, a
+
+
+@compiled(numba.void(int8[:, ::1], int8[:, :, ::1], int32[::1], int32[:, ::1]))
+def multiply(x: Any, weight: Any, ends: Any, out: Any) -> None:
+    """``out[r] = weight[e] x[r]`` where ``ends[e - 1] <= r < ends[e]``.
+
+    Exact as long as sums stay below 2^31; only where :func:`is_there`.
+
+    Shapes: x ``[R, K]``, weight ``[E, N, K]``, ends ``[E]``, rising, out ``[R, N]`` (written up to
+    the last end).
+    """
+    groups, outputs, _ = weight.shape
+    tiles = (outputs + _TILE - 1) // _TILE
+    for item in numba.prange(groups * tiles):
+        group, low = item // tiles, item % tiles * _TILE
+        start = ends[group - 1] if group > 0 else 0
+        if start < ends[group]:
+            high = min(outputs, low + _TILE)
+            multiply_few(x, start, ends[group], weight[group], low, high, out)
+
+
+@numba.njit(fastmath=False)
+def _in_this_order(total, x_scale, w_scale):  # type: ignore[no-untyped-def]
+    return float32(total) * x_scale * w_scale
+
+
+@numba.njit(fastmath=False)
+def _scale_of(largest):  # type: ignore[no-untyped-def]
+    return largest / float32(127)
+
+
+@compiled(
+    numba.void(int32[:, ::1], float32[:, ::1], float32[:, :, ::1], int32[::1], float32[:, ::1])
+)
+def scale(sums: Any, x_max: Any, weight_max: Any, ends: Any, out: Any) -> None:
+    """``out[r] = sums[r] (x_max[r] / 127) (weight_max[e] / 127)``, rounded in this order.
+
+    ``ends`` as in :func:`multiply`.
+
+    Shapes: sums and out (written) ``[R, N]``, x_max ``[R, 1]``, weight_max ``[E, N, 1]``.
+    """
+    groups, outputs, _ = weight_max.shape
+    tiles = (outputs + _SCALED - 1) // _SCALED
+    for item in numba.prange(groups * tiles):
+        group, low = item // tiles, item % tiles * _SCALED
+        start, high = ends[group - 1] if group > 0 else 0, min(outputs, low + _SCALED)
+        if start < ends[group]:
+            scales = np.empty(high - low, np.float32)
+            for n in range(high - low):
+                scales[n] = _scale_of(weight_max[group, low + n, 0])
+            for row in range(start, ends[group]):
+                x_scale = _scale_of(x_max[row, 0])
+                total, result = sums[row, low:high], out[row, low:high]
+                for n in range(high - low):
+                    result[n] = _in_this_order(total[n], x_scale, scales[n])
 
 
 @compiled(numba.void(float32[:, ::1], int8[:, ::1], float32[:, ::1]))
