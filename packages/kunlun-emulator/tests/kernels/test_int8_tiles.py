@@ -11,6 +11,7 @@ from vllm_kunlun.emulator.kernels import int8_tiles
 
 pytestmark = pytest.mark.skipif(not int8_tiles.is_there(), reason="this processor has no AMX")
 
+NO_MAX = np.empty((0, 1), np.float32), np.empty((1, 0, 1), np.float32)
 GROUPS = {
     "one row": [1],
     "a few rows": [2],
@@ -32,7 +33,7 @@ def test_products(counts: list[int], columns: int, width: int) -> None:
     x = random.integers(-128, 128, (rows, width), dtype=np.int8)
     weight = random.integers(-128, 128, (groups, columns, width), dtype=np.int8)
     out = np.full((rows + 1, columns), 7, np.int32)
-    int8_tiles.multiply(x, weight, np.cumsum(counts, dtype=np.int32), out)
+    int8_tiles.multiply(x, weight, np.cumsum(counts, dtype=np.int32), *NO_MAX, out)
     group = np.repeat(np.arange(groups), counts)
     expected = np.einsum("rk,rnk->rn", x.astype(np.int64), weight[group].astype(np.int64))
     np.testing.assert_array_equal(out[:rows], expected)
@@ -43,7 +44,7 @@ def test_products(counts: list[int], columns: int, width: int) -> None:
 def test_the_largest_sums(a: int, b: int) -> None:
     x, weight = np.full((5, 131_008), a, np.int8), np.full((1, 32, 131_008), b, np.int8)
     out = np.zeros((5, 32), np.int32)
-    int8_tiles.multiply(x, weight, np.array([5], np.int32), out)
+    int8_tiles.multiply(x, weight, np.array([5], np.int32), *NO_MAX, out)
     assert (out == 131_008 * a * b).all()
 
 
@@ -56,7 +57,7 @@ def test_onednn_beside_it() -> None:
     for rows in (40, 7, 24):
         half = torch._int_mm(x[:rows], weight.t())
         in_16_bits = x[:rows].bfloat16() @ weight.bfloat16().t()
-        int8_tiles.multiply(x.numpy(), weight[None].numpy(), ends, out)
+        int8_tiles.multiply(x.numpy(), weight[None].numpy(), ends, *NO_MAX, out)
         expected = x.long() @ weight.long().t()
         assert torch.equal(torch.from_numpy(out).long(), expected)
         assert torch.equal(half.long(), expected[:rows])

@@ -41,9 +41,11 @@ def quant2d(x: torch.Tensor, y: torch.Tensor, max: torch.Tensor, force_sdnn: boo
     if x.numel() == 0:
         max.zero_()
         return
-    rows = x.detach().float().view(-1, x.shape[-1])
+    rows, quantised = x.detach().float().numpy(), y.numpy()
+    if x.dim() != 2:
+        rows, quantised = (each.reshape(-1, x.shape[-1]) for each in (rows, quantised))
     use_threads(x.numel())
-    kernels.quantise(rows.numpy(), y.view(rows.shape).numpy(), max.view(-1, 1).numpy())
+    kernels.quantise(rows, quantised, max.numpy().reshape(-1, 1))
 
 
 def matmul(
@@ -72,10 +74,10 @@ def matmul(
     int8 = x.dtype == torch.int8
     check_tensor(name, "x", x, (*FLOATS, torch.int8), 2)
     check_tensor(name, "w", w, (x.dtype,), 2)
-    left, right = x.t() if x_trans else x, w.t() if w_trans else w
-    rows, inner = left.shape
-    columns = right.shape[1]
-    require(right.shape[0] == inner, name, "w", f"of the inner width of x, {inner}", tuple(w.shape))
+    inner, rows = x.shape if x_trans else (x.shape[1], x.shape[0])
+    columns, width = w.shape if w_trans else (w.shape[1], w.shape[0])
+    if width != inner:
+        require(False, name, "w", f"of the inner width of x, {inner}", tuple(w.shape))
     check_tensor(name, "out", out, FLOATS if int8 else (x.dtype,), 2)
     check_shape(name, "out", out, (rows, columns))
     if bias is not None:
@@ -90,9 +92,13 @@ def matmul(
         assert x_pc_max is not None and w_pc_max is not None  # check_tensor refuses None
         check_shape(name, "x_pc_max", x_pc_max, (rows, 1))
         check_shape(name, "w_pc_max", w_pc_max, (columns, 1))
-        ends = np.array([rows], np.int32)
-        scaled_product(left, right.t()[None], ends, x_pc_max, w_pc_max[None], result)
+        matrix, largest = w.numpy() if w_trans else w.numpy().T, w_pc_max.numpy()
+        scaled_product(
+            x.numpy().T if x_trans else x.numpy(), matrix[None], np.array([rows], np.int32),
+            x_pc_max.numpy(), largest[None], result.numpy(),
+        )  # fmt: skip
     else:
+        left, right = x.t() if x_trans else x, w.t() if w_trans else w
         torch.mm(left.float(), right.float(), out=result)
     if alpha != 1:
         result *= alpha
@@ -223,7 +229,8 @@ def _scaled_mm(
         check_tensor(function, argument, scale, _FLOAT32)
         ok = scale.numel() in (1, length)
         require(ok, function, argument, f"of 1 or {length} elements", tuple(scale.shape))
-    result = exact_product(a, b.t()[None], np.array([rows], np.int32))
+    sums = exact_product(a.numpy(), b.numpy().T[None], np.array([rows], np.int32))
+    result = torch.from_numpy(sums)
     if correction is not None:
         result = result - correction
     scaled = result.float() * scale_a.reshape(-1, 1) * scale_b.reshape(1, -1)

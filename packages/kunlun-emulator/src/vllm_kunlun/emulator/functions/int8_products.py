@@ -2,13 +2,15 @@
 """Exact products of int8 rows by int8 matrices, and the two scales of a product.
 
 Where the weight lies in any case that is quicker than oneDNN, which brings the whole of it into an
-order of its own at every call.
+order of its own at every call. Arrays of numpy: a decode step makes hundreds of calls, and torch
+takes longer for a view than such a call for its checks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,71 +24,75 @@ _EXACT_WIDTH = 1024
 """Sums of this many products of int8 are exact in float32: 1024 * 128 * 128 = 2^24."""
 _INT32_WIDTH = 131_071
 """Sums of this many products of int8 stay below 2^31."""
+_NO_MAX: Any = np.empty((0, 1), np.float32), np.empty((1, 0, 1), np.float32)
+
+Array = np.ndarray[Any, Any]
 
 
 def scaled_product(
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    ends: np.ndarray,
-    x_max: torch.Tensor,
-    weight_max: torch.Tensor,
-    out: torch.Tensor,
-) -> torch.Tensor:
+    x: Array, weight: Array, ends: Array, x_max: Array, weight_max: Array, out: Array
+) -> None:
     """``out = (weight[e] x[r]) (x_max[r] / 127) (weight_max[e] / 127)``, rounded in this order.
-
-    Returns ``out``.
 
     Rows, matrices and ends as of :func:`exact_product`.
 
-    Shapes: float32, contiguous: x_max ``[R, 1]``, weight_max ``[E, N, 1]``, out ``[R, N]``.
+    Shapes: float32, contiguous: x_max ``[R, 1]``, weight_max ``[E, N, 1]``, out ``[R, N]``
+    (written).
     """
-    sums = exact_product(x, weight, ends)
-    if sums.dtype == torch.int32:
-        use_threads(sums.numel())
-        int8.scale(sums.numpy(), x_max.numpy(), weight_max.numpy(), ends, out.numpy())
-        return out
-    counts = torch.from_numpy(np.diff(ends, prepend=0))
-    scales = (weight_max / 127.0).squeeze(2).repeat_interleave(counts, 0)
-    return out.copy_(sums).mul_(x_max / 127.0).mul_(scales)
+    if (multiply := _in_place(x, weight)) is not None:
+        use_threads(weight.size)
+        multiply(x, weight, ends, x_max, weight_max, out.view(np.int32))
+        return
+    sums = _elsewhere(x, weight, ends)
+    if sums.dtype == np.int32:
+        use_threads(sums.size)
+        int8.scale(sums, x_max, weight_max[0], out)
+        return
+    scales = np.repeat(weight_max[:, :, 0] / np.float32(127), np.diff(ends, prepend=0), axis=0)
+    out[:] = sums.astype(np.float32) * (x_max / np.float32(127)) * scales
 
 
-def exact_product(x: torch.Tensor, weight: torch.Tensor, ends: np.ndarray) -> torch.Tensor:
+def exact_product(x: Array, weight: Array, ends: Array) -> Array:
     """``weight[e] x[r]`` where ``ends[e - 1] <= r < ends[e]``, exact, in int32 or float64.
 
     Shapes: x int8 ``[R, K]``, weight int8 ``[E, N, K]``, ends int32 ``[E]``, rising to ``R``
     -> ``[R, N]``.
     """
+    if (multiply := _in_place(x, weight)) is not None:
+        out = np.empty((x.shape[0], weight.shape[1]), np.int32)
+        use_threads(weight.size)
+        multiply(x, weight, ends, *_NO_MAX, out)
+        return out
+    return _elsewhere(x, weight, ends)
+
+
+def _in_place(x: Array, weight: Array) -> Callable[..., None] | None:
+    """What multiplies them where they lie, if something does so quicker than oneDNN."""
     (rows, width), (experts, columns, _) = x.shape, weight.shape
-    if rows and columns and 0 < width <= _INT32_WIDTH:
-        is_one = experts == 1
-        in_place = x.is_contiguous() and weight.is_contiguous()
-        if in_place and _fits_tiles(columns, width):
-            return _in_place(int8_tiles.multiply, x, weight, ends)
-        if in_place and int8.is_there() and (not is_one or rows <= int8.FEW_ROWS):
-            return _in_place(int8.multiply, x, weight, ends)
-        # torch's int8 product of one column with one row reads beyond its operands.
-        if is_one and width > 1 and _adds_in_int32():
-            return torch._int_mm(x, weight[0].t())
-    out = torch.zeros(rows, columns, dtype=torch.float64)
+    if not (x.size and weight.size and width <= _INT32_WIDTH):
+        return None
+    if not (x.flags.c_contiguous and weight.flags.c_contiguous):
+        return None
+    if columns >= int8_tiles.ROWS and width % int8_tiles.WIDTH == 0 and int8_tiles.is_there():
+        return int8_tiles.multiply
+    if (experts > 1 or rows <= int8.FEW_ROWS) and int8.is_there():
+        return int8.multiply
+    return None
+
+
+def _elsewhere(x: Array, weight: Array, ends: Array) -> Array:
+    """oneDNN's product, if it is exact here, or float32 products of pieces that cannot round."""
+    left, right = torch.from_numpy(x), torch.from_numpy(weight)
+    # torch's int8 product of one column with one row reads beyond its operands.
+    fits = x.size and weight.size and 1 < x.shape[1] <= _INT32_WIDTH
+    if fits and weight.shape[0] == 1 and _adds_in_int32():
+        return torch._int_mm(left, right[0].t()).numpy()
+    out = torch.zeros(x.shape[0], weight.shape[1], dtype=torch.float64)
     for expert, (start, stop) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
-        for low in range(0, width if start < stop else 0, _EXACT_WIDTH):
+        for low in range(0, x.shape[1] if start < stop else 0, _EXACT_WIDTH):
             part = slice(low, low + _EXACT_WIDTH)
-            out[start:stop] += x[start:stop, part].float() @ weight[expert, :, part].float().t()
-    return out
-
-
-def _fits_tiles(columns: int, width: int) -> bool:
-    fits = columns >= int8_tiles.ROWS and width % int8_tiles.WIDTH == 0
-    return fits and int8_tiles.is_there()
-
-
-def _in_place(
-    multiply: Callable[..., None], x: torch.Tensor, weight: torch.Tensor, ends: np.ndarray
-) -> torch.Tensor:
-    out = torch.empty(x.shape[0], weight.shape[1], dtype=torch.int32)
-    use_threads(weight.numel())
-    multiply(x.numpy(), weight.numpy(), ends, out.numpy())
-    return out
+            out[start:stop] += left[start:stop, part].float() @ right[expert, :, part].float().t()
+    return out.numpy()
 
 
 @cache

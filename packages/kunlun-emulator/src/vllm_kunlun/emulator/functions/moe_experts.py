@@ -98,8 +98,10 @@ def moe_fc(
         check_shape(name, "w_perchannel_max", w_perchannel_max, (experts, out, 1))
         in_place = act is None and y.dtype == torch.float32
         result = flat if in_place else torch.empty(rows, out)
-        x_max = x_perchannel_max[:rows]
-        scaled_product(x[:rows], weight, offsets.numpy(), x_max, w_perchannel_max, result)
+        scaled_product(
+            x.numpy()[:rows], weight.numpy(), offsets.numpy(), x_perchannel_max.numpy()[:rows],
+            w_perchannel_max.numpy(), result.numpy(),
+        )  # fmt: skip
     else:
         result = grouped_mm(x[:rows], weight, offsets)
     if act is None:

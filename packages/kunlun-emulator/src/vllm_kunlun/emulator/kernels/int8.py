@@ -20,7 +20,16 @@ from numba.extending import intrinsic
 
 from vllm_kunlun.ops.compiled import FAST, compiled
 
-__all__ = ["FEW_ROWS", "is_there", "multiply", "multiply_few", "quantise", "scale"]
+__all__ = [
+    "FEW_ROWS",
+    "is_there",
+    "multiply",
+    "multiply_few",
+    "quantise",
+    "scale",
+    "scale_of",
+    "scaled",
+]
 
 FEW_ROWS = 2
 """Up to here quicker than oneDNN's product."""
@@ -29,7 +38,7 @@ _BYTES = 32
 _TILE = 64
 """Outputs that a thread takes at a time; a multiple of 4."""
 _SCALED = 1024
-"""Outputs whose scales are computed once for all rows of a group."""
+"""Outputs whose scales are computed once for all rows."""
 
 
 def _instruction() -> tuple[str, int]:
@@ -99,13 +108,35 @@ def _rest(x, y, first):  # type: ignore[no-untyped-def]
     return total
 
 
+@numba.njit(fastmath=False)
+def scale_of(largest):  # type: ignore[no-untyped-def]
+    """What one step of int8 stands for."""
+    return largest / float32(127)
+
+
+@numba.njit(fastmath=False)
+def scaled(total, x_scale, weight_scale):  # type: ignore[no-untyped-def]
+    """Rounded in this order, which a loop with fast sums would not keep."""
+    return float32(total) * x_scale * weight_scale
+
+
 @numba.njit(fastmath=FAST)
-def multiply_few(x, first_row, last_row, weight, low, high, out):  # type: ignore[no-untyped-def]
-    """``out[m, n] = weight[n] . x[m]`` for ``first_row <= m < last_row`` and ``low <= n < high``.
+def _scale(sums, first_row, last_row, low, high, x_max, weight_max, out):  # type: ignore[no-untyped-def]
+    """``out = sums (x_max / 127) (weight_max / 127)`` of some rows and columns."""
+    scales = np.empty(high - low, np.float32)
+    for n in range(low, high):
+        scales[n - low] = scale_of(weight_max[n, 0])
+    for row in range(first_row, last_row):
+        x_scale = scale_of(x_max[row, 0])
+        for n in range(low, high):
+            out[row, n] = scaled(sums[row, n], x_scale, scales[n - low])
 
-    Only where :func:`is_there`. Each row of ``weight`` is read from memory once.
 
-    Shapes: x ``[M, K]``, weight ``[N, K]``, out int32 ``[M, N]`` (written).
+@numba.njit(fastmath=FAST)
+def multiply_few(x, first_row, last_row, weight, low, high, x_max, weight_max, out):  # type: ignore[no-untyped-def]
+    """Some rows and outputs of :func:`multiply`, of one matrix.
+
+    Each row of ``weight`` is read from memory once.
     """
     first, last = x.shape[1] // _BYTES * _BYTES, weight.shape[0] - 1
     for n in range(low, high, 4):
@@ -118,16 +149,25 @@ def multiply_few(x, first_row, last_row, weight, low, high, out):  # type: ignor
                 a, b = a + _rest(row, y0, first), b + _rest(row, y1, first)
                 c, d = c + _rest(row, y2, first), d + _rest(row, y3, first)
             out[m, n3], out[m, n2], out[m, n1], out[m, n] = d, c, b, a
+    if x_max.shape[0] > 0:
+        values = out.view(np.float32)
+        _scale(out, first_row, last_row, low, high, x_max, weight_max, values)
 
 
-@compiled(numba.void(int8[:, ::1], int8[:, :, ::1], int32[::1], int32[:, ::1]))
-def multiply(x: Any, weight: Any, ends: Any, out: Any) -> None:
+@compiled(
+    numba.void(
+        int8[:, ::1], int8[:, :, ::1], int32[::1], float32[:, ::1], float32[:, :, ::1],
+        int32[:, ::1],
+    )
+)  # fmt: skip
+def multiply(x: Any, weight: Any, ends: Any, x_max: Any, weight_max: Any, out: Any) -> None:
     """``out[r] = weight[e] x[r]`` where ``ends[e - 1] <= r < ends[e]``.
 
-    Exact as long as sums stay below 2^31; only where :func:`is_there`.
+    Exact as long as sums stay below 2^31; only where :func:`is_there`. With ``x_max`` the bits of
+    float32: the sum times ``x_max[r] / 127`` times ``weight_max[e] / 127``, rounded in this order.
 
-    Shapes: x ``[R, K]``, weight ``[E, N, K]``, ends ``[E]``, rising, out ``[R, N]`` (written up to
-    the last end).
+    Shapes: x ``[R, K]``, weight ``[E, N, K]``, ends ``[E]``, rising, x_max ``[R, 1]`` or
+    ``[0, 1]``, weight_max ``[E, N, 1]``, out ``[R, N]`` (written up to the last end).
     """
     groups, outputs, _ = weight.shape
     tiles = (outputs + _TILE - 1) // _TILE
@@ -136,43 +176,20 @@ def multiply(x: Any, weight: Any, ends: Any, out: Any) -> None:
         start = ends[group - 1] if group > 0 else 0
         if start < ends[group]:
             high = min(outputs, low + _TILE)
-            multiply_few(x, start, ends[group], weight[group], low, high, out)
+            largest = weight_max[min(group, weight_max.shape[0] - 1)]
+            multiply_few(x, start, ends[group], weight[group], low, high, x_max, largest, out)
 
 
-@numba.njit(fastmath=False)
-def _in_this_order(total, x_scale, w_scale):  # type: ignore[no-untyped-def]
-    return float32(total) * x_scale * w_scale
+@compiled(numba.void(int32[:, ::1], float32[:, ::1], float32[:, ::1], float32[:, ::1]))
+def scale(sums: Any, x_max: Any, weight_max: Any, out: Any) -> None:
+    """``out = sums (x_max / 127) (weight_max / 127)``, rounded in this order.
 
-
-@numba.njit(fastmath=False)
-def _scale_of(largest):  # type: ignore[no-untyped-def]
-    return largest / float32(127)
-
-
-@compiled(
-    numba.void(int32[:, ::1], float32[:, ::1], float32[:, :, ::1], int32[::1], float32[:, ::1])
-)
-def scale(sums: Any, x_max: Any, weight_max: Any, ends: Any, out: Any) -> None:
-    """``out[r] = sums[r] (x_max[r] / 127) (weight_max[e] / 127)``, rounded in this order.
-
-    ``ends`` as in :func:`multiply`.
-
-    Shapes: sums and out (written) ``[R, N]``, x_max ``[R, 1]``, weight_max ``[E, N, 1]``.
+    Shapes: sums and out (written) ``[R, N]``, x_max ``[R, 1]``, weight_max ``[N, 1]``.
     """
-    groups, outputs, _ = weight_max.shape
-    tiles = (outputs + _SCALED - 1) // _SCALED
-    for item in numba.prange(groups * tiles):
-        group, low = item // tiles, item % tiles * _SCALED
-        start, high = ends[group - 1] if group > 0 else 0, min(outputs, low + _SCALED)
-        if start < ends[group]:
-            scales = np.empty(high - low, np.float32)
-            for n in range(high - low):
-                scales[n] = _scale_of(weight_max[group, low + n, 0])
-            for row in range(start, ends[group]):
-                x_scale = _scale_of(x_max[row, 0])
-                total, result = sums[row, low:high], out[row, low:high]
-                for n in range(high - low):
-                    result[n] = _in_this_order(total[n], x_scale, scales[n])
+    rows, outputs = sums.shape
+    for item in numba.prange((outputs + _SCALED - 1) // _SCALED):
+        low, high = item * _SCALED, min(outputs, (item + 1) * _SCALED)
+        _scale(sums, 0, rows, low, high, x_max, weight_max, out)
 
 
 @compiled(numba.void(float32[:, ::1], int8[:, ::1], float32[:, ::1]))

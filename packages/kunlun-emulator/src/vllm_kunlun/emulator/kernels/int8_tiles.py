@@ -16,11 +16,11 @@ import numba
 import numpy as np
 import torch
 from llvmlite import binding, ir
-from numba import int8, int32, types
+from numba import float32, int8, int32, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from vllm_kunlun.emulator.kernels.int8 import FEW_ROWS, multiply_few
+from vllm_kunlun.emulator.kernels.int8 import FEW_ROWS, multiply_few, scale_of, scaled
 from vllm_kunlun.ops.compiled import FAST, compiled
 
 __all__ = ["ROWS", "WIDTH", "is_there", "multiply"]
@@ -186,7 +186,20 @@ def _turn(context, x, start, stride, rows, out, to, out_stride, out_rows):  # ty
 
 
 @numba.njit(fastmath=FAST)
-def _multiply(turned, at, first_row, last_row, weight, place, low, out):  # type: ignore[no-untyped-def]
+def _scale(sums, row, x_scales, weight_scales):  # type: ignore[no-untyped-def]
+    """Sums of two tiles by two as the bits of float32; the rows of ``sums`` are outputs."""
+    values = sums.view(np.float32)
+    for part in range(4):
+        here, low = row + part // 2 * _TILE, part % 2 * _TILE
+        for n in range(_TILE):
+            for m in range(_TILE):
+                values[part, n, m] = scaled(
+                    sums[part, n, m], x_scales[here + m], weight_scales[low + n]
+                )
+
+
+@numba.njit(fastmath=FAST)
+def _multiply(turned, at, first_row, last_row, weight, place, low, x_scales, weight_max, out):  # type: ignore[no-untyped-def]
     """The rows of a group by :data:`ROWS` rows of its matrix, the bytes of ``weight`` from place.
 
     ``at`` is where the first of the rows lies in ``turned``.
@@ -194,6 +207,10 @@ def _multiply(turned, at, first_row, last_row, weight, place, low, out):  # type
     columns, width = out.shape[1], weight.shape[2]
     steps = width // WIDTH
     sums: Any = np.empty((4, _TILE, _TILE), np.int32)
+    weight_scales: Any = np.empty(ROWS, np.float32)
+    if x_scales.shape[0] > 0:
+        for n in range(ROWS):
+            weight_scales[n] = scale_of(weight_max[low + n, 0])
     _configure(_SHAPES)
     for row in range(first_row, last_row, 2 * _TILE):
         there = at + (row - first_row) * width
@@ -201,6 +218,8 @@ def _multiply(turned, at, first_row, last_row, weight, place, low, out):  # type
             _two(weight, place, width, steps, turned, there, sums)
         else:
             _one(weight, place, width, steps, turned, there, sums)
+        if x_scales.shape[0] > 0:
+            _scale(sums, row, x_scales, weight_scales)
         for part in range(4):
             here, column = row + part // 2 * _TILE, low + part % 2 * _TILE
             if here < last_row:
@@ -211,19 +230,21 @@ def _multiply(turned, at, first_row, last_row, weight, place, low, out):  # type
     _release()
 
 
-@compiled(numba.void(int8[:, ::1], int8[:, :, ::1], int32[::1], int32[:, ::1]))
-def multiply(x: Any, weight: Any, ends: Any, out: Any) -> None:
-    """``out[r] = weight[e] x[r]`` where ``ends[e - 1] <= r < ends[e]``.
+@compiled(
+    numba.void(
+        int8[:, ::1], int8[:, :, ::1], int32[::1], float32[:, ::1], float32[:, :, ::1],
+        int32[:, ::1],
+    )
+)  # fmt: skip
+def multiply(x: Any, weight: Any, ends: Any, x_max: Any, weight_max: Any, out: Any) -> None:
+    """As :func:`.int8.multiply`, where :func:`is_there`.
 
-    Exact as long as sums stay below 2^31; only where :func:`is_there`.
-
-    Shapes: x ``[R, K]``, weight ``[E, N, K]``, ends ``[E]``, rising, out ``[R, N]`` (written up to
-    the last end); ``K`` is a multiple of :data:`WIDTH`, ``N`` at least :data:`ROWS`.
+    Shapes: as there; ``K`` is a multiple of :data:`WIDTH`, ``N`` at least :data:`ROWS`.
     """
     groups, columns, width = weight.shape
     steps, blocks = width // WIDTH, (columns + ROWS - 1) // ROWS
     # Each group starts with a tile of its own; groups of a few rows have none.
-    tiles = np.empty(groups + 1, np.int64)
+    tiles: Any = np.empty(groups + 1, np.int64)
     tiles[0], largest = 0, 0
     for group in range(groups):
         rows = ends[group] - (ends[group - 1] if group > 0 else 0)
@@ -239,17 +260,26 @@ def multiply(x: Any, weight: Any, ends: Any, out: Any) -> None:
             for step in range(steps):
                 place, to = row * width + step * WIDTH, (tile * steps + step) * _TILE_BYTES
                 _turn(x, place, width, rows, turned, to, WIDTH, _TILE)
+    # Whole tiles read beyond the last row.
+    x_scales: Any = np.zeros(x_max.shape[0] + 2 * _TILE if x_max.shape[0] > 0 else 0, np.float32)
+    for row in range(x_max.shape[0]):
+        x_scales[row] = scale_of(x_max[row, 0])
     chunks = (largest + _CHUNK - 1) // _CHUNK
     for item in numba.prange(chunks * groups * blocks):
         chunk, group = item // (groups * blocks), item // blocks % groups
         start = ends[group - 1] if group > 0 else 0
         first = start + chunk * _CHUNK
         last = min(first + _CHUNK, ends[group])
-        # The last block of a matrix reaches back into the one before it.
-        low = min(item % blocks * ROWS, columns - ROWS)
-        if first < last and tiles[group] == tiles[group + 1]:
-            multiply_few(x, first, last, weight[group], low, low + ROWS, out)
-        elif first < last:
+        low = item % blocks * ROWS
+        if first >= last:
+            continue
+        largest_of = weight_max[min(group, weight_max.shape[0] - 1)]
+        if tiles[group] == tiles[group + 1]:
+            high = min(low + ROWS, columns)
+            multiply_few(x, first, last, weight[group], low, high, x_max, largest_of, out)
+        else:
+            # The last block of a matrix reaches back into the one before it.
+            low = min(low, columns - ROWS)
             at = tiles[group] * steps * _TILE_BYTES + (first - start) * width
             place = (group * columns + low) * width
-            _multiply(turned, at, first, last, weight, place, low, out)
+            _multiply(turned, at, first, last, weight, place, low, x_scales, largest_of, out)
