@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decode attention as one compiled loop: keys and values are read once, in place, in any dtype."""
+"""Decode attention as one compiled loop: keys and values are read once, in place, in any dtype.
+
+The loop here takes heads of every size, and judges the quicker one of :mod:`.attention_one_pass`.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,14 @@ import numba
 import numpy as np
 import torch
 
-from vllm_kunlun.emulator.kernels import pages
+from vllm_kunlun.emulator.kernels import attention_one_pass, pages
 from vllm_kunlun.emulator.kernels.exponential import exponential
 from vllm_kunlun.emulator.kernels.pages import in_float32
 from vllm_kunlun.emulator.kernels.tiles import add_combinations, dot_products
+from vllm_kunlun.emulator.kernels.vectors import WIDTH
 from vllm_kunlun.ops.compiled import FAST, compiled, use_threads
 
-__all__ = ["attend"]
+__all__ = ["LOOPS", "attend"]
 
 
 @numba.njit(fastmath=True)
@@ -77,7 +81,7 @@ def _attend(query, keys, values, table, lengths, scale, window, sinks, out):  # 
 
 
 _heads = numba.float32[:, :, :, :, ::1]
-_loops = {
+LOOPS = {
     dtype: compiled(
         numba.void(
             _heads, item[:, :, :, ::1], item[:, :, :, ::1], numba.int32[:, ::1], numba.int32[::1],
@@ -86,6 +90,7 @@ _loops = {
     )(_attend)
     for dtype, item in pages.ITEMS.items()
 }  # fmt: skip
+"""For heads of any size."""
 
 
 def attend(
@@ -110,7 +115,8 @@ def attend(
     """
     use_threads(query.numel() * table.shape[1])
     sinks = _no_sinks(query.shape[2] * query.shape[3]) if sink is None else sink.numpy()
-    _loops[keys.dtype](
+    loops = LOOPS if query.shape[-1] % WIDTH else attention_one_pass.LOOPS
+    loops[keys.dtype](
         query.numpy(),
         pages.as_array(keys),
         pages.as_array(values),

@@ -19,14 +19,14 @@ __all__ = ["ITEMS", "as_array", "in_float32"]
 
 ITEMS = {torch.float32: numba.float32, torch.float16: numba.int16, torch.bfloat16: numba.uint16}
 """What a loop is given for each dtype."""
-_BITS = {torch.float16: np.int16, torch.bfloat16: np.uint16}
+_BITS = {torch.float16: torch.int16, torch.bfloat16: torch.uint16}
 
 
 def as_array(pages: torch.Tensor) -> np.ndarray:
     """The tensor's memory as :data:`ITEMS` has it."""
     if pages.dtype == torch.float32:
         return pages.numpy()
-    return pages.view(torch.int16).numpy().view(_BITS[pages.dtype])
+    return pages.view(_BITS[pages.dtype]).numpy()
 
 
 def in_float32(block: Any, low: int, high: int, wide: Any) -> Any:

@@ -1,0 +1,350 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Products of a few rows of float32 by the rows of a page, in vectors of the processor's width.
+
+The compiler's own loops add up the lanes of each product by itself, and hold 16-bit pages twice.
+Here a vector full of sums is added up at once, each row of a page is widened in a register, and
+serves up to four rows before it is forgotten. Any processor can run this; how wide its vectors are
+is all that differs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+from llvmlite import binding, ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from vllm_kunlun.ops.compiled import FAST
+
+__all__ = ["WIDTH", "add_rows", "dot_rows", "largest_of", "powers"]
+
+
+def _width() -> int:
+    if numba.config.CPU_NAME is not None or numba.config.CPU_FEATURES is not None:
+        return 8  # compiled for another processor than this one
+    return 16 if binding.get_host_cpu_features().get("avx512f") else 8
+
+
+WIDTH = _width()
+"""Lanes of a vector: the size of a head and the columns of scores are multiples of it."""
+_CHUNKS = WIDTH // 4
+"""Vectors of a row that are summed at a time: four rows' sums fill the registers."""
+
+_float, _long, _byte = ir.FloatType(), ir.IntType(64), ir.IntType(8)
+_vector, _words = ir.VectorType(_float, WIDTH), ir.VectorType(ir.IntType(32), WIDTH)
+
+
+def _number(value: int) -> Any:
+    return ir.Constant(_long, value)
+
+
+def _all(kind: Any, value: Any) -> Any:
+    return ir.Constant(kind, [value] * kind.count)
+
+
+def _lanes(builder: Any, a: Any, b: Any, order: list[int]) -> Any:
+    mask = ir.Constant(ir.VectorType(ir.IntType(32), len(order)), order)
+    return builder.shuffle_vector(a, b, mask)
+
+
+def _splat(builder: Any, value: Any) -> Any:
+    first = builder.insert_element(ir.Constant(_vector, ir.Undefined), value, ir.IntType(32)(0))
+    return _lanes(builder, first, first, [0] * WIDTH)
+
+
+def _multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    kind = ir.FunctionType(_vector, [_vector] * 3)
+    name = f"llvm.fmuladd.v{WIDTH}f32"
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [a, b, c])
+
+
+class _Rows:
+    """An array of two dimensions whose last is contiguous."""
+
+    def __init__(self, context: Any, builder: Any, kind: Any, value: Any) -> None:
+        array = context.make_array(kind)(context, builder, value)
+        self.builder, self.item = builder, kind.dtype
+        self.data = builder.bitcast(array.data, _byte.as_pointer())
+        self.stride, _ = cgutils.unpack_tuple(builder, array.strides, 2)
+        self.bytes = _number(kind.dtype.bitwidth // 8)
+
+    def row(self, index: Any) -> Any:
+        return self.builder.gep(self.data, [self.builder.mul(index, self.stride)])
+
+    def at(self, row: Any, column: Any) -> Any:
+        return self.builder.gep(row, [self.builder.mul(column, self.bytes)])
+
+    def load(self, row: Any, column: Any) -> Any:
+        """A vector of float32, widened from what the array holds."""
+        builder, place = self.builder, self.at(row, column)
+        if self.item == types.float32:
+            return builder.load(builder.bitcast(place, _vector.as_pointer()), align=1)
+        half = self.item == types.int16
+        narrow = ir.VectorType(ir.HalfType() if half else ir.IntType(16), WIDTH)
+        value = builder.load(builder.bitcast(place, narrow.as_pointer()), align=1)
+        if half:
+            return builder.fpext(value, _vector)
+        bits = builder.shl(builder.zext(value, _words), _all(_words, 16))
+        return builder.bitcast(bits, _vector)
+
+    def fetch(self, row: Any, column: Any) -> None:
+        """Ask for what will be read soon."""
+        word = ir.IntType(32)
+        name, numbers = "llvm.prefetch.p0i8", [word(0), word(3), word(1)]  # read, near, data
+        kind = ir.FunctionType(ir.VoidType(), [_byte.as_pointer(), word, word, word])
+        function = cgutils.get_or_insert_function(self.builder.module, kind, name)
+        self.builder.call(function, [self.at(row, column), *numbers])
+
+    def store(self, value: Any, row: Any, column: Any) -> None:
+        place = self.builder.bitcast(self.at(row, column), value.type.as_pointer())
+        self.builder.store(value, place, align=1)
+
+
+def _sum_of_each(builder: Any, vectors: list[Any]) -> Any:
+    """Lane ``i`` of the result is the sum of the lanes of the ``i``-th of :data:`WIDTH` vectors."""
+    span = WIDTH
+    while span > 1:
+        half, count = span // 2, len(vectors) // 2
+        # Of each span of lanes, the lower half is for the one vector and the upper for the other.
+        lower = [
+            lane - half + WIDTH if lane % span >= half else lane for lane in range(WIDTH)
+        ]  # fmt: skip
+        upper = [lane + half for lane in lower]
+        vectors = [
+            builder.fadd(_lanes(builder, a, b, lower), _lanes(builder, a, b, upper))
+            for a, b in zip(vectors[:count], vectors[count:], strict=True)
+        ]
+        span = half
+    return vectors[0]
+
+
+def _dots(heads: int) -> Any:
+    keys = WIDTH // heads
+
+    @intrinsic
+    def dots(context, x, first, page, ahead, t, low, last, scale, out):  # type: ignore[no-untyped-def]
+        signature = types.void(x, first, page, ahead, t, low, last, scale, out)
+
+        def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+            _, first, _, _, t, low, last, scale, _ = arguments
+            x, page, ahead, out = (
+                _Rows(context, builder, signature.args[i], arguments[i]) for i in (0, 2, 3, 8)
+            )
+            (_, size) = cgutils.unpack_tuple(
+                builder,
+                context.make_array(signature.args[0])(context, builder, arguments[0]).shape,
+                2,
+            )
+            rows = [x.row(builder.add(first, _number(head))) for head in range(heads)]
+            lines, next_lines = [], []
+            for key in range(keys):
+                index = builder.add(t, _number(key))
+                index = builder.select(builder.icmp_signed(">", index, last), last, index)
+                lines.append(page.row(index))
+                next_lines.append(ahead.row(index))
+            zero = _all(_vector, 0.0)
+            totals = [cgutils.alloca_once_value(builder, zero) for _ in range(WIDTH)]
+            with cgutils.for_range(builder, builder.sdiv(size, _number(WIDTH))) as loop:
+                column = builder.mul(loop.index, _number(WIDTH))
+                factors = [x.load(row, column) for row in rows]
+                for key, (line, next_line) in enumerate(zip(lines, next_lines, strict=True)):
+                    ahead.fetch(next_line, column)
+                    value = page.load(line, column)
+                    for head, factor in enumerate(factors):
+                        total = totals[head * keys + key]
+                        builder.store(
+                            _multiply_add(builder, factor, value, builder.load(total)), total
+                        )
+            result = _sum_of_each(builder, [builder.load(total) for total in totals])
+            result = builder.fmul(result, _splat(builder, scale))
+            column = builder.sub(t, low)
+            for head in range(heads):
+                part = [head * keys + key for key in range(keys)]
+                row = out.row(builder.add(first, _number(head)))
+                out.store(_lanes(builder, result, result, part), row, column)
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return dots
+
+
+def _sums(heads: int, chunks: int) -> Any:
+    @intrinsic
+    def sums(context, weights, first, page, ahead, low, count, column, out):  # type: ignore[no-untyped-def]
+        signature = types.void(weights, first, page, ahead, low, count, column, out)
+
+        def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+            _, first, _, _, low, count, column, _ = arguments
+            weights, page, ahead, out = (
+                _Rows(context, builder, signature.args[i], arguments[i]) for i in (0, 2, 3, 7)
+            )
+            heads_ = [builder.add(first, _number(head)) for head in range(heads)]
+            factors = [weights.row(head) for head in heads_]
+            results = [out.row(head) for head in heads_]
+            columns = [builder.add(column, _number(chunk * WIDTH)) for chunk in range(chunks)]
+            totals = [
+                [cgutils.alloca_once_value(builder, out.load(row, place)) for place in columns]
+                for row in results
+            ]
+            with cgutils.for_range(builder, count) as loop:
+                index = builder.add(low, loop.index)
+                line, next_line = page.row(index), ahead.row(index)
+                for place in columns:
+                    ahead.fetch(next_line, place)
+                values = [page.load(line, place) for place in columns]
+                for factor, head in zip(factors, totals, strict=True):
+                    place = weights.at(factor, loop.index)
+                    weight = builder.load(builder.bitcast(place, _float.as_pointer()), align=4)
+                    weight = _splat(builder, weight)
+                    for value, total in zip(values, head, strict=True):
+                        builder.store(
+                            _multiply_add(builder, weight, value, builder.load(total)), total
+                        )
+            for row, head in zip(results, totals, strict=True):
+                for place, total in zip(columns, head, strict=True):
+                    out.store(builder.load(total), row, place)
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return sums
+
+
+_dots_4, _dots_2, _dots_1 = _dots(4), _dots(2), _dots(1)
+_sums_4, _sums_2, _sums_1 = (_sums(heads, _CHUNKS) for heads in (4, 2, 1))
+_last_4, _last_2, _last_1 = (_sums(heads, 1) for heads in (4, 2, 1))
+
+
+@numba.njit(fastmath=FAST)
+def dot_rows(x, page, ahead, low, high, scale, out):  # type: ignore[no-untyped-def]
+    """``out[g, t - low] = scale x[g] . page[t]`` for ``low <= t < high``.
+
+    Rows ``low`` to ``high`` of ``ahead`` are fetched from memory meanwhile.
+
+    Shapes: x float32 ``[G, D]``, page and ahead ``[bs, D]``, out float32 ``[G, columns]`` (written
+    up to the next multiple of :data:`WIDTH` after ``high - low``, where it has no meaning).
+    """
+    group, last = x.shape[0], high - 1
+    fours = group // 4 * 4
+    for g in range(0, fours, 4):
+        for t in range(low, high, WIDTH // 4):
+            _dots_4(x, g, page, ahead, t, low, last, scale, out)
+    if group & 2:
+        for t in range(low, high, WIDTH // 2):
+            _dots_2(x, fours, page, ahead, t, low, last, scale, out)
+    if group & 1:
+        for t in range(low, high, WIDTH):
+            _dots_1(x, group - 1, page, ahead, t, low, last, scale, out)
+
+
+@numba.njit(fastmath=FAST)
+def add_rows(weights, page, ahead, low, high, out):  # type: ignore[no-untyped-def]
+    """``out[g] += sum over low <= t < high of weights[g, t - low] page[t]``.
+
+    ``ahead`` as in :func:`dot_rows`.
+
+    Shapes: weights float32 ``[G, columns]``, page and ahead ``[bs, D]``, out float32 ``[G, D]``
+    (written).
+    """
+    group, size = out.shape
+    fours, count = group // 4 * 4, high - low
+    whole = size // (_CHUNKS * WIDTH) * (_CHUNKS * WIDTH)
+    for column in range(0, whole, _CHUNKS * WIDTH):
+        for g in range(0, fours, 4):
+            _sums_4(weights, g, page, ahead, low, count, column, out)
+        if group & 2:
+            _sums_2(weights, fours, page, ahead, low, count, column, out)
+        if group & 1:
+            _sums_1(weights, group - 1, page, ahead, low, count, column, out)
+    for column in range(whole, size, WIDTH):
+        for g in range(0, fours, 4):
+            _last_4(weights, g, page, ahead, low, count, column, out)
+        if group & 2:
+            _last_2(weights, fours, page, ahead, low, count, column, out)
+        if group & 1:
+            _last_1(weights, group - 1, page, ahead, low, count, column, out)
+
+
+_LOG2_E, _LOWEST = 1.4426950408889634, -87.0
+# ln 2 in two parts, of which the first has so few bits that its product with an integer is exact.
+_LN_2 = (0.693359375, -2.12194440e-4)
+_POLYNOMIAL = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1,
+               5.0000001201e-1)  # fmt: skip
+
+
+def _function(builder: Any, name: str, kind: Any, *inputs: Any, **flags: Any) -> Any:
+    kinds = ir.FunctionType(kind, [each.type for each in inputs])
+    function = cgutils.get_or_insert_function(builder.module, kinds, f"{name}.v{WIDTH}f32")
+    return builder.call(function, inputs, **flags)
+
+
+@intrinsic
+def largest_of(context, rows, row, count, start):  # type: ignore[no-untyped-def]
+    """The maximum of ``start`` and a row. It may miss a NaN, which :func:`powers` then shows.
+
+    Shapes: rows float32 ``[G, columns]``, ``count`` a multiple of :data:`WIDTH`.
+    """
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        _, row, count, start = arguments
+        array = _Rows(context, builder, signature.args[0], arguments[0])
+        line = array.row(row)
+        total = cgutils.alloca_once_value(builder, _splat(builder, start))
+        with cgutils.for_range(builder, builder.sdiv(count, _number(WIDTH))) as loop:
+            x, top = array.load(line, builder.mul(loop.index, _number(WIDTH))), builder.load(total)
+            builder.store(builder.select(builder.fcmp_ordered(">", x, top), x, top), total)
+        flags = {"fastmath": ("nnan", "nsz")}
+        return _function(builder, "llvm.vector.reduce.fmax", _float, builder.load(total), **flags)
+
+    return types.float32(rows, row, count, start), generate
+
+
+@intrinsic
+def powers(context, rows, row, count, largest):  # type: ignore[no-untyped-def]
+    """``rows[row] = e^(rows[row] - largest)`` in place; returns the sum of the row.
+
+    What is below ``e^-87`` is 0, a NaN stays one. ``largest`` is at least what is in the row.
+    ``e^x = 2^n e^r`` with a polynomial for ``e^r``, as in :mod:`.exponential`.
+
+    Shapes: rows float32 ``[G, columns]``, ``count`` a multiple of :data:`WIDTH`.
+    """
+    signature = types.float32(rows, row, count, largest)
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        _, row, count, largest = arguments
+        array = _Rows(context, builder, signature.args[0], arguments[0])
+        line, top = array.row(row), _splat(builder, largest)
+        total = cgutils.alloca_once(builder, _vector)
+        builder.store(_all(_vector, 0.0), total)
+
+        def times_plus(a: Any, b: float | Any, c: float | Any) -> Any:
+            b, c = (_all(_vector, each) if isinstance(each, float) else each for each in (b, c))
+            return _multiply_add(builder, a, b, c)
+
+        with cgutils.for_range(builder, builder.sdiv(count, _number(WIDTH))) as loop:
+            column = builder.mul(loop.index, _number(WIDTH))
+            x = builder.fsub(array.load(line, column), top)
+            is_small = builder.fcmp_ordered("<", x, _all(_vector, _LOWEST))
+            x = builder.select(is_small, _all(_vector, _LOWEST), x)
+            n = _function(builder, "llvm.floor", _vector, times_plus(x, _LOG2_E, 0.5))
+            r = times_plus(n, -_LN_2[0], x)
+            r = times_plus(n, -_LN_2[1], r)
+            y = _all(_vector, _POLYNOMIAL[0])
+            for coefficient in _POLYNOMIAL[1:]:
+                y = times_plus(y, r, coefficient)
+            y = times_plus(builder.fmul(y, r), r, builder.fadd(r, _all(_vector, 1.0)))
+            exponent = builder.add(builder.fptosi(n, _words), _all(_words, 127))
+            scale = builder.bitcast(builder.shl(exponent, _all(_words, 23)), _vector)
+            y = builder.select(is_small, _all(_vector, 0.0), builder.fmul(y, scale))
+            array.store(y, line, column)
+            builder.store(builder.fadd(builder.load(total), y), total)
+        zero, flags = ir.Constant(_float, 0.0), {"fastmath": ("reassoc",)}
+        return _function(
+            builder, "llvm.vector.reduce.fadd", _float, zero, builder.load(total), **flags
+        )
+
+    return signature, generate
