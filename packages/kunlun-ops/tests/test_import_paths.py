@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-import vllm.attention.layer
 from torch import Tensor
 from vllm.config import VllmConfig, set_current_vllm_config
 from vllm.model_executor.layers.layernorm import RMSNorm
@@ -18,6 +17,7 @@ from vllm_kunlun.ops import vendor_ops
 from vllm_kunlun.ops.contract.functions import called
 from vllm_kunlun.ops.layers import LAYERS
 from vllm_kunlun.platforms.errors import UnsupportedError
+from vllm_kunlun.platforms.vllm_compat import attention_layer
 
 
 def load(path: str) -> Any:
@@ -43,7 +43,7 @@ def test_layers_are_the_classes_that_vllms_names_give(path: str, layer: str) -> 
 
 
 def test_attention_layer_is_vllms() -> None:
-    assert load("vllm_kunlun.ops.attention.layer.Attention") is vllm.attention.layer.Attention
+    assert load("vllm_kunlun.ops.attention.layer.Attention") is attention_layer.Attention
 
 
 def test_a_layer_from_the_manuals_path_computes() -> None:

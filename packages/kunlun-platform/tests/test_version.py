@@ -56,6 +56,23 @@ def test_tested_is_silent(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.messages == []
 
 
+@pytest.mark.parametrize(
+    ("installed", "later"),
+    [
+        ("0.15.1", False),
+        ("0.15.9+xpu", False),
+        ("0.16.0.dev3", True),
+        ("0.16.0", True),
+        ("0.33.0", True),
+        ("dev", True),
+        (None, False),
+    ],
+)
+def test_a_release_or_a_later_one(monkeypatch, installed: str | None, later: bool) -> None:
+    monkeypatch.setattr(version, "installed_vllm", lambda: installed)
+    assert version.installed_is_from("0.16") is later
+
+
 def test_no_two_tested_ranges_meet() -> None:
     ranges = [SpecifierSet(those) for those in version.TESTED_VLLM.values()]
     for number, one in enumerate(ranges):

@@ -12,7 +12,7 @@ from vllm.platforms import current_platform
 from vllm.v1.spec_decode import draft_model
 
 from vllm_kunlun.ops.speculation import drafting
-from vllm_kunlun.platforms import vllm_compat
+from vllm_kunlun.platforms.vllm_compat.drafting import DraftingSteps
 
 assert current_platform.is_out_of_tree()  # asked first: it puts the patches in place
 
@@ -78,7 +78,7 @@ def test_merged_tokens_equal_a_loop(seed: int) -> None:
 
 def test_host_lengths_follow_the_device_through_a_proposal() -> None:
     """As vLLM's drafters count: rejected ones off before the second pass, then one by one."""
-    common, steps = step(), vllm_compat.DraftingSteps()
+    common, steps = step(), DraftingSteps()
     common._seq_lens_cpu += 100  # stale, as after vLLM extended every query
     seen = []
     for draft_index in range(4):

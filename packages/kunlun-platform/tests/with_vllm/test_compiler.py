@@ -65,7 +65,7 @@ def test_an_op_that_names_its_implementation_is_not_dispatched() -> None:
 
 @pytest.mark.parametrize("overload", ["packet", "default"])
 def test_attention_of_vllm_is_known(overload: str) -> None:
-    from vllm.attention.layer import unified_attention_with_output
+    from vllm_kunlun.platforms.vllm_compat.attention_layer import unified_attention_with_output
 
     op = torch.ops.vllm.unified_attention_with_output
     graph = fx.Graph()

@@ -54,7 +54,8 @@ def call_directly(graph: fx.GraphModule) -> int:
 
 def _of_vllm() -> dict[Any, Callable[..., Any]]:
     import torch
-    from vllm.attention.layer import unified_attention_with_output
+
+    from vllm_kunlun.platforms.vllm_compat.attention_layer import unified_attention_with_output
 
     packet = torch.ops.vllm.unified_attention_with_output
     return {

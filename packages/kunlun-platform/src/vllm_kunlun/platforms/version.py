@@ -17,6 +17,7 @@ from vllm_kunlun.platforms.errors import IncompatibleVllmError
 __all__ = [
     "TESTED_VLLM",
     "check_vllm",
+    "installed_is_from",
     "installed_torch",
     "installed_vllm",
     "matches",
@@ -56,6 +57,19 @@ def matches(version: str | None, supported: SpecifierSet) -> bool:
         return supported.contains(version, prereleases=True)
     except InvalidVersion:
         return False
+
+
+def installed_is_from(release: str) -> bool:
+    """Whether the installed vLLM is ``release`` or later; so is one that PEP 440 cannot order.
+
+    For the folders ``vllm_compat`` alone: whatever else differs between releases is an entry of a
+    ledger, or asks for the thing itself.
+    """
+    found = installed_vllm()
+    try:
+        return found is not None and Version(found) >= Version(f"{release}.dev0")
+    except InvalidVersion:
+        return True
 
 
 def overlap(one: SpecifierSet, other: SpecifierSet) -> bool:

@@ -48,8 +48,10 @@ def answers(
 
 def trace(llm: Any, tokens: Sequence[int]) -> Traced:
     """One pass over ``tokens``; the engine must run in this process, uncompiled."""
-    from vllm.attention.layer import Attention
+
     from vllm.model_executor.layers.logits_processor import LogitsProcessor
+
+    from vllm_kunlun.platforms.vllm_compat.attention_layer import Attention
 
     models: list[nn.Module] = []
     llm.apply_model(models.append)

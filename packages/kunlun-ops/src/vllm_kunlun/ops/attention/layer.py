@@ -4,6 +4,6 @@
 vLLM's own layer asks the platform for its backend, so it is the Kunlun layer already.
 """
 
-from vllm.attention.layer import Attention
+from vllm_kunlun.platforms.vllm_compat.attention_layer import Attention
 
 __all__ = ["Attention"]

@@ -16,7 +16,8 @@ import torch
 from vllm.v1.attention.backend import AttentionMetadata, AttentionMetadataBuilder
 
 from vllm_kunlun.ops.contract.limits import MAX_DECODE_QUERIES
-from vllm_kunlun.platforms import vllm_compat
+from vllm_kunlun.platforms.vllm_compat.drafting import DraftingSteps
+from vllm_kunlun.platforms.vllm_compat.step_on_host import host_seq_lens
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -138,7 +139,7 @@ class KunlunAttentionMetadataBuilder(AttentionMetadataBuilder[KunlunAttentionMet
         super().__init__(kv_cache_spec, layer_names, vllm_config, device)
         self._init_reorder_batch_threshold(1, supports_spec_as_decode=True)
         self.reorder_batch_threshold = min(self.reorder_batch_threshold, MAX_DECODE_QUERIES)
-        self._drafting = vllm_compat.DraftingSteps()
+        self._drafting = DraftingSteps()
 
     def build(
         self,
@@ -151,7 +152,7 @@ class KunlunAttentionMetadataBuilder(AttentionMetadataBuilder[KunlunAttentionMet
         common = _CommonTensors(
             query_lod_host=step.query_start_loc_cpu,
             query_lod=step.query_start_loc,
-            seq_lens_host=vllm_compat.host_seq_lens(step),
+            seq_lens_host=host_seq_lens(step),
             seq_lens=step.seq_lens,
             block_table=step.block_table_tensor,
         )

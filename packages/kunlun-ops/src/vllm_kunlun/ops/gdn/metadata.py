@@ -16,7 +16,7 @@ from vllm.v1.attention.backends.utils import mamba_get_block_table_tensor
 
 from vllm_kunlun.ops.torch_ops.causal_conv1d import DraftPlan, plan_drafts
 from vllm_kunlun.ops.torch_ops.gdn import ChunkPlan, plan_chunks
-from vllm_kunlun.platforms import vllm_compat
+from vllm_kunlun.platforms.vllm_compat.step_on_host import host_block_table, host_seq_lens
 
 __all__ = [
     "KunlunGDNAttentionBackend",
@@ -112,12 +112,12 @@ class KunlunGDNMetadataBuilder(GDNAttentionMetadataBuilder):
         -1 for a request without drafts.
         """
         step = common_attn_metadata
-        seq_lens_host = vllm_compat.host_seq_lens(step)
+        seq_lens_host = host_seq_lens(step)
         mode = self.vllm_config.cache_config.mamba_cache_mode
         blocks_host, blocks = (
             mamba_get_block_table_tensor(table, lengths, self.kv_cache_spec, mode)
             for table, lengths in (
-                (vllm_compat.host_block_table(step), seq_lens_host),
+                (host_block_table(step), seq_lens_host),
                 (step.block_table_tensor, step.seq_lens),
             )
         )

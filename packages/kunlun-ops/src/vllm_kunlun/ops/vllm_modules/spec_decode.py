@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from vllm_kunlun.ops.speculation import drafting
-from vllm_kunlun.platforms import vllm_compat
+from vllm_kunlun.platforms.vllm_compat.step_on_host import host_seq_lens
 
 __all__ = ["last_accepted_kernel", "merge_tokens_kernel", "prepare_next_token_ids_padded"]
 
@@ -33,7 +33,7 @@ def prepare_next_token_ids_padded(
     """
     count = gpu_input_batch.num_reqs
     table = gpu_input_batch.token_ids_cpu
-    ends = vllm_compat.host_seq_lens(common_attn_metadata)[:count].numpy()
+    ends = host_seq_lens(common_attn_metadata)[:count].numpy()
     backup = self.backup_next_token_ids
     backup.np[:count] = table[np.arange(count), np.minimum(ends, table.shape[1] - 1)]
     return drafting.next_tokens(

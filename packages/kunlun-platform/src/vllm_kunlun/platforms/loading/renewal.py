@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch.nn import Parameter
-from vllm.attention.layer import Attention, MLAAttention
 from vllm.logger import init_logger
 from vllm.model_executor.model_loader.weight_utils import default_weight_loader
 
@@ -23,6 +22,7 @@ from vllm_kunlun.platforms.errors import CheckpointError, KunlunError, Unsupport
 from vllm_kunlun.platforms.loading import verdict
 from vllm_kunlun.platforms.loading.forms import ConvertedForm, Form, form_of
 from vllm_kunlun.platforms.loading.writes import Source
+from vllm_kunlun.platforms.vllm_compat.attention_layer import Attention, MLAAttention
 
 __all__ = ["Renewal", "install", "plain", "renewal_of"]
 
