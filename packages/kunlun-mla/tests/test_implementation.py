@@ -28,7 +28,10 @@ def test_int8_products(name, backend, make_batch, monkeypatch):
     assert 1e-5 < error < 0.05
 
 
-@pytest.mark.parametrize("option", ["alibi_slopes", "sliding_window", "logits_soft_cap"])
+@pytest.mark.parametrize(
+    "option",
+    ["alibi_slopes", "sliding_window", "logits_soft_cap", "kv_sharing_target_layer_name"],
+)
 def test_what_no_function_has_is_refused(option, implementation):
     weight = torch.zeros(3 * (24 + 32), 40)
     with pytest.raises(UnsupportedError, match=option):

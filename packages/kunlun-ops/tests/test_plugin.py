@@ -77,7 +77,7 @@ def test_on_another_platform_nothing_is_registered() -> None:
 def test_redirect_was_written_against_the_installed_vllm(redirect: Any) -> None:
     root = Path(importlib.util.find_spec("vllm").origin).parent
     source = root.joinpath(*redirect.target.split(".")[1:]).with_suffix(".py")
-    assert hashlib.sha256(source.read_bytes()).hexdigest() == redirect.sha256
+    assert hashlib.sha256(source.read_bytes()).hexdigest() in redirect.expected_sha256()
     assert importlib.util.find_spec(redirect.replacement) is not None
 
 

@@ -59,7 +59,11 @@ def one_rank(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def registries(monkeypatch: pytest.MonkeyPatch) -> None:
     """vLLM's registries, as they are without this wheel."""
     supported = [n for n in linear.WEIGHT_LOADER_V2_SUPPORTED if not n.startswith("Kunlun")]
-    possible = [k for k in mixed_precision._POSSIBLE_KERNELS if "kunlun" not in k.__module__]
+    possible = mixed_precision._POSSIBLE_KERNELS
+    if isinstance(possible, dict):
+        possible = {platform: k for platform, k in possible.items() if platform != PlatformEnum.OOT}
+    else:
+        possible = [kernel for kernel in possible if "kunlun" not in kernel.__module__]
     int8 = {k: v for k, v in scaled_mm._POSSIBLE_INT8_KERNELS.items() if k != PlatformEnum.OOT}
     monkeypatch.setattr(linear, "WEIGHT_LOADER_V2_SUPPORTED", supported)
     monkeypatch.setattr(mixed_precision, "_POSSIBLE_KERNELS", possible)

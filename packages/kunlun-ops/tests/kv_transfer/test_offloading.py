@@ -11,6 +11,7 @@ import torch
 from vllm.v1.kv_offload.mediums import CPULoadStoreSpec, GPULoadStoreSpec
 
 from vllm_kunlun.ops.kv_transfer.offloading import PageCopies
+from vllm_kunlun.ops.vllm_compat.transfer_result import succeeded
 
 PAGES_OF_DEVICE, PAGES_OF_HOST = 2, 4
 SHAPE = (3, 5)
@@ -36,14 +37,14 @@ def test_to_the_host_and_back(layers: dict[str, list[torch.Tensor]]) -> None:
     spec = blocks(GPULoadStoreSpec, 4, 1), blocks(CPULoadStoreSpec, 1)
     assert out.transfer_async(7, spec)
     out.wait({7})
-    assert out.get_finished() == [(7, True)]
+    assert out.get_finished() == [succeeded(7)]
     assert out.get_finished() == []
     for layer, kept in zip(before, host, strict=True):
         assert torch.equal(kept[4:], torch.cat([layer[8:10], layer[2:4]]))
         assert not kept[:4].any()
     # The first of the two is on the device already: the load begins in the block's midst.
     assert back.transfer_async(8, (blocks(CPULoadStoreSpec, 1), blocks(GPULoadStoreSpec, 0)))
-    assert back.get_finished() == [(8, True)]
+    assert back.get_finished() == [succeeded(8)]
     for layer, came in zip(before, device, strict=True):
         assert torch.equal(came[:2], layer[2:4])
         assert torch.equal(came[2:], layer[2:])

@@ -9,9 +9,9 @@ import pytest
 import torch
 from support.drafted_step import ENDS, VOCABULARY, step
 from vllm.platforms import current_platform
-from vllm.v1.spec_decode import draft_model
 
 from vllm_kunlun.ops.speculation import drafting
+from vllm_kunlun.ops.vllm_modules import spec_decode
 from vllm_kunlun.platforms.vllm_compat.drafting import DraftingSteps
 
 assert current_platform.is_out_of_tree()  # asked first: it puts the patches in place
@@ -61,7 +61,7 @@ def test_merged_tokens_equal_a_loop(seed: int) -> None:
     assert rejected.tolist() == filled
     # As vLLM launches it: into buffers, of which the first is longer and of another type.
     out, mask = torch.full((64,), -7), torch.empty(len(wanted), dtype=torch.bool)
-    draft_model.merge_toks_kernel[(7,)](
+    spec_decode.merge_tokens_kernel[(7,)](
         target_toks_ptr=tokens,
         next_toks_ptr=next_ids,
         query_start_locs_ptr=first,
@@ -74,6 +74,64 @@ def test_merged_tokens_equal_a_loop(seed: int) -> None:
     assert out[: len(wanted)].tolist() == wanted
     assert set(out[len(wanted) :].tolist()) == {-7}
     assert mask.tolist() == filled
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+@pytest.mark.parametrize("shift", [False, True])
+@pytest.mark.parametrize("seed", range(5))
+def test_expanded_tokens_equal_a_loop(seed: int, shift: bool, slots: int) -> None:
+    random = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(1, 6, (7,), generator=random).tolist()
+    accepted = [int(torch.randint(1, n + 1, (1,), generator=random)) for n in lengths]
+    tokens = torch.randint(VOCABULARY, (sum(lengths),), generator=random, dtype=torch.int32)
+    next_ids = torch.randint(VOCABULARY, (7,), generator=random, dtype=torch.int32)
+    bounds = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32)
+    positions = torch.cat([torch.arange(n) + 10 * n for n in lengths])
+    wanted: list[tuple[int, int, bool, bool]] = []
+    new, taken_to = [], []
+    for request, count in enumerate(lengths):
+        begin, kept = int(bounds[request]), accepted[request]
+        taken_to += [len(wanted) + number for number in range(count)]
+        row = [(int(token), False, False) for token in tokens[begin + shift : begin + kept]]
+        new += [len(wanted) + len(row) + number for number in range(slots)]
+        row += [(int(next_ids[request]), False, False)] + [(77, False, True)] * (slots - 1)
+        place = 10 * count
+        wanted += [(token, place + n, gone, mask) for n, (token, gone, mask) in enumerate(row)]
+        wanted += [(0, 0, True, False)] * (count - kept)
+    inputs = (tokens, positions, next_ids, bounds, bounds[:-1] + torch.tensor(accepted) - 1)
+    made = drafting.expand(*inputs, slots=slots, shift=shift, fill=0, mask_id=77)
+    found = zip(*(part.tolist() for part in made[:4]), strict=True)
+    assert list(found) == wanted
+    assert made.new.tolist() == new
+    assert made.taken_to.tolist() == taken_to
+    # As vLLM launches it, into buffers of which four are longer.
+    buffers = [torch.full((64,), -7), torch.full((64,), -7)]
+    buffers += [torch.zeros(64, dtype=torch.bool) for _ in range(2)]
+    samples, mapping = torch.empty(7 * slots, dtype=torch.int32), torch.full((len(tokens),), -7)
+    spec_decode.expand_inputs_kernel[(7, 1)](
+        target_token_ids_ptr=tokens,
+        target_positions_ptr=positions,
+        next_token_ids_ptr=next_ids,
+        out_input_ids_ptr=buffers[0],
+        out_positions_ptr=buffers[1],
+        out_is_rejected_token_mask_ptr=buffers[2],
+        out_is_masked_token_mask_ptr=buffers[3],
+        out_new_token_indices_ptr=samples,
+        out_hidden_state_mapping_ptr=mapping,
+        query_start_loc_ptr=bounds,
+        query_end_loc_ptr=inputs[-1],
+        padding_token_id=0,
+        parallel_drafting_token_id=77,
+        total_input_tokens=len(tokens),
+        num_padding_slots_per_request=slots,
+        shift_input_ids=shift,
+        BLOCK_SIZE_TOKENS=8,
+    )
+    written = zip(*(buffer[: len(wanted)].tolist() for buffer in buffers), strict=True)
+    assert list(written) == wanted
+    assert {-7} == set(buffers[0][len(wanted) :].tolist())
+    assert samples.tolist() == new
+    assert mapping.tolist() == (taken_to if shift else [-7] * len(tokens))
 
 
 def test_host_lengths_follow_the_device_through_a_proposal() -> None:

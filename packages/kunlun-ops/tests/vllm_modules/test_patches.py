@@ -6,23 +6,27 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
-from packaging.specifiers import SpecifierSet
 from vllm.platforms import current_platform
 
-from vllm_kunlun.ops.vllm_modules import upstream
 from vllm_kunlun.ops.vllm_modules.patches import patches
 from vllm_kunlun.ops.vllm_modules.redirects import redirects
+from vllm_kunlun.platforms import version
 from vllm_kunlun.platforms.ledger import patch_ledger
-from vllm_kunlun.platforms.ledger.patch_ledger import Patch
+from vllm_kunlun.platforms.ledger.entries import out_of_range
+from vllm_kunlun.platforms.ledger.patch_ledger import Addition, Patch
 
 assert current_platform.is_out_of_tree()  # asked first: it puts the patches in place
 
-ENTRIES = pytest.mark.parametrize("patch", patches(), ids=lambda each: each.name)
+APPLIED = [each for each in patches() if out_of_range(each) is None]
+ENTRIES = pytest.mark.parametrize(
+    "patch",
+    [each for each in APPLIED if isinstance(each, Patch)],
+    ids=lambda each: each.name,
+)
 
 
 def resolve(reference: str) -> object:
@@ -62,11 +66,24 @@ def test_names_and_targets_are_unique() -> None:
 
 @pytest.mark.parametrize("entry", REPLACED, ids=lambda entry: entry.target)
 def test_the_link_leads_to_the_replaced_source(entry: Any) -> None:
-    _, _, path = entry.upstream.partition("/blob/v0.15.1/")
+    release, _, path = entry.upstream.partition("/blob/v")[2].partition("/")
+    assert entry.holds(release)
+    if version.tested_as(version.installed_vllm()) != version.tested_as(release):
+        pytest.skip("it leads to another release")
     installed = Path(importlib.util.find_spec("vllm").origin).parents[1]
     assert (installed / path).is_file()
+    if isinstance(entry, Addition):
+        return  # to a table that the module got from elsewhere
     assert path == entry.target.partition(":")[0].replace(".", "/") + ".py"
 
 
-def test_the_range_holds_the_installed_vllm() -> None:
-    assert metadata.version("vllm").partition("+")[0] in SpecifierSet(upstream.RANGE)
+@pytest.mark.parametrize("release", version.TESTED_VLLM)
+def test_some_entry_is_for_each_tested_release(release: str) -> None:
+    assert any(each.holds(release) for each in REPLACED)
+
+
+def test_tables_have_what_was_added() -> None:
+    for each in APPLIED:
+        if isinstance(each, Addition):
+            (found,) = patch_ledger.report([each])
+            assert found.state == "active", found

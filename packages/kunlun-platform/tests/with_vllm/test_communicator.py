@@ -153,12 +153,21 @@ def test_tokens_go_to_the_experts_of_other_ranks_and_come_back() -> None:
             asked.append(arguments)
             return "dispatched"
 
+        def dispatch_router_logits(self, *arguments: Any) -> str:
+            asked.append(("logits", *arguments))
+            return "dispatched"
+
         def combine(self, *arguments: Any) -> str:
             asked.append(arguments)
             return "combined"
 
     group: Any = object.__new__(communicator.KunlunCommunicator)
     group.all2all_manager = Manager()
-    assert group.dispatch("states", "logits", True) == "dispatched"
+    assert group.dispatch("states", "weights", "ids", True) == "dispatched"
+    assert group.dispatch_router_logits("states", "scores", True) == "dispatched"
     assert group.combine("states", True) == "combined"
-    assert asked == [("states", "logits", True, None), ("states", True)]
+    assert asked == [
+        ("states", "weights", "ids", True),
+        ("logits", "states", "scores", True),
+        ("states", True),
+    ]

@@ -64,8 +64,8 @@ class FlashMLAImpl(KunlunMLAImpl):
     their log-sum-exps. Decode: the query is brought to the latent's width and attends the cache.
     """
 
-    def __init__(self, *args: Any, **keywords: Any) -> None:
-        super().__init__(*args, **keywords)
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
         if self.v_head_dim > self.qk_head_dim:
             raise UnsupportedError(
                 f"v_head_dim={self.v_head_dim} is above qk_nope_head_dim + qk_rope_head_dim="

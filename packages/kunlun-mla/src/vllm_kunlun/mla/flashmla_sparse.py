@@ -109,8 +109,8 @@ class FlashMLASparseMetadataBuilder(KunlunAttentionMetadataBuilder):
 class FlashMLASparseImpl(KunlunMLAImpl):
     """One sparse MLA layer: all queries are brought to the latent's width and attend the cache."""
 
-    def __init__(self, *args: Any, **keywords: Any) -> None:
-        super().__init__(*args, **keywords)
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
         self._chosen: torch.Tensor = self.indexer.topk_indices_buffer
 
     def forward(

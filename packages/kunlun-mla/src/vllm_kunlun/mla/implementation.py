@@ -6,17 +6,20 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from vllm.model_executor.layers.attention.mla_attention import MLACommonBaseImpl
-from vllm.v1.attention.backend import AttentionMetadata, AttentionType
+from vllm.model_executor.layers.quantization.utils.quant_utils import get_and_maybe_dequant_weights
+from vllm.v1.attention.backend import AttentionType
 
 from vllm_kunlun.mla.projections import FloatProjections, Int8Projections
+from vllm_kunlun.ops.vllm_modules.latent_attention import LatentAttentionImpl
 from vllm_kunlun.platforms import envs
 from vllm_kunlun.platforms.errors import UnsupportedError
 
 __all__ = ["KunlunMLAImpl", "refuse_output_scale"]
 
+_LACKING = "alibi_slopes", "sliding_window", "logits_soft_cap", "kv_sharing_target_layer_name"
 
-class KunlunMLAImpl(MLACommonBaseImpl[AttentionMetadata]):
+
+class KunlunMLAImpl(LatentAttentionImpl):
     """One MLA layer. Every size and the softmax scale come from the model.
 
     Raises: UnsupportedError: an option of attention that the vendor's functions lack.
@@ -25,18 +28,34 @@ class KunlunMLAImpl(MLACommonBaseImpl[AttentionMetadata]):
     ``V = v_head_dim``; a row of the cache is ``[latent L | rope R]``.
     """
 
-    def __init__(self, *args: Any, **keywords: Any) -> None:
-        super().__init__(*args, **keywords)
-        for option in ("alibi_slopes", "sliding_window", "logits_soft_cap"):
-            if keywords.get(option):
+    def __init__(
+        self,
+        *,
+        num_heads: int,
+        scale: float,
+        kv_lora_rank: int,
+        qk_nope_head_dim: int,
+        qk_rope_head_dim: int,
+        v_head_dim: int,
+        kv_b_proj: Any,
+        indexer: Any = None,
+        **options: Any,
+    ) -> None:
+        self.num_heads, self.scale = num_heads, float(scale)
+        self.kv_lora_rank, self.qk_rope_head_dim = kv_lora_rank, qk_rope_head_dim
+        self.qk_nope_head_dim, self.v_head_dim = qk_nope_head_dim, v_head_dim
+        self.qk_head_dim = qk_nope_head_dim + qk_rope_head_dim
+        self.kv_b_proj, self.indexer = kv_b_proj, indexer
+        for option in _LACKING:
+            if options.get(option):
                 raise UnsupportedError(
                     f"this model's latent attention asks for {option}, which the vendor's MLA "
                     "functions lack. No option turns it off; run the model on another platform."
                 )
-        if keywords.get("attn_type", AttentionType.DECODER) != AttentionType.DECODER:
+        if options.get("attn_type", AttentionType.DECODER) != AttentionType.DECODER:
             raise UnsupportedError(
                 f"latent attention is implemented for decoders only; this layer is "
-                f"{keywords['attn_type']!r}. Run the model on another platform."
+                f"{options['attn_type']!r}. Run the model on another platform."
             )
         self.projections: FloatProjections | Int8Projections
 
@@ -54,14 +73,16 @@ class KunlunMLAImpl(MLACommonBaseImpl[AttentionMetadata]):
                 "the ones that its weights are read with. Quantise its activations dynamically per "
                 "token, or leave the layer in float (`ignore` of the quantisation's configuration)."
             )
-        super().process_weights_after_loading(act_dtype)
+        weight = get_and_maybe_dequant_weights(self.kv_b_proj, out_dtype=act_dtype)
+        heads = weight.unflatten(0, (self.num_heads, self.qk_nope_head_dim + self.v_head_dim))
+        w_uk, w_uv = heads.split([self.qk_nope_head_dim, self.v_head_dim], 1)
+        w_uv = w_uv.transpose(1, 2)
         if not hasattr(self, "projections"):
             kind = Int8Projections if envs.VLLM_KUNLUN_ENABLE_INT8_BMM else FloatProjections
-            self.projections = kind(self.W_UK_T, self.W_UV)
-            self.unit_scale = torch.ones((), dtype=torch.float32, device=self.W_UV.device)
+            self.projections = kind(w_uk, w_uv)
+            self.unit_scale = torch.ones((), dtype=torch.float32, device=weight.device)
         else:  # weights that came at run time
-            self.projections.renew(self.W_UK_T, self.W_UV)
-        del self.W_UK_T, self.W_UV
+            self.projections.renew(w_uk, w_uv)
 
     def absorbed(self, query: torch.Tensor) -> torch.Tensor:
         """Queries that latent rows are compared with: ``[T, H, P + R]`` -> ``[T, H, L + R]``."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -107,17 +108,22 @@ class KunlunCommunicator(DeviceCommunicatorBase):
         return self.all_reduce(input_.contiguous())[first : first + counts[self.rank_in_group]]
 
     def dispatch(
-        self,
-        hidden_states: torch.Tensor,
-        router_logits: torch.Tensor,
-        is_sequence_parallel: bool = False,
-        extra_tensors: list[torch.Tensor] | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor] | tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
-        """The tokens of all data-parallel ranks, for the experts of this one."""
+        self, hidden_states: torch.Tensor, *routing: Any, **options: Any
+    ) -> tuple[torch.Tensor, ...]:
+        """The tokens of all data-parallel ranks, for the experts of this one.
+
+        Args:
+            routing: the router's logits in vLLM 0.15, weights and ids of experts since 0.16.
+        """
         assert self.all2all_manager is not None
-        return self.all2all_manager.dispatch(
-            hidden_states, router_logits, is_sequence_parallel, extra_tensors
-        )
+        return self.all2all_manager.dispatch(hidden_states, *routing, **options)
+
+    def dispatch_router_logits(
+        self, hidden_states: torch.Tensor, *routing: Any, **options: Any
+    ) -> tuple[torch.Tensor, ...]:
+        """What :meth:`dispatch` was until 0.15."""
+        assert self.all2all_manager is not None
+        return self.all2all_manager.dispatch_router_logits(hidden_states, *routing, **options)
 
     def combine(
         self, hidden_states: torch.Tensor, is_sequence_parallel: bool = False

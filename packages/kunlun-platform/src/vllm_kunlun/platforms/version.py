@@ -15,7 +15,10 @@ from vllm_kunlun.platforms import envs
 from vllm_kunlun.platforms.errors import IncompatibleVllmError
 
 __all__ = [
+    "EVERY",
     "TESTED_VLLM",
+    "V0_15",
+    "V0_16",
     "check_vllm",
     "installed_is_from",
     "installed_torch",
@@ -28,7 +31,12 @@ __all__ = [
 
 logger = logging.getLogger("vllm.kunlun")
 
-TESTED_VLLM: Mapping[str, str] = {"0.15.1": ">=0.15.1,<0.16"}
+V0_15 = ">=0.15.1,<0.16"
+V0_16 = ">=0.16.0,<0.17"
+EVERY = ">=0.15.1,<0.17"
+"""From the first release that ledger entries are written for to the last."""
+
+TESTED_VLLM: Mapping[str, str] = {"0.15.1": V0_15}
 """The releases that the tests run with, each with the range of those that count as it."""
 
 

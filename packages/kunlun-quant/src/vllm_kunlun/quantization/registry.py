@@ -14,10 +14,8 @@ from vllm.model_executor.layers.quantization import (
     register_quantization_config,
 )
 from vllm.model_executor.layers.quantization.base_config import QuantizationConfig
-from vllm.model_executor.layers.quantization.kernels import mixed_precision, scaled_mm
 from vllm.model_executor.layers.quantization.kernels.mixed_precision import MPLinearKernel
 from vllm.model_executor.layers.quantization.kernels.scaled_mm import Int8ScaledMMLinearKernel
-from vllm.platforms import PlatformEnum
 
 from vllm_kunlun.quantization.formats.auto_round import KunlunINCConfig
 from vllm_kunlun.quantization.formats.awq import KunlunAWQConfig
@@ -35,6 +33,7 @@ from vllm_kunlun.quantization.linear.compressed_packed import KunlunMixedPrecisi
 from vllm_kunlun.quantization.linear.fp8 import KunlunFp8LinearMethod
 from vllm_kunlun.quantization.linear.gptq import KunlunGPTQLinearMethod
 from vllm_kunlun.quantization.linear.int8 import KunlunInt8ScaledMMLinearKernel
+from vllm_kunlun.quantization.vllm_compat import linear_kernels
 
 __all__ = ["CONFIGS", "INT8_KERNELS", "LINEAR_METHODS", "MIXED_PRECISION_KERNELS", "register"]
 
@@ -74,9 +73,7 @@ def register() -> None:
     names = (method.__name__ for method in LINEAR_METHODS)
     supported = linear.WEIGHT_LOADER_V2_SUPPORTED
     supported += [name for name in names if name not in supported]
-    scaled_mm._POSSIBLE_INT8_KERNELS[PlatformEnum.OOT] = list(INT8_KERNELS)
-    possible = mixed_precision._POSSIBLE_KERNELS
-    possible[:0] = [kernel for kernel in MIXED_PRECISION_KERNELS if kernel not in possible]
+    linear_kernels.enter(INT8_KERNELS, MIXED_PRECISION_KERNELS)
 
 
 @contextmanager

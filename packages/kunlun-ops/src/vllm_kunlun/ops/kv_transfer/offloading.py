@@ -14,7 +14,9 @@ from vllm.v1.attention.backend import AttentionBackend
 from vllm.v1.kv_offload.abstract import LoadStoreSpec
 from vllm.v1.kv_offload.cpu import CPUOffloadingSpec
 from vllm.v1.kv_offload.mediums import BlockIDsLoadStoreSpec, CPULoadStoreSpec, GPULoadStoreSpec
-from vllm.v1.kv_offload.worker.worker import OffloadingHandler, TransferResult, TransferSpec
+from vllm.v1.kv_offload.worker.worker import OffloadingHandler, TransferSpec
+
+from vllm_kunlun.ops.vllm_compat.transfer_result import TransferResult, succeeded
 
 __all__ = ["KunlunCPUOffloadingSpec", "PageCopies"]
 
@@ -124,7 +126,7 @@ class PageCopies(OffloadingHandler):
             ended = self._running.pop(0)
             if ended.arriving:
                 self._put(ended.arriving, ended.pages)
-            finished.append((ended.job, True))
+            finished.append(succeeded(ended.job))
         return finished
 
     def wait(self, job_ids: set[int]) -> None:

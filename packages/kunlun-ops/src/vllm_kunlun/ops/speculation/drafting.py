@@ -6,12 +6,14 @@ A drafter's batch keeps the rejected tokens as padding, so that its shape is kno
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 
 from vllm_kunlun.ops.speculation import ragged
 from vllm_kunlun.ops.speculation.verification import REJECTED
 
-__all__ = ["last_accepted", "merge_tokens", "next_tokens"]
+__all__ = ["Expanded", "expand", "last_accepted", "merge_tokens", "next_tokens"]
 
 
 def next_tokens(
@@ -82,3 +84,66 @@ def merge_tokens(
     kept = tokens[source.clamp(max=num_tokens - 1)]
     values = torch.where(standing, kept, torch.where(after, next_ids[owner].to(kept.dtype), fill))
     return values, ~(standing | after)
+
+
+class Expanded(NamedTuple):
+    """A drafter's input; ``S`` = its tokens, ``T`` = the target's."""
+
+    ids: torch.Tensor
+    """``[S]``"""
+    positions: torch.Tensor
+    """``[S]``"""
+    rejected: torch.Tensor
+    """bool ``[S]``: filled because a token was rejected."""
+    masked: torch.Tensor
+    """bool ``[S]``: drafted in this very pass, by a token that stands for it."""
+    new: torch.Tensor
+    """``[B slots]``: where each request's next token and its masked ones are."""
+    taken_to: torch.Tensor
+    """``[T]``: where the target's tokens come to lie, rejected ones too."""
+
+
+def expand(
+    ids: torch.Tensor,
+    positions: torch.Tensor,
+    next_ids: torch.Tensor,
+    query_lod: torch.Tensor,
+    last: torch.Tensor,
+    *,
+    slots: int,
+    shift: bool,
+    fill: int,
+    mask_id: int,
+) -> Expanded:
+    """Each request's accepted tokens, its next one, ``slots - 1`` masked ones, then the rejected.
+
+    With ``shift`` a request's first token is left out, as where a drafter reads each token with the
+    hidden state of the one before. Positions count on from the request's first.
+
+    Shapes: ids and positions ``[T]``; next_ids and last (index of the last accepted) ``[B]``;
+    query_lod ``[B + 1]``.
+    """
+    requests, offset = len(next_ids), int(shift)
+    request = torch.arange(requests, device=ids.device)
+    first = query_lod[:-1]
+    begin = first + request * (slots - offset)
+    place = torch.arange(len(ids) + requests * (slots - offset), device=ids.device)
+    owner = torch.searchsorted(begin, place, right=True) - 1
+    column = place - begin[owner]
+    accepted = (last - first + 1 - offset)[owner]
+    kept = ids[(first[owner] + offset + column).clamp(max=len(ids) - 1)]
+    masked = (column > accepted) & (column < accepted + slots)
+    rejected = column >= accepted + slots
+    drafted = torch.where(column == accepted, next_ids[owner].to(ids.dtype), kept)
+    drafted = drafted.masked_fill(masked, mask_id).masked_fill(rejected, fill)
+    token = torch.arange(len(ids), device=ids.device)
+    reader = torch.searchsorted(first, token, right=True) - 1
+    next_place = begin + last - first + 1 - offset
+    return Expanded(
+        drafted,
+        (positions[first][owner] + column).masked_fill(rejected, 0),
+        rejected,
+        masked,
+        (next_place.unsqueeze(1) + torch.arange(slots, device=ids.device)).flatten(),
+        begin[reader] + token - first[reader],
+    )

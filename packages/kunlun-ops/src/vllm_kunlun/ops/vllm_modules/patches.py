@@ -3,19 +3,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from vllm_kunlun.ops.vllm_modules import upstream
-from vllm_kunlun.platforms.ledger.patch_ledger import Patch
+from vllm_kunlun.platforms.ledger.patch_ledger import Addition, Entry, Patch
+from vllm_kunlun.platforms.version import EVERY, V0_15, V0_16
 
 __all__ = ["patches"]
 
 _RUNNER = "vllm_kunlun.ops.vllm_modules.runner"
 _DRAFTERS = "vllm_kunlun.ops.vllm_modules.spec_decode"
+_LATENT = "vllm_kunlun.ops.vllm_modules.latent_attention"
 _NO_TRITON = "vLLM's drafters have a path without triton"
+_LATENT_LAYER = "vllm.model_executor.layers.attention.mla_attention:MLAAttention"
+_LATENT_IMPLEMENTATION = "a latent layer leaves all of a step to its backend"
 
 
-def patches() -> Sequence[Patch]:
+def patches() -> Sequence[Entry]:
     """Provider of the entry-point group ``vllm_kunlun.patches``."""
     return (
         _patch(
@@ -68,7 +72,10 @@ def patches() -> Sequence[Patch]:
             replacement="vllm_kunlun.ops.vllm_modules.prompt_logprobs:get_prompt_logprobs_dict",
             why="it multiplies a prompt's tokens by the output projection as if they were samples: "
             "an adapter there is that of other requests",
-            sha256="e66d588916edbfeb5c07ef3a6a24a7ea893e7f8d83f331d4a7a40fabf6403568",
+            sha256={
+                V0_15: "e66d588916edbfeb5c07ef3a6a24a7ea893e7f8d83f331d4a7a40fabf6403568",
+                V0_16: "aaeba4739ca75bbfdd1893a6389f6e0cd0d1345688d7bd474500c03c3c2447bd",
+            },
             remove_when="add_lora_logits is told which tokens its rows are",
         ),
         _patch(
@@ -92,8 +99,45 @@ def patches() -> Sequence[Patch]:
             target="vllm.v1.spec_decode.draft_model:merge_toks_kernel",
             replacement=f"{_DRAFTERS}:merge_tokens_kernel",
             why="a triton kernel",
-            sha256="0d6ba83c9bd68a6c04869cb5533f7fe54401146a7aacd8ef27630ab0c6e770b4",
+            sha256={V0_15: "0d6ba83c9bd68a6c04869cb5533f7fe54401146a7aacd8ef27630ab0c6e770b4"},
             remove_when=_NO_TRITON,
+        ),
+        _patch(
+            name="drafter-expand-inputs",
+            target="vllm.v1.spec_decode.utils:copy_and_expand_eagle_inputs_kernel",
+            replacement=f"{_DRAFTERS}:expand_inputs_kernel",
+            why="a triton kernel",
+            sha256={V0_16: "773c2c5e363b0b028575948b07b16d12ad73e570fe5024cfe543a4f109a1e524"},
+            remove_when=_NO_TRITON,
+            release="0.16.0",
+        ),
+        Addition(
+            name="drafter-block-size",
+            target="vllm.triton_utils:triton.__dict__",
+            entries="vllm_kunlun.ops.vllm_modules.triton_placeholder:missing",
+            why="a drafter that is a model of its own computes how it launches a kernel by a "
+            "function that the stand-in for triton lacks",
+            upstream=upstream.link("vllm.triton_utils.importing", "0.16.0"),
+            vllm_range=V0_16,
+            remove_when=_NO_TRITON,
+        ),
+        _patch(
+            name="latent-layer",
+            target=f"{_LATENT_LAYER}.forward_impl",
+            replacement=f"{_LATENT}:forward_impl",
+            why="it writes the cache and multiplies queries and values, by functions of CUDA",
+            sha256={V0_16: "5ae7e53441123892b960c44519ea6c2e94f209306ada319e476c34f65357709a"},
+            remove_when=_LATENT_IMPLEMENTATION,
+            release="0.16.0",
+        ),
+        _patch(
+            name="latent-weights",
+            target=f"{_LATENT_LAYER}.process_weights_after_loading",
+            replacement=f"{_LATENT}:process_weights_after_loading",
+            why="it keeps weights for products that our implementation does with its own",
+            sha256={V0_16: "1e0bbd16ea4b4c41da7df56e27db4b264b5de421a877cde76b7a6e6e95a50fb2"},
+            remove_when=_LATENT_IMPLEMENTATION,
+            release="0.16.0",
         ),
         _patch(
             name="drafts-behind-pieces",
@@ -101,22 +145,30 @@ def patches() -> Sequence[Patch]:
             replacement="vllm_kunlun.ops.vllm_modules.scheduler:update_draft_token_ids",
             why="drafts proposed behind a piece of a prompt are verified behind its last piece: "
             "none can be right, and a recurrent state keeps those that were rejected",
-            sha256="3fc10a0f94de7dc68b690add4950a3fa890bcb8b0819a25509f4370750c09d65",
-            remove_when="vLLM's scheduler ignores drafts of requests that still read their prompt",
+            sha256={V0_15: "3fc10a0f94de7dc68b690add4950a3fa890bcb8b0819a25509f4370750c09d65"},
+            remove_when="vLLM's scheduler ignores drafts of requests that still read their prompt, "
+            "as 0.16's does",
         ),
     )
 
 
 def _patch(
-    *, name: str, target: str, replacement: str, why: str, sha256: str, remove_when: str
+    *,
+    name: str,
+    target: str,
+    replacement: str,
+    why: str,
+    sha256: str | Mapping[str, str],
+    remove_when: str,
+    release: str = "0.15.1",
 ) -> Patch:
     return Patch(
         name=name,
         target=target,
         replacement=replacement,
         why=why,
-        upstream=upstream.link(target),
-        vllm_range=upstream.RANGE,
+        upstream=upstream.link(target, release),
+        vllm_range=EVERY,
         sha256=sha256,
         remove_when=remove_when,
     )

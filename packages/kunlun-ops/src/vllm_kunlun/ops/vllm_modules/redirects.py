@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from vllm_kunlun.ops.vllm_modules import upstream
 from vllm_kunlun.platforms.ledger.import_hook import Redirect
+from vllm_kunlun.platforms.version import EVERY, V0_15, V0_16
 
 __all__ = ["redirects"]
 
@@ -25,7 +26,10 @@ def redirects() -> Sequence[Redirect]:
             target="vllm.v1.sample.rejection_sampler",
             replacement="vllm_kunlun.ops.vllm_modules.rejection_sampler",
             why="draft tokens are verified by triton kernels alone",
-            sha256="1ec5d47c7432e28a80babbca2d553e187dd5a0c969a8755fb711b701846f6352",
+            sha256={
+                V0_15: "1ec5d47c7432e28a80babbca2d553e187dd5a0c969a8755fb711b701846f6352",
+                V0_16: "f0b3dd3fad8cc86876f2563ffc0dc67c5fa44a1b57d46b8079356d1f9539c196",
+            },
             remove_when="vLLM's rejection sampler has a path without triton",
         ),
         _redirect(
@@ -33,21 +37,29 @@ def redirects() -> Sequence[Redirect]:
             replacement="vllm_kunlun.ops.vllm_modules.worker_utils",
             why="two caches of one layer number (a drafter's, an indexer's) are bound on platforms "
             "known by name only",
-            sha256="38ad72193886062cc787474ae8ee2b1066e53e938716cfd56dca52fc58fe0a37",
+            sha256={
+                V0_15: "38ad72193886062cc787474ae8ee2b1066e53e938716cfd56dca52fc58fe0a37",
+                V0_16: "a18ccb857efff9d486d6aabb1089d00bc3e46250fb4a90850791d9cce4b18358",
+            },
             remove_when="vLLM's bind_kv_cache takes two layers of one index on any platform",
         ),
     )
 
 
 def _redirect(
-    *, target: str, replacement: str, why: str, sha256: str, remove_when: str
+    *,
+    target: str,
+    replacement: str,
+    why: str,
+    sha256: str | Mapping[str, str],
+    remove_when: str,
 ) -> Redirect:
     return Redirect(
         target=target,
         replacement=replacement,
         why=why,
         upstream=upstream.link(target),
-        vllm_range=upstream.RANGE,
+        vllm_range=EVERY,
         sha256=sha256,
         remove_when=remove_when,
     )

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from vllm_kunlun.ops.speculation import ragged, verification
+from vllm_kunlun.ops.vllm_compat.target_probabilities import target_probabilities
 from vllm_kunlun.platforms.ledger import import_hook
 
 _vllm = import_hook.import_original("vllm.v1.sample.rejection_sampler")
@@ -23,13 +24,13 @@ def rejection_sample(
     max_spec_len: int,
     cu_num_draft_tokens: torch.Tensor,
     draft_probs: torch.Tensor | None,
-    target_probs: torch.Tensor,
+    target: torch.Tensor,
     bonus_token_ids: torch.Tensor,
     sampling_metadata: Any,
 ) -> torch.Tensor:
     """In place of vLLM's function: see :func:`verification.verify`.
 
-    Shapes: draft_token_ids ``[T]``, probabilities ``[T, V]``, cu_num_draft_tokens ``[B]``,
+    Shapes: draft_token_ids ``[T]``, draft_probs and target ``[T, V]``, cu_num_draft_tokens ``[B]``,
     bonus_token_ids ``[B, 1]`` -> int32 ``[B, max_spec_len + 1]``.
     """
     greedy: torch.Tensor | bool = sampling_metadata.all_greedy
@@ -40,7 +41,7 @@ def rejection_sample(
         num_draft_tokens,
         cu_num_draft_tokens,
         draft_probs,
-        target_probs,
+        target_probabilities(target),
         bonus_token_ids,
         greedy,
         sampling_metadata.generators,

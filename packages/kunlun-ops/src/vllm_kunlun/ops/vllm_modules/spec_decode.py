@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What takes the place of a method and two triton kernels of vLLM's drafters."""
+"""What takes the place of a method and of triton kernels of vLLM's drafters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ import torch
 from vllm_kunlun.ops.speculation import drafting
 from vllm_kunlun.platforms.vllm_compat.step_on_host import host_seq_lens
 
-__all__ = ["last_accepted_kernel", "merge_tokens_kernel", "prepare_next_token_ids_padded"]
+__all__ = [
+    "expand_inputs_kernel",
+    "last_accepted_kernel",
+    "merge_tokens_kernel",
+    "prepare_next_token_ids_padded",
+]
 
 
 def prepare_next_token_ids_padded(
@@ -99,3 +104,50 @@ def merge_tokens_kernel(
     )
     out_ptr_merged_toks[: len(merged)] = merged
     out_ptr_is_rejected_tok[: len(merged)] = rejected
+
+
+@_Kernel
+def expand_inputs_kernel(
+    *,
+    target_token_ids_ptr: torch.Tensor,
+    target_positions_ptr: torch.Tensor,
+    next_token_ids_ptr: torch.Tensor,
+    out_input_ids_ptr: torch.Tensor,
+    out_positions_ptr: torch.Tensor,
+    out_is_rejected_token_mask_ptr: torch.Tensor,
+    out_is_masked_token_mask_ptr: torch.Tensor,
+    out_new_token_indices_ptr: torch.Tensor,
+    out_hidden_state_mapping_ptr: torch.Tensor,
+    query_start_loc_ptr: torch.Tensor,
+    query_end_loc_ptr: torch.Tensor,
+    padding_token_id: int,
+    parallel_drafting_token_id: int,
+    total_input_tokens: int,
+    num_padding_slots_per_request: int,
+    shift_input_ids: bool,
+    **_launch: int,
+) -> None:
+    """:func:`drafting.expand`, written into the ``out`` tensors; the first four are longer.
+
+    Shapes: those of :func:`drafting.expand`; the mapping of hidden states is written with
+    ``shift_input_ids`` alone.
+    """
+    made = drafting.expand(
+        target_token_ids_ptr[:total_input_tokens],
+        target_positions_ptr[:total_input_tokens],
+        next_token_ids_ptr,
+        query_start_loc_ptr,
+        query_end_loc_ptr,
+        slots=num_padding_slots_per_request,
+        shift=shift_input_ids,
+        fill=padding_token_id,
+        mask_id=parallel_drafting_token_id,
+    )
+    count = len(made.ids)
+    out_input_ids_ptr[:count] = made.ids
+    out_positions_ptr[:count] = made.positions
+    out_is_rejected_token_mask_ptr[:count] = made.rejected
+    out_is_masked_token_mask_ptr[:count] = made.masked
+    out_new_token_indices_ptr.copy_(made.new)
+    if shift_input_ids:
+        out_hidden_state_mapping_ptr.copy_(made.taken_to)

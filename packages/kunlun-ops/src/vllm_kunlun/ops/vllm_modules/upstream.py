@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which vLLM the ledger entries of this wheel replace a part of."""
+"""Where what the ledger entries of this wheel replace is published."""
 
 from __future__ import annotations
 
-__all__ = ["RANGE", "link"]
-
-RANGE = ">=0.15.1,<0.16"
+__all__ = ["link"]
 
 
-def link(target: str) -> str:
+def link(target: str, release: str = "0.15.1") -> str:
     """Where the source of ``module`` or ``module:attribute`` is published."""
     path = target.partition(":")[0].replace(".", "/")
-    return f"https://github.com/vllm-project/vllm/blob/v0.15.1/{path}.py"
+    return f"https://github.com/vllm-project/vllm/blob/v{release}/{path}.py"

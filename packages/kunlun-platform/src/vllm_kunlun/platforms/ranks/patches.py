@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vllm_kunlun.platforms.ledger.entries import Entry, Patch
+from vllm_kunlun.platforms.version import EVERY, V0_15, V0_16
 
 __all__ = ["patches"]
 
@@ -21,8 +22,11 @@ def patches() -> Sequence[Entry]:
             "this class, which is imported for that alone on a platform out of tree",
             upstream="https://github.com/vllm-project/vllm/blob/v0.15.1/vllm/distributed/"
             "device_communicators/cuda_communicator.py",
-            vllm_range=">=0.15.1,<0.16",
-            sha256="1f847ea2bb37c0d6243ca2bf48e8b9e8c787c4fcb2bcca8520bdccd7a993ccc5",
+            vllm_range=EVERY,
+            sha256={
+                V0_15: "1f847ea2bb37c0d6243ca2bf48e8b9e8c787c4fcb2bcca8520bdccd7a993ccc5",
+                V0_16: "58d37acd031f732eb6d6f471d450360570a79d62029f8f5a71be7a9136e4d943",
+            },
             remove_when="a group asks its communicator, of any class, for the context of a capture",
         ),
     )

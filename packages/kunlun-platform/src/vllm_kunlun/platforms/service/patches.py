@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vllm_kunlun.platforms.ledger.entries import Entry, Patch
+from vllm_kunlun.platforms.version import EVERY, V0_15, V0_16
 
 __all__ = ["patches"]
 
-_RANGE = ">=0.15.1,<0.16"
 _GITHUB = "https://github.com/vllm-project/vllm"
 
 
@@ -23,8 +23,11 @@ def patches() -> Sequence[Entry]:
             why="stop ids are held against nothing, other ids against the tokenizer or nothing "
             "where there is none; one outside of the model's vocabulary ends the engine",
             upstream=f"{_GITHUB}/pull/54196",
-            vllm_range=_RANGE,
-            sha256="15f41fbef76010c629c4130f1be3343be3b11763a167fbf64d12c5bdcb8b46c8",
+            vllm_range=EVERY,
+            sha256={
+                V0_15: "15f41fbef76010c629c4130f1be3343be3b11763a167fbf64d12c5bdcb8b46c8",
+                V0_16: "634b2b03392bbae77ca636a812cc86e04c39b7241c1c100ceb9dfdee9e5a9607",
+            },
             remove_when="vLLM holds every id of a request against the model's vocabulary",
         ),
         Patch(
@@ -34,8 +37,11 @@ def patches() -> Sequence[Entry]:
             why="a server whose engine died answers 200, ends its streams as if whole, and "
             "exits with code 0; nothing bounds a request's bytes and prompts",
             upstream=f"{_GITHUB}/issues/48966",
-            vllm_range=_RANGE,
-            sha256="fdf54751c344c8502c784026a757629ca06c59785a00091ea41cbd5da0908ec2",
+            vllm_range=EVERY,
+            sha256={
+                V0_15: "fdf54751c344c8502c784026a757629ca06c59785a00091ea41cbd5da0908ec2",
+                V0_16: "4f4b6e6f7859877ffbcb7043ad47fc2ac0190a12a06007b993574415348378a1",
+            },
             remove_when="vLLM does all of that",
         ),
         Patch(
@@ -45,7 +51,7 @@ def patches() -> Sequence[Entry]:
             why="schemas, regular expressions and grammars are compiled whatever their size, and a "
             "mistake that one compiler finds is handed to another, which converts it away",
             upstream=f"{_GITHUB}/issues/43920",
-            vllm_range=_RANGE,
+            vllm_range=EVERY,
             sha256="2f0d7f4ca1b0d856a0394a1bdab29aeb85b4e2a9ec1ec5c952a0e6ba8126b588",
             remove_when="vLLM bounds what a request may have compiled",
         ),
@@ -56,7 +62,7 @@ def patches() -> Sequence[Entry]:
             why="the first request's backend compiles all others', and ends the engine with what "
             "only another takes",
             upstream=f"{_GITHUB}/issues/43920",
-            vllm_range=_RANGE,
+            vllm_range=EVERY,
             sha256="932fff61905a8146fbd0d951d4e2ee543694b784264ad9893d83f3b2b3606430",
             remove_when="vLLM keeps a backend for each name",
         ),
@@ -66,7 +72,7 @@ def patches() -> Sequence[Entry]:
             replacement="vllm_kunlun.platforms.service.structured_output:create_grammar",
             why="a grammar that fails to compile ends the engine, in the scheduler",
             upstream=f"{_GITHUB}/pull/47312",
-            vllm_range=_RANGE,
+            vllm_range=EVERY,
             sha256="5b81505cf0e34b0d238404f80617c278eaff1c93cb8005ab13fd19144da59954",
             remove_when="a grammar that fails to compile ends its own request alone",
         ),
@@ -77,7 +83,7 @@ def patches() -> Sequence[Entry]:
             why="the event loop and the encoding threads use one tokenizer, which answers "
             '"Already borrowed" or truncates as the other asked',
             upstream=f"{_GITHUB}/pull/40829",
-            vllm_range=_RANGE,
+            vllm_range=EVERY,
             sha256="e30a73ff895211f24d0657a9c5a6cbbaf648bf236216a37740a399456fcf5aa6",
             remove_when="vLLM gives its encoding threads a tokenizer of their own",
         ),
@@ -88,7 +94,7 @@ def patches() -> Sequence[Entry]:
             why="a tokenizer that gives token types sends them to every pooling model, and a "
             "decoder's forward ends the engine with them",
             upstream=f"{_GITHUB}/pull/21985",
-            vllm_range=_RANGE,
+            vllm_range=EVERY,
             sha256="ee681e7b67516a8af11b8308bd768ca6e288aaaddc3dbb972848083d535fdfeb",
             remove_when="vLLM leaves token types out where the model has no argument for them",
         ),

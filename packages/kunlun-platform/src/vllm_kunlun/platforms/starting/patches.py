@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vllm_kunlun.platforms.ledger.entries import Entry, Patch
+from vllm_kunlun.platforms.version import EVERY
 
 __all__ = ["patches"]
 
@@ -20,7 +21,7 @@ def patches() -> Sequence[Entry]:
             why="where a process of the engine cannot start, the error that the user sees last "
             "names no cause: that is in another process's log, hundreds of lines above",
             upstream="https://github.com/vllm-project/vllm/blob/v0.15.1/vllm/v1/engine/utils.py",
-            vllm_range=">=0.15.1,<0.16",
+            vllm_range=EVERY,
             sha256="a21e8d5e698f32a9c19cd0f3006c91768fd9bf49e0973eaa66b947242b761e13",
             remove_when="the error of a failed start holds the exception of the process",
         ),
@@ -32,7 +33,7 @@ def patches() -> Sequence[Entry]:
             "and more with several ranks",
             upstream="https://github.com/vllm-project/vllm/blob/v0.15.1/vllm/utils/"
             "network_utils.py",
-            vllm_range=">=0.15.1,<0.16",
+            vllm_range=EVERY,
             sha256="1d9aeb608d4c5dbc1ab36bc61709621c099703c3f99aae960be0a623d2099128",
             remove_when="the paths of an engine's sockets are removed at its end",
         ),

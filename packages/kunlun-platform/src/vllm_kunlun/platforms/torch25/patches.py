@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 from vllm_kunlun.platforms.ledger.entries import Addition, Entry, Patch
 from vllm_kunlun.platforms.torch25 import RANGE
+from vllm_kunlun.platforms.version import EVERY
 
 __all__ = ["patches"]
 
 _OURS = "vllm_kunlun.platforms.torch25"
 _TORCH = "https://github.com/pytorch/pytorch/blob/v2.5.1/torch/"
-_VLLM_RANGE = ">=0.15.1,<0.16"
 _REMOVE_WHEN = "the vendor's torch is 2.6 or newer"
 
 
@@ -34,7 +34,7 @@ def _imports() -> Sequence[Entry]:
             entries=f"{_OURS}.schema_types:builtin_spellings",
             why="schemas are inferred from typing.List only; vLLM writes list[int]",
             upstream=f"{_TORCH}_library/infer_schema.py",
-            vllm_range=_VLLM_RANGE,
+            vllm_range=EVERY,
             remove_when=_REMOVE_WHEN,
             torch_range=RANGE,
         ),
@@ -44,7 +44,7 @@ def _imports() -> Sequence[Entry]:
             entries=f"{_OURS}.missing_names:wrap_triton",
             why="the name came with 2.6; vLLM imports it with every quantisation method",
             upstream=f"{_TORCH}library.py",
-            vllm_range=_VLLM_RANGE,
+            vllm_range=EVERY,
             remove_when=_REMOVE_WHEN,
             torch_range=RANGE,
         ),
@@ -58,7 +58,7 @@ def _functorch_key() -> Entry:
         entries=f"{_OURS}.missing_names:bundled_autograd_cache",
         why="vLLM sets functorch's option bundled_autograd_cache, which came later",
         upstream=f"{_TORCH}_functorch/config.py",
-        vllm_range=_VLLM_RANGE,
+        vllm_range=EVERY,
         remove_when=_REMOVE_WHEN,
         torch_range=RANGE,
         only_compilation=True,
@@ -75,7 +75,7 @@ def _dynamo() -> Sequence[Entry]:
             replacement=f"{_OURS}.dynamo:{replacement}",
             why=why,
             upstream=_TORCH + file,
-            vllm_range=_VLLM_RANGE,
+            vllm_range=EVERY,
             sha256=sha256,
             remove_when=_REMOVE_WHEN,
             torch_range=RANGE,

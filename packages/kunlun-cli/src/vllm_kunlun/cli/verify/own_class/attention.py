@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from vllm.v1.attention.backend import AttentionImpl, AttentionType, MLAAttentionImpl
+from vllm.v1.attention.backend import AttentionImpl, AttentionType
 
 from vllm_kunlun.cli.verify.own_class.formula import attend
 from vllm_kunlun.ops.attention.backend import KunlunAttentionBackend
 from vllm_kunlun.ops.attention.metadata import KunlunAttentionMetadata
+from vllm_kunlun.ops.vllm_modules.latent_attention import LatentAttentionImpl
 from vllm_kunlun.platforms.errors import UnsupportedError
 
 __all__ = ["FormulaBackend", "LatentFormulaBackend", "backend_for"]
@@ -114,7 +115,7 @@ class _Dense(AttentionImpl[KunlunAttentionMetadata]):
         return output
 
 
-class _Latent(MLAAttentionImpl[KunlunAttentionMetadata]):
+class _Latent(LatentAttentionImpl):
     """Keys and values are what ``kv_b_proj`` makes of the latents: nothing is absorbed."""
 
     def __init__(
@@ -134,8 +135,8 @@ class _Latent(MLAAttentionImpl[KunlunAttentionMetadata]):
     def forward(
         self,
         layer: Any,
-        hidden_states_or_cq: torch.Tensor,
-        kv_c_normed: torch.Tensor,
+        q: torch.Tensor,
+        k_c_normed: torch.Tensor,
         k_pe: torch.Tensor,
         kv_cache: torch.Tensor,
         attn_metadata: KunlunAttentionMetadata | None,
@@ -149,11 +150,11 @@ class _Latent(MLAAttentionImpl[KunlunAttentionMetadata]):
         if attn_metadata is None:  # vLLM's profiling run
             return output
         for rows in _requests(attn_metadata):
-            both = self._up(kv_c_normed[rows])[0].unflatten(-1, (self.num_heads, -1))
+            both = self._up(k_c_normed[rows])[0].unflatten(-1, (self.num_heads, -1))
             key, value = both[..., : self._plain], both[..., self._plain :]
             key = torch.cat([key, k_pe[rows].expand(-1, self.num_heads, -1)], -1)
             made = attend(
-                hidden_states_or_cq[rows], key, value, scale=self.scale,
+                q[rows], key, value, scale=self.scale,
                 allowed=self._allowed(rows),
             )  # fmt: skip
             output[rows] = made.flatten(1).to(output.dtype)
