@@ -223,6 +223,47 @@ def bounds(session: nox.Session, which: str) -> None:
     record(session, held, which, "unit tests")
 
 
+@nox.session
+def vllm016(session: nox.Session) -> None:
+    """All wheels beside vLLM 0.16.0 (6.5 GB): doctor, unit tests, the engine's (hours); `-- ARGS`.
+
+    With arguments for pytest those tests alone run.
+    """
+    import tomlkit
+
+    environment = ROOT / ".nox" / "vllm016"
+    held = environment / "bin" / "python"
+    if not held.exists():
+        session.run("uv", "venv", "--no-config", "-q", "-p", interpreter("3.11"), str(environment),
+                    external=True)  # fmt: skip
+    project = tomlkit.parse((ROOT / "pyproject.toml").read_text()).unwrap()
+    uv, dev = project["tool"]["uv"], project["dependency-groups"]["dev"]
+    (environment / "overrides.txt").write_text(
+        "".join(f'{name}; python_version < "3.0"\n' for name in uv["exclude-dependencies"])
+    )
+    pins = [each for each in uv["constraint-dependencies"] if not each.startswith("vllm==")]
+    (environment / "pins.txt").write_text("\n".join(pins))
+    tools = [each for each in dev if isinstance(each, str) and not each.startswith("vllm==")]
+    session.run(
+        *("uv", "pip", "install", "--no-config", "-q", "-p", str(held), "vllm==0.16.0", *tools),
+        *("--override", str(environment / "overrides.txt")),
+        *("-c", str(environment / "pins.txt")),
+        *(part for member in MEMBERS for part in ("-e", member)),
+        external=True,
+    )
+    if session.posargs:
+        session.run(str(held), "-m", "pytest", "-q", *session.posargs, env=QUIET, external=True)
+        return
+    session.run(str(environment / "bin" / "vllm-kunlun"), "doctor", env=QUIET, external=True)
+    unit_tests(session, held)
+    session.run(
+        *(str(held), "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile"),
+        *("tests/engine", "tests/models", "tests/quantised", "-m", "not matrix"),
+        env=QUIET,
+        external=True,
+    )
+
+
 PARITIES = (
     "tests/models/test_parity.py::test_float32_tokens_and_logprobs_equal_transformers[qwen3]",
     "tests/models/test_parity.py::test_float32_tokens_and_logprobs_equal_transformers[deepseek-v2]",

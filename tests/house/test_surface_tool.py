@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from vllm_surface import compare, vllm_sources
+from vllm_surface import compare, explanations, vllm_sources
 from vllm_surface.compare import Difference
 from vllm_surface.entries import Entry, Surface, load, normalised, save
 from vllm_surface.module import SurfaceError
@@ -447,3 +447,48 @@ def test_nothing_of_vllm_is_imported(compared: Compare) -> None:
     poison = "raise RuntimeError\n" + BASE
     compared(OURS, {"runner.py": poison}, {"runner.py": poison})
     assert {name for name in sys.modules if name.partition(".")[0] == "vllm"} == before
+
+
+# -- explanations -----------------------------------------------------------------------------
+
+EXPLAINED = """\
+[[explained]]
+names = ["vllm.runner:Runner.load", "vllm.gone:*"]
+changes = ["signature"]
+where = "here.py"
+why = "handed on"
+"""
+
+
+def explanations_in(folder: Path, text: str) -> list[explanations.Explanation]:
+    (folder / "here.py").touch()
+    file = folder / "9.9.toml"
+    file.write_text(text)
+    return explanations.load(file, folder)
+
+
+def test_a_difference_is_explained_by_name_and_change(tmp_path: Path) -> None:
+    known = explanations_in(tmp_path, EXPLAINED)
+    load, body = (
+        Difference("file.py", "vllm.runner:Runner.load", "override", change)
+        for change in ("signature", "body")
+    )
+    types = load._replace(change="types")
+    other = load._replace(name="vllm.runner:Runner.step")
+    unexplained, explained, unused = explanations.sort([load, body, types, other], known)
+    assert unexplained == [body, other]
+    assert explained == [load]
+    assert unused == ["vllm.gone:*"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ('where = "here.py"', 'where = "gone.py"', "gone.py is not there"),
+        ('why = "handed on"', "", "must have"),
+        ('why = "handed on"', 'why = ""', "must have"),
+    ],
+)
+def test_an_explanation_lacks_a_part(tmp_path: Path, old: str, new: str, complaint: str) -> None:
+    with pytest.raises(SurfaceError, match=complaint):
+        explanations_in(tmp_path, EXPLAINED.replace(old, new))
