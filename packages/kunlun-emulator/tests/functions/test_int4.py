@@ -181,3 +181,17 @@ def test_gptq_of_more_columns_than_are_unpacked_at_once(groups: int, rows: int) 
     expected = x.double() @ ((codes - (zero.double() + 1)[group]) * scales.double()[group])
     got = xspeedgate_ops.gptq_gemm(x, words, zeros, scales.float(), order, True, 4)
     torch.testing.assert_close(got.double(), expected, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_what_is_no_number_shows_and_other_rows_do_not_mind(value: float) -> None:
+    """A row that is no sum of bytes takes the other way; so do those that came with it."""
+    x = torch.ones(2, 128)
+    x[1, 70] = value
+    words = torch.full((16, 128), 0x55555555, dtype=INT32)
+    zeros = torch.full((2, 16), 0x22222222, dtype=INT32)
+    out = xspeedgate_ops.gptq_gemm(
+        x, words, zeros, torch.ones(2, 128), torch.empty(0, dtype=INT32), True, 4
+    )
+    assert (out[0] == 128 * (5 - 3)).all()
+    torch.testing.assert_close(out[1], torch.full((128,), value), equal_nan=True)

@@ -6,13 +6,14 @@ A word is an int32; nibble ``i`` is its bits ``4 i`` to ``4 i + 3``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
 
 from vllm_kunlun.emulator.checks import FLOATS, check_shape, check_tensor, require
-from vllm_kunlun.emulator.kernels import int4, int4_products
+from vllm_kunlun.emulator.kernels import int4, int4_products, int4_row
 from vllm_kunlun.ops.compiled import use_threads
 from vllm_kunlun.ops.contract.limits import FAST_LAYOUT_COLUMNS
 
@@ -23,6 +24,8 @@ _FLOAT16 = (torch.float16,)
 
 _FEW_ROWS = 32
 """Up to so many rows a weight is multiplied in parts; more pay for unpacking it once."""
+_ROWS_IN_TURN = 4
+"""Up to so many rows are quicker one by one, as dot products of bytes."""
 _PANEL_COLUMNS = 512
 """Columns unpacked at once for many rows: memory that the product finds in the cache."""
 
@@ -159,12 +162,19 @@ class _AlongInputs:
         """``x W``, float32, of a few rows."""
         out = torch.empty(x.shape[0], self.shape[1], dtype=torch.float32)
         use_threads(self.shape[0] * self.shape[1])
+        if self._bits == 4 and self._is_of_whole_words:
+            groups, fits = self._arrays[1].shape[0], self.shape[1] >= int4_row.BLOCK_BYTES
+            if fits and _in_turn(x, 2, groups, self._row, out):
+                return out
         if x.shape[0] == 1 and self._bits == 4 and self._is_of_whole_words:
             threads = torch.get_num_threads()
             int4_products.row_along_inputs(x[0].numpy(), *self._arrays, threads, out[0].numpy())
         else:
             int4_products.rows_along_inputs(x.numpy(), *self._arrays, self._bits, out.numpy())
         return out
+
+    def _row(self, pieces: Any, sums: Any, out: Any) -> None:
+        int4_row.along_inputs(pieces, sums, *self._arrays, out)
 
 
 class _AlongOutputs:
@@ -200,12 +210,34 @@ class _AlongOutputs:
         """``x W``, float32, of a few rows."""
         out = torch.empty(x.shape[0], 2, self.shape[1] // 2, dtype=torch.float32)
         use_threads(self.shape[0] * self.shape[1])
+        groups, fits = self._arrays[1].shape[0], self.shape[1] >= 2 * int4_row.BLOCK_BYTES
+        if fits and self._is_of_fours and _in_turn(x, 1, groups, self._row, out):
+            return _from_planes(out, self._align_type)
         if x.shape[0] == 1 and self._is_of_fours:
             threads = torch.get_num_threads()
             int4_products.row_along_outputs(x[0].numpy(), *self._arrays, threads, out[0].numpy())
         else:
             int4_products.rows_along_outputs(x.numpy(), *self._arrays, out.numpy())
         return _from_planes(out, self._align_type)
+
+    def _row(self, pieces: Any, sums: Any, out: Any) -> None:
+        int4_row.along_outputs(pieces, sums, *self._arrays, torch.get_num_threads(), out)
+
+
+def _in_turn(
+    x: torch.Tensor, apart: int, groups: int, multiply: Callable[..., None], out: torch.Tensor
+) -> bool:
+    """Each of a few rows by :mod:`.int4_row`, if this processor can and all numbers are finite."""
+    rows, inputs = x.shape
+    if rows > _ROWS_IN_TURN or not int4_row.is_there():
+        return False
+    pieces = np.empty((3, apart, inputs // apart), np.int8)
+    sums: Any = np.empty((groups, 4), np.float32)
+    for row, line in zip(x.numpy(), out.numpy(), strict=True):
+        if not int4_row.split(row, pieces, sums):
+            return False
+        multiply(pieces, sums, line)
+    return True
 
 
 def _product(x: torch.Tensor, packed: _AlongInputs | _AlongOutputs) -> torch.Tensor:
