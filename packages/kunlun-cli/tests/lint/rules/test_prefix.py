@@ -89,13 +89,14 @@ def test_it_is_named_after_the_attribute_where_the_class_knows_its_own(mended):
 @pytest.mark.parametrize("name", sorted(prefix.LAYERS))
 def test_the_table_is_vllms(name):
     """A layer that is renamed, or takes no prefix any more, is noticed here."""
-    from vllm.attention import layer as attention
     from vllm.model_executor.layers import fused_moe, linear, mla, vocab_parallel_embedding
     from vllm.model_executor.layers.attention import (
         chunked_local_attention,
         cross_attention,
         encoder_only_attention,
     )
+
+    from vllm_kunlun.platforms.vllm_compat import attention_layer as attention
 
     homes = (attention, fused_moe, linear, mla, vocab_parallel_embedding,
              chunked_local_attention, cross_attention, encoder_only_attention)  # fmt: skip

@@ -43,6 +43,7 @@ RULE = Rule(
     finds="kernels of other devices, and attention that is not one of vLLM's layers",
     why="the platform puts its attention into vLLM's layers; what goes round them does not run on "
     "a card, or runs without the vendor's function",
-    fix="use vllm.attention.layer.Attention, in an encoder MMEncoderAttention, of experts FusedMoE",
+    fix="use vllm_kunlun.ops.attention.layer.Attention, in an encoder MMEncoderAttention, of "
+    "experts FusedMoE",
     check=check,
 )

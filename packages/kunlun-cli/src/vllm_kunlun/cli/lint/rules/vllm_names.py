@@ -16,8 +16,9 @@ __all__ = ["RULE"]
 
 _PACKAGES = ("vllm", "vllm_kunlun")
 _MOVED = {
-    "vllm.attention.Attention": "vllm.attention.layer",
+    "vllm.attention.Attention": "vllm_kunlun.ops.attention.layer",
     "vllm.attention.AttentionType": "vllm.v1.attention.backend",
+    "vllm.attention.layer.Attention": "vllm_kunlun.ops.attention.layer",
     "vllm.attention.layers.encoder_only_attention.EncoderOnlyAttention": (
         "vllm.model_executor.layers.attention.encoder_only_attention"
     ),
@@ -25,7 +26,7 @@ _MOVED = {
     "vllm.utils.cdiv": "vllm.utils.math_utils",
     "vllm.utils.direct_register_custom_op": "vllm.utils.torch_utils",
 }
-"""Name that older code imports -> the module that has it in vLLM 0.15.1."""
+"""Name that older code imports -> the module that has it with each tested vLLM."""
 
 
 def check(source: Source) -> Iterator[Hit]:
@@ -71,7 +72,7 @@ RULE = Rule(
     name="vllm-names",
     finds="imports of names that the installed vLLM or this project does not have",
     why="the module fails to import, so a model fails that vLLM's own class might have served",
-    fix="import it from where vLLM 0.15.1 has it",
+    fix="import it from where each tested vLLM has it",
     check=check,
     mends=True,
 )
