@@ -14,6 +14,7 @@ WITHOUT_ARITHMETIC = {
     "fp_quant",
     "modelopt",
     "modelopt_fp4",
+    "modelopt_mxfp8",
     "mxfp4",
     "petit_nvfp4",
 }
