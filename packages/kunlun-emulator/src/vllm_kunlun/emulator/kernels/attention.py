@@ -80,16 +80,10 @@ def _attend(query, keys, values, table, lengths, scale, window, sinks, out):  # 
                 add_combinations(scores, start + low - first, value, low, high, result)
 
 
-_heads = numba.float32[:, :, :, :, ::1]
 LOOPS = {
-    dtype: compiled(
-        numba.void(
-            _heads, item[:, :, :, ::1], item[:, :, :, ::1], numba.int32[:, ::1], numba.int32[::1],
-            numba.float32, numba.int64, numba.float32[::1], _heads,
-        )
-    )(_attend)
-    for dtype, item in pages.ITEMS.items()
-}  # fmt: skip
+    dtype: compiled(signature)(_attend)
+    for dtype, signature in attention_one_pass.SIGNATURES.items()
+}
 """For heads of any size."""
 
 

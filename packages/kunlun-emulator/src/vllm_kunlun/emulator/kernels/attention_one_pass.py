@@ -14,7 +14,7 @@ from vllm_kunlun.emulator.kernels import pages
 from vllm_kunlun.emulator.kernels.vectors import WIDTH, add_rows, dot_rows, largest_of, powers
 from vllm_kunlun.ops.compiled import FAST, compiled
 
-__all__ = ["LOOPS", "PART_TOKENS"]
+__all__ = ["LOOPS", "PART_TOKENS", "SIGNATURES"]
 
 PART_TOKENS = 1024
 """Tokens of a part, in whole pages."""
@@ -131,13 +131,13 @@ def _attend(query, keys, values, table, lengths, scale, window, sinks, out):  # 
 
 
 _heads = numba.float32[:, :, :, :, ::1]
-LOOPS = {
-    dtype: compiled(
-        numba.void(
-            _heads, item[:, :, :, ::1], item[:, :, :, ::1], numba.int32[:, ::1], numba.int32[::1],
-            numba.float32, numba.int64, numba.float32[::1], _heads,
-        )
-    )(_attend)
+SIGNATURES = {
+    dtype: numba.void(
+        _heads, item[:, :, :, ::1], item[:, :, :, ::1], numba.int32[:, ::1], numba.int32[::1],
+        numba.float32, numba.int64, numba.float32[::1], _heads,
+    )
     for dtype, item in pages.ITEMS.items()
 }  # fmt: skip
+"""Of a loop of decode attention, by what its pages hold."""
+LOOPS = {dtype: compiled(signature)(_attend) for dtype, signature in SIGNATURES.items()}
 """As the loops of :mod:`.attention`, for heads whose size is a multiple of the vectors' width."""

@@ -22,6 +22,7 @@ from vllm_kunlun.ops.compiled import FAST, compiled
 
 __all__ = [
     "FEW_ROWS",
+    "SIGNATURE",
     "is_there",
     "multiply",
     "multiply_few",
@@ -154,12 +155,13 @@ def multiply_few(x, first_row, last_row, weight, low, high, x_max, weight_max, o
         _scale(out, first_row, last_row, low, high, x_max, weight_max, values)
 
 
-@compiled(
-    numba.void(
-        int8[:, ::1], int8[:, :, ::1], int32[::1], float32[:, ::1], float32[:, :, ::1],
-        int32[:, ::1],
-    )
-)  # fmt: skip
+SIGNATURE = numba.void(
+    int8[:, ::1], int8[:, :, ::1], int32[::1], float32[:, ::1], float32[:, :, ::1], int32[:, ::1]
+)
+"""Of :func:`multiply`, here and in tile registers."""
+
+
+@compiled(SIGNATURE)
 def multiply(x: Any, weight: Any, ends: Any, x_max: Any, weight_max: Any, out: Any) -> None:
     """``out[r] = weight[e] x[r]`` where ``ends[e - 1] <= r < ends[e]``.
 

@@ -16,11 +16,11 @@ import numba
 import numpy as np
 import torch
 from llvmlite import binding, ir
-from numba import float32, int8, int32, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from vllm_kunlun.emulator.kernels.int8 import FEW_ROWS, multiply_few, scale_of, scaled
+from vllm_kunlun.emulator.kernels.int8 import FEW_ROWS, SIGNATURE, multiply_few, scale_of, scaled
 from vllm_kunlun.ops.compiled import FAST, compiled
 
 __all__ = ["ROWS", "WIDTH", "is_there", "multiply"]
@@ -230,12 +230,7 @@ def _multiply(turned, at, first_row, last_row, weight, place, low, x_scales, wei
     _release()
 
 
-@compiled(
-    numba.void(
-        int8[:, ::1], int8[:, :, ::1], int32[::1], float32[:, ::1], float32[:, :, ::1],
-        int32[:, ::1],
-    )
-)  # fmt: skip
+@compiled(SIGNATURE)
 def multiply(x: Any, weight: Any, ends: Any, x_max: Any, weight_max: Any, out: Any) -> None:
     """As :func:`.int8.multiply`, where :func:`is_there`.
 
