@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import nox
 
@@ -155,6 +156,18 @@ def vendor_stack(session: nox.Session) -> None:
             session.run(command, *arguments, env=QUIET, external=True)
 
 
+def project() -> dict[str, Any]:
+    """What pyproject.toml holds."""
+    import tomlkit
+
+    return tomlkit.parse((ROOT / "pyproject.toml").read_text()).unwrap()
+
+
+def exclusions(uv: dict[str, Any]) -> str:
+    """The dependencies that uv's table of pyproject.toml leaves out, as overrides of `uv pip`."""
+    return "".join(f'{name}; python_version < "3.0"\n' for name in uv["exclude-dependencies"])
+
+
 def interpreter(version: str) -> str:
     """A Python that pyenv holds, which uv sees only if it is pyenv's choice; else uv's."""
     versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
@@ -184,18 +197,13 @@ def python(session: nox.Session, version: str) -> None:
 @nox.parametrize("which", ["lowest", "highest"])
 def bounds(session: nox.Session, which: str) -> None:
     """Unit tests with the lowest and the newest versions that we allow; `-- resolve` only asks."""
-    import tomlkit
-
     environment = ROOT / ".nox" / f"bounds-{which}"
     held = environment / "bin" / "python"
     # Old versions have no wheels for a new Python, and so the lowest are tried on the lowest.
     version = {"lowest": "3.10", "highest": "3.13"}[which]
     session.run("uv", "venv", "-q", "--clear", "--no-config", "-p", interpreter(version),
                 str(environment), external=True)  # fmt: skip
-    excluded = tomlkit.parse((ROOT / "pyproject.toml").read_text())["tool"]["uv"]
-    (environment / "overrides.txt").write_text(
-        "".join(f'{name}; python_version < "3.0"\n' for name in excluded["exclude-dependencies"])
-    )
+    (environment / "overrides.txt").write_text(exclusions(project()["tool"]["uv"]))
     asked = environment / "asked.in"
     # What the wheels are tried with comes with them, and as old as it may be; what vLLM brings
     # (transformers, openai) is its own to bound, and its lowest openai lacks what it imports.
@@ -229,18 +237,14 @@ def vllm016(session: nox.Session) -> None:
 
     With arguments for pytest those tests alone run.
     """
-    import tomlkit
-
     environment = ROOT / ".nox" / "vllm016"
     held = environment / "bin" / "python"
     if not held.exists():
         session.run("uv", "venv", "--no-config", "-q", "-p", interpreter("3.11"), str(environment),
                     external=True)  # fmt: skip
-    project = tomlkit.parse((ROOT / "pyproject.toml").read_text()).unwrap()
-    uv, dev = project["tool"]["uv"], project["dependency-groups"]["dev"]
-    (environment / "overrides.txt").write_text(
-        "".join(f'{name}; python_version < "3.0"\n' for name in uv["exclude-dependencies"])
-    )
+    table = project()
+    uv, dev = table["tool"]["uv"], table["dependency-groups"]["dev"]
+    (environment / "overrides.txt").write_text(exclusions(uv))
     pins = [each for each in uv["constraint-dependencies"] if not each.startswith("vllm==")]
     (environment / "pins.txt").write_text("\n".join(pins))
     tools = [each for each in dev if isinstance(each, str) and not each.startswith("vllm==")]
