@@ -48,7 +48,6 @@ def answers(
 
 def trace(llm: Any, tokens: Sequence[int]) -> Traced:
     """One pass over ``tokens``; the engine must run in this process, uncompiled."""
-
     from vllm.model_executor.layers.logits_processor import LogitsProcessor
 
     from vllm_kunlun.platforms.vllm_compat.attention_layer import Attention
