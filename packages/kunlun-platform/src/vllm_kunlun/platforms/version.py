@@ -36,7 +36,7 @@ V0_16 = ">=0.16.0,<0.17"
 EVERY = ">=0.15.1,<0.17"
 """From the first release that ledger entries are written for to the last."""
 
-TESTED_VLLM: Mapping[str, str] = {"0.15.1": V0_15}
+TESTED_VLLM: Mapping[str, str] = {"0.15.1": V0_15, "0.16.0": V0_16}
 """The releases that the tests run with, each with the range of those that count as it."""
 
 
