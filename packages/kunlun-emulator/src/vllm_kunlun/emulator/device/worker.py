@@ -78,15 +78,17 @@ class KunlunWorker(CPUWorker):
         """Bytes for the KV cache: the device's share, less what model and activations take.
 
         No more than twice what ``max_num_seqs`` requests of ``max_model_len`` tokens fill: even
-        cached prefixes do not need more, and the host may.
+        cached prefixes do not need more, and the host may. Where ``--kv-cache-memory-bytes`` says
+        how many, they are these, and no forward pass is made to find out: the one that warms the
+        model up compiles it.
 
         Raises:
             UnsupportedError: nothing is left; the message names the settings.
         """
         cache = self.cache_config
-        self.model_runner.profile_run()
         if cache.kv_cache_memory_bytes:
             return int(cache.kv_cache_memory_bytes)
+        self.model_runner.profile_run()
         ranks = self.parallel_config.local_world_size
         total = current_platform.get_device_total_memory() // ranks
         taken = memory.used_bytes(None, on_card=False) - self._used_before_model_bytes
