@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from vllm_kunlun.emulator.checks import FLOATS, check_shape, check_tensor, require
-from vllm_kunlun.emulator.kernels import int4, int4_products, int4_row
+from vllm_kunlun.emulator.kernels import int4, int4_groups, int4_products, int4_row
 from vllm_kunlun.ops.compiled import use_threads
 from vllm_kunlun.ops.contract.limits import FAST_LAYOUT_COLUMNS
 
@@ -124,10 +124,12 @@ def gptq_gemm(
         ok = outputs % FAST_LAYOUT_COLUMNS == 0
         expected = f"of a multiple of {FAST_LAYOUT_COLUMNS} columns for 4 bits"
         require(ok, name, "qzeros", expected, outputs)
-        zeros = _from_planes(_nibbles(qzeros), align_type=1)
+        zeros = torch.empty(groups, outputs, dtype=torch.float32)
+        use_threads(zeros.numel())
+        int4_groups.in_columns(qzeros.numpy().view(np.uint8), _block(1), zeros.numpy())
     else:
-        zeros = qzeros.view(torch.uint8).float()
-    packed = _AlongInputs(qweight, zeros + 1, scales.float(), bits)
+        zeros = qzeros.view(torch.uint8).float() + 1
+    packed = _AlongInputs(qweight, zeros, scales.float(), bits)
     if g_idx.numel():
         x = x.index_select(1, g_idx)
     return _product(x.float(), packed).to(x.dtype)
@@ -188,11 +190,11 @@ class _AlongOutputs:
     ) -> None:
         self.shape = words.shape[0], scales.shape[1]
         self._align_type = align_type
-        self._arrays = (
-            words.numpy().view(np.uint8),
-            _nibbles(zeros).numpy(),
-            _to_planes(scales.float(), align_type).numpy(),
-        )
+        by_plane = np.empty((2, scales.shape[0], 2, scales.shape[1] // 2), np.float32)
+        codes, halves = zeros.numpy().view(np.uint8), scales.view(torch.int16).numpy()
+        use_threads(by_plane.size)
+        int4_groups.in_planes(codes, halves, _block(align_type), by_plane[0], by_plane[1])
+        self._arrays = words.numpy().view(np.uint8), by_plane[0], by_plane[1]
         self._is_of_fours = self.shape[0] // scales.shape[0] % 4 == 0
 
     def panel(self, low: int, width: int) -> torch.Tensor:
@@ -279,10 +281,9 @@ def _awq(
     return _AlongOutputs(words, zeros[1], scales[1], align_type)
 
 
-def _nibbles(words: torch.Tensor) -> torch.Tensor:
-    """int32 ``[R, C / 8]`` -> float32 ``[R, 2, C / 2]``: the high nibbles of its bytes, the low."""
-    codes = words.view(torch.uint8)
-    return torch.stack([codes >> 4, codes & 15], 1).float()
+def _block(align_type: int) -> int:
+    """Bytes whose high nibbles are as many columns in a row, and whose low ones are the next."""
+    return FAST_LAYOUT_COLUMNS // 2 if align_type else 1
 
 
 def _from_planes(planes: torch.Tensor, align_type: int) -> torch.Tensor:
@@ -291,11 +292,4 @@ def _from_planes(planes: torch.Tensor, align_type: int) -> torch.Tensor:
     In the normal layout (align_type 0) byte ``t`` holds column ``2 t`` high and ``2 t + 1`` low; in
     the fast one (1) byte ``t`` of 32 holds column ``t`` of 64 high and ``32 + t`` low.
     """
-    block = FAST_LAYOUT_COLUMNS // 2 if align_type else 1
-    return planes.unflatten(2, (-1, block)).transpose(1, 2).flatten(1)
-
-
-def _to_planes(columns: torch.Tensor, align_type: int) -> torch.Tensor:
-    """The inverse of :func:`_from_planes`."""
-    block = FAST_LAYOUT_COLUMNS // 2 if align_type else 1
-    return columns.unflatten(1, (-1, 2, block)).transpose(1, 2).flatten(2).contiguous()
+    return planes.unflatten(2, (-1, _block(align_type))).transpose(1, 2).flatten(1)

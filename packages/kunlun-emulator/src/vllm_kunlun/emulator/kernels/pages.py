@@ -15,7 +15,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
 
-__all__ = ["ITEMS", "as_array", "in_float32"]
+__all__ = ["ITEMS", "as_array", "in_float32", "of_float16"]
 
 ITEMS = {torch.float32: numba.float32, torch.float16: numba.int16, torch.bfloat16: numba.uint16}
 """What a loop is given for each dtype."""
@@ -41,7 +41,7 @@ def in_float32(block: Any, low: int, high: int, wide: Any) -> Any:
 def _in_float32(block, low, high, wide):  # type: ignore[no-untyped-def]
     if block.dtype == types.float32:
         return lambda block, low, high, wide: block
-    value = _of_float16 if block.dtype == types.int16 else _of_bfloat16
+    value = of_float16 if block.dtype == types.int16 else _of_bfloat16
 
     def widen(block, low, high, wide):  # type: ignore[no-untyped-def]
         for t in range(low, high):
@@ -54,7 +54,7 @@ def _in_float32(block, low, high, wide):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def _of_float16(context, bits):  # type: ignore[no-untyped-def]
+def of_float16(context, bits):  # type: ignore[no-untyped-def]
     """The value whose bits an int16 holds."""
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
