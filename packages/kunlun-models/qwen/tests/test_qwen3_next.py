@@ -91,8 +91,10 @@ def test_the_configuration_gives_the_same_shape_after_drafts_were_checked(monkey
         "get_mamba_state_shape_from_config",
         classmethod(lambda cls, vllm_config: THEIRS),
     )
-    assert KunlunQwen3NextForCausalLM.get_mamba_state_shape_from_config("config") == OURS
-    assert checked == ["config"]
+    hf = SimpleNamespace(linear_key_head_dim=24, linear_value_head_dim=16)
+    config = SimpleNamespace(model_config=SimpleNamespace(hf_config=hf))
+    assert KunlunQwen3NextForCausalLM.get_mamba_state_shape_from_config(config) == OURS
+    assert checked == [config]
 
 
 def test_linear_layers_become_ours_and_the_first_one_is_profiled(build):

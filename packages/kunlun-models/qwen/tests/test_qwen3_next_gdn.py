@@ -30,10 +30,11 @@ def layer(ranks=1):
     return made
 
 
-def test_a_state_has_values_before_keys(monkeypatch):
-    theirs = ((3, 640), (8, 24, 16))
-    monkeypatch.setattr(Qwen3NextGatedDeltaNet, "get_state_shape", lambda self: theirs)
-    assert layer().get_state_shape() == ((3, 640), (8, 16, 24))
+@pytest.mark.parametrize("theirs", [(KEY, VALUE), (VALUE, KEY)], ids=["0.15", "0.16"])
+def test_a_state_has_values_before_keys(theirs, monkeypatch):
+    shapes = ((3, 640), (8, *theirs))
+    monkeypatch.setattr(Qwen3NextGatedDeltaNet, "get_state_shape", lambda self: shapes)
+    assert layer().get_state_shape() == ((3, 640), (8, VALUE, KEY))
     assert layer().get_attn_backend() is KunlunGDNAttentionBackend
 
 

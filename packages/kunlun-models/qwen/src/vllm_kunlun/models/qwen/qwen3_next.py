@@ -20,7 +20,7 @@ from vllm_kunlun.models.qwen.qwen3_next_gdn import (
     KunlunQwen3NextGatedDeltaNet,
     Shapes,
     reordered,
-    transposed,
+    values_first,
 )
 from vllm_kunlun.ops.gdn.drafts import check_drafts
 from vllm_kunlun.ops.torch_ops.rotary import split_norm_rope_gated
@@ -134,4 +134,9 @@ class KunlunQwen3NextForCausalLM(Qwen3NextForCausalLM):
     def get_mamba_state_shape_from_config(cls, vllm_config: VllmConfig) -> Shapes:
         # What vLLM asks first of this class, when it checks its configuration.
         check_drafts(vllm_config)
-        return transposed(super().get_mamba_state_shape_from_config(vllm_config))
+        config = vllm_config.model_config.hf_config
+        return values_first(
+            super().get_mamba_state_shape_from_config(vllm_config),
+            config.linear_key_head_dim,
+            config.linear_value_head_dim,
+        )

@@ -18,14 +18,17 @@ from vllm_kunlun.ops.gdn.gated_delta_net import GatedDeltaNet
 from vllm_kunlun.ops.gdn.metadata import KunlunGDNAttentionBackend, widest_step
 from vllm_kunlun.ops.torch_ops.gdn import gdn_gating
 
-__all__ = ["KunlunQwen3NextGatedDeltaNet", "Shapes", "reordered", "transposed"]
+__all__ = ["KunlunQwen3NextGatedDeltaNet", "Shapes", "reordered", "values_first"]
 
 Shapes = tuple[tuple[int, ...], tuple[int, ...]]
 
 
-def transposed(shapes: Shapes) -> Shapes:
-    """The vendor's decode keeps a state as ``[HV, V, K]``, vLLM's as ``[HV, K, V]``."""
-    convolution, (heads, key_size, value_size) = shapes
+def values_first(shapes: Shapes, key_size: int, value_size: int) -> Shapes:
+    """vLLM's shapes with the state of the vendor's decode, ``[HV, V, K]``.
+
+    vLLM's is ``[HV, K, V]`` in 0.15 and the vendor's own from 0.16 on.
+    """
+    convolution, (heads, *_) = shapes
     return convolution, (heads, value_size, key_size)
 
 
@@ -70,7 +73,7 @@ class KunlunQwen3NextGatedDeltaNet(Qwen3NextGatedDeltaNet):
     """How many requests a step may have, in the one layer that vLLM's profiling run measures."""
 
     def get_state_shape(self) -> Shapes:
-        return transposed(super().get_state_shape())
+        return values_first(super().get_state_shape(), self.head_k_dim, self.head_v_dim)
 
     def get_attn_backend(self) -> type[AttentionBackend]:
         return KunlunGDNAttentionBackend
