@@ -10,7 +10,7 @@ import pytest
 import torch
 from support import checkpoints
 from support.checkpoints import HYBRID_CONFIGURATIONS, VOCABULARY
-from support.engine import engine, greedy, greedy_with_logprobs
+from support.engine import MEASURED, engine, greedy, greedy_with_logprobs
 from support.engine_state import watch_prompts
 from support.memory import Allocations
 from support.reference import Reference
@@ -150,7 +150,7 @@ def test_what_a_step_takes_besides_the_pool_was_measured(checkpoint, monkeypatch
         max_num_seqs=requests,
         max_num_batched_tokens=tokens,
         max_model_len=320,
-        kv_cache_memory_bytes=128 * 2**20,
+        **MEASURED,
     ) as llm:
         greedy(llm, [[5]], 2)
         for lengths in ([4] * requests, [1] * (requests - 1) + [longest], [tokens], [1, 250]):

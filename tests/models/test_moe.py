@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 import torch
 from support.checkpoints import MOE_CONFIGURATIONS
-from support.engine import engine, greedy, greedy_with_logprobs
+from support.engine import MEASURED, engine, greedy, greedy_with_logprobs
 from support.reference import Reference
 
 NEW_TOKENS = 12
@@ -18,7 +18,7 @@ def test_tokens_and_logprobs_equal_transformers(name, checkpoint, prompts):
     """128 experts at 8 per token among them: a decode step of 10 tokens leaves some without one."""
     folder = checkpoint(name)
     reference = Reference(folder)
-    with engine(folder) as llm:
+    with engine(folder, **MEASURED) as llm:
         answers = greedy_with_logprobs(llm, prompts, NEW_TOKENS)
     for prompt, (tokens, logprobs) in zip(prompts, answers, strict=True):
         greedy_tokens, expected = reference.judge(prompt, tokens)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 import torch
 from support.checkpoints import CONFIGURATIONS, MLA_CONFIGURATIONS
-from support.engine import engine, greedy_with_logprobs
+from support.engine import MEASURED, engine, greedy_with_logprobs
 from support.reference import Reference
 
 NEW_TOKENS = 12
@@ -23,7 +23,7 @@ ANOTHER_ACTIVATION = {"bloom": 2e-3}
 def test_float32_tokens_and_logprobs_equal_transformers(name, checkpoint, prompts):
     folder = checkpoint(name)
     reference = Reference(folder)
-    with engine(folder) as llm:
+    with engine(folder, **MEASURED) as llm:
         answers = greedy_with_logprobs(llm, prompts, NEW_TOKENS)
     for prompt, (tokens, logprobs) in zip(prompts, answers, strict=True):
         greedy_tokens, expected = reference.judge(prompt, tokens)

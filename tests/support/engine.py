@@ -30,6 +30,10 @@ WAYS = [
 """Options under which a model must answer the same; two ranks want processes of their own."""
 
 
+MEASURED: dict[str, Any] = {"kv_cache_memory_bytes": None}
+"""Where the cache's size is not given, an engine first runs what its largest step would be."""
+
+
 @contextlib.contextmanager
 def engine(checkpoint: Path, **arguments: Any) -> Iterator[LLM]:
     """vLLM's engine on ``checkpoint``; keyword arguments are vLLM's own."""

@@ -261,6 +261,7 @@ ENGINE: dict[str, Any] = {
     "skip_tokenizer_init": False,
     "limit_mm_per_prompt": {"image": 2, "video": 1},
     "max_model_len": 512,
+    "kv_cache_memory_bytes": None,  # measured by its largest step, as for a user
 }
 """What an engine must be told to answer :data:`REQUESTS`."""
 
