@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What vLLM 0.15.1 misses in the vendor's torch 2.5.1: mended at run time, or refused by name."""
+"""What vLLM misses in the vendor's torch 2.5.1: mended at run time, or refused by name."""
 
 from __future__ import annotations
 

@@ -3,9 +3,30 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from types import ModuleType
 from typing import Any
 
-__all__ = ["bundled_autograd_cache", "wrap_triton"]
+__all__ = ["CustomGraphPass", "bundled_autograd_cache", "custom_graph_pass", "wrap_triton"]
+
+
+class CustomGraphPass(ABC):
+    """What the passes of vLLM's compiler derive from; none of them runs on this platform."""
+
+    @abstractmethod
+    def __call__(self, graph: Any) -> None:
+        """Change ``graph``."""
+
+    @abstractmethod
+    def uuid(self) -> Any:
+        """What a cache of compiled graphs knows the pass by."""
+
+
+def custom_graph_pass(_modules: object) -> dict[str, ModuleType]:
+    """The module ``torch._inductor.custom_graph_pass``, which came with 2.6."""
+    module = ModuleType("torch._inductor.custom_graph_pass")
+    vars(module)["CustomGraphPass"] = CustomGraphPass
+    return {module.__name__: module}
 
 
 def bundled_autograd_cache(_table: object) -> dict[str, bool]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from vllm_kunlun.platforms.ledger.entries import Addition, Entry, Patch
 from vllm_kunlun.platforms.torch25 import RANGE
-from vllm_kunlun.platforms.version import EVERY
+from vllm_kunlun.platforms.version import EVERY, V0_16
 
 __all__ = ["patches"]
 
@@ -45,6 +45,17 @@ def _imports() -> Sequence[Entry]:
             why="the name came with 2.6; vLLM imports it with every quantisation method",
             upstream=f"{_TORCH}library.py",
             vllm_range=EVERY,
+            remove_when=_REMOVE_WHEN,
+            torch_range=RANGE,
+        ),
+        Addition(
+            name="torch25-custom-graph-pass",
+            target="sys:modules",
+            entries=f"{_OURS}.missing_names:custom_graph_pass",
+            why="the module came with 2.6; vLLM 0.16 imports it with its configuration",
+            upstream="https://github.com/pytorch/pytorch/blob/v2.6.0/torch/_inductor/"
+            "custom_graph_pass.py",
+            vllm_range=V0_16,
             remove_when=_REMOVE_WHEN,
             torch_range=RANGE,
         ),
