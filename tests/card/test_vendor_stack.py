@@ -18,20 +18,26 @@ import pytest
 from support.reference import Reference
 from vllm.engine.arg_utils import EngineArgs
 
-from vllm_kunlun.platforms import torch25
+from vllm_kunlun.platforms import torch25, version
 from vllm_kunlun.platforms.ledger import patch_ledger
 from vllm_kunlun.platforms.torch25.patches import patches
 
 pytestmark = pytest.mark.skipif(not torch25.is_installed(), reason="torch is 2.6 or newer")
 
+ENTRIES = {entry.name for entry in patches() if entry.holds(version.installed_vllm())}
 STOPS_IMPORTS = {
-    "torch25-schema-types": "ValueError: infer_schema(func): Parameter",
-    "torch25-wrap-triton": "ImportError: cannot import name 'wrap_triton' from 'torch.library'",
+    name: failure
+    for name, failure in {
+        "torch25-custom-graph-pass": "No module named 'torch._inductor.custom_graph_pass'",
+        "torch25-schema-types": "ValueError: infer_schema(func): Parameter",
+        "torch25-wrap-triton": "ImportError: cannot import name 'wrap_triton' from 'torch.library'",
+    }.items()
+    if name in ENTRIES
 }
 """Entry -> what importing vLLM and its quantisation methods says where it alone is left away."""
 
 STOPS_COMPILATION = {
-    "torch25-functorch-key": "KeyError: 'bundled_autograd_cache'",
+    "torch25-functorch-key": "autograd_cache",  # which option comes first differs
     "torch25-inline-call": "patched_inline_call() takes 1 positional argument but 4 were given",
     "torch25-inlined-call": "inline_call_() missing 3 required positional arguments",
     "torch25-guard-filter": "VllmBackend.__call__() got an unexpected keyword argument 'options'",
@@ -120,7 +126,7 @@ def outcomes(checkpoint, tmp_path_factory) -> tuple[Path, dict[str, Any]]:
 
 
 def test_every_entry_is_held_here() -> None:
-    assert {entry.name for entry in patches()} == {*STOPS_IMPORTS, *STOPS_COMPILATION}
+    assert {*STOPS_IMPORTS, *STOPS_COMPILATION} == ENTRIES
 
 
 def test_registered_and_active() -> None:

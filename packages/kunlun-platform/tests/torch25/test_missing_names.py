@@ -10,8 +10,9 @@ from vllm_kunlun.platforms import torch25
 from vllm_kunlun.platforms.torch25 import missing_names
 
 
-def test_functorch_option_is_off() -> None:
-    assert missing_names.bundled_autograd_cache({}) == {"bundled_autograd_cache": False}
+def test_functorch_options_are_off() -> None:
+    names = ("autograd_cache_normalize_inputs", "bundled_autograd_cache")
+    assert missing_names.functorch_options({}) == dict.fromkeys(names, False)
 
 
 def test_wrap_triton_is_what_2_5_called_capture_triton(monkeypatch) -> None:

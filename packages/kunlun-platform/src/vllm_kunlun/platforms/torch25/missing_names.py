@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from types import ModuleType
 from typing import Any
 
-__all__ = ["CustomGraphPass", "bundled_autograd_cache", "custom_graph_pass", "wrap_triton"]
+__all__ = ["CustomGraphPass", "custom_graph_pass", "functorch_options", "wrap_triton"]
 
 
 class CustomGraphPass(ABC):
@@ -29,9 +29,9 @@ def custom_graph_pass(_modules: object) -> dict[str, ModuleType]:
     return {module.__name__: module}
 
 
-def bundled_autograd_cache(_table: object) -> dict[str, bool]:
-    """The option of functorch's configuration, off: 2.5 has no such cache, and never reads it."""
-    return {"bundled_autograd_cache": False}
+def functorch_options(_table: object) -> dict[str, bool]:
+    """Options of functorch's configuration, off: 2.5 has no such caches, and never reads them."""
+    return {"autograd_cache_normalize_inputs": False, "bundled_autograd_cache": False}
 
 
 def wrap_triton(_names: object) -> dict[str, Any]:

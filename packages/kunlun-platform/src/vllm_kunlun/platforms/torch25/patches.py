@@ -66,8 +66,9 @@ def _functorch_key() -> Entry:
     return Addition(
         name="torch25-functorch-key",
         target="torch._functorch.config:_config",
-        entries=f"{_OURS}.missing_names:bundled_autograd_cache",
-        why="vLLM sets functorch's option bundled_autograd_cache, which came later",
+        entries=f"{_OURS}.missing_names:functorch_options",
+        why="vLLM sets functorch's option bundled_autograd_cache, and from 0.16 on "
+        "autograd_cache_normalize_inputs, which came later",
         upstream=f"{_TORCH}_functorch/config.py",
         vllm_range=EVERY,
         remove_when=_REMOVE_WHEN,
