@@ -61,6 +61,20 @@ def test_a_cache_that_fails_costs_time_and_one_line(fault, monkeypatch, tmp_path
     assert [record.message.count("NUMBA_CACHE_DIR") for record in caplog.records] == [1]
 
 
+def test_an_observer_can_make_the_calls_again() -> None:
+    seen: list[tuple[object, ...]] = []
+    values = np.zeros(3)
+    loop = compiled.compiled(ADDS)(add_one)
+    with compiled.observed(lambda function, arguments: seen.append((function, *arguments))):
+        compiled.use_threads(3)
+        loop(values)
+    loop(values)
+    assert [each[1] is values for each in seen] == [False, True]
+    for function, *arguments in seen:
+        function(*arguments)
+    assert (values == 3).all()
+
+
 def test_parallel_regions_of_torchs_openmp_do_not_nest_after_a_compiled_loop() -> None:
     """Nested regions made torch's attention a hundred times slower."""
 

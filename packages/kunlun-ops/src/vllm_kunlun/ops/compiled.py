@@ -9,12 +9,13 @@ the compiler, a few seconds. Where it cannot be kept or read, each process compi
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import logging
 import pickle
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ except ImportError as error:  # pragma: no cover
         "`pip install numba`."
     ) from error
 
-__all__ = ["FAST", "compiled", "use_threads"]
+__all__ = ["FAST", "compiled", "observed", "use_threads"]
 
 logger = logging.getLogger("vllm.kunlun")
 
@@ -61,6 +62,8 @@ class _Loop:
         return numba.njit(self._signature, **options)(self._function)  # type: ignore[no-any-return]
 
     def __call__(self, *arguments: Any) -> Any:
+        if _threads.observer is not None:
+            _threads.observer(self._machine_code, arguments)
         return self._machine_code(*arguments)
 
 
@@ -109,13 +112,30 @@ class _Threads(threading.local):
     """numba counts threads for each calling thread; asking it costs more than a short loop."""
 
     count = 0
+    observer: Callable[[Callable[..., Any], tuple[Any, ...]], None] | None = None
 
 
 _threads = _Threads()
 
 
+@contextlib.contextmanager
+def observed(observer: Callable[[Callable[..., Any], tuple[Any, ...]], None]) -> Iterator[None]:
+    """Tell ``observer`` of each call that this thread's loops amount to, in order.
+
+    It gets a function and its arguments before they are called: a loop's machine code, or
+    :func:`use_threads` for the loops after it.
+    """
+    before, _threads.observer = _threads.observer, observer
+    try:
+        yield
+    finally:
+        _threads.observer = before
+
+
 def use_threads(elements: int) -> None:
     """The next loop runs on torch's number of threads, or on one if it is small."""
+    if _threads.observer is not None:
+        _threads.observer(use_threads, (elements,))
     count = torch.get_num_threads() if elements > 1 << 14 else 1
     if count != _threads.count:
         _start_threads()
