@@ -9,7 +9,7 @@ import torch
 from torch import fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from vllm_kunlun.platforms.compiler import call_directly
+from vllm_kunlun.platforms.compiler import OP, KunlunCompiler, call_directly
 
 _library = torch.library.Library("kunlun_compiler_test", "DEF")
 _library.define("double_(Tensor(a!) x) -> ()")
@@ -73,3 +73,18 @@ def test_attention_of_vllm_is_known(overload: str) -> None:
     module = fx.GraphModule(torch.nn.Module(), graph)
     assert call_directly(module) == 1
     assert next(iter(module.graph.nodes)).target is unified_attention_with_output
+
+
+def test_a_runner_takes_the_place_of_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, given = traced(), []
+
+    def runner(graph: fx.GraphModule) -> Callable[..., Any]:
+        given.append(graph)
+        return torch.neg
+
+    assert KunlunCompiler().compile(traced(), [], {}, None)[0] is not torch.neg
+    monkeypatch.setattr(KunlunCompiler, "runner", staticmethod(runner))
+    assert KunlunCompiler().compile(module, [], {}, None) == (torch.neg, None)
+    assert given == [module]
+    op = next(node for node in module.graph.nodes if node.target is _double)
+    assert op.meta[OP] is double_

@@ -8,12 +8,14 @@ microseconds to find the one implementation that each of them has. The graph fin
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import fx
 from vllm.compilation.compiler_interface import EagerAdaptor
 
-__all__ = ["KunlunCompiler", "call_directly"]
+__all__ = ["OP", "KunlunCompiler", "call_directly"]
+
+OP = "vllm_kunlun_op"
 
 
 class KunlunCompiler(EagerAdaptor):  # type: ignore[misc]
@@ -21,19 +23,25 @@ class KunlunCompiler(EagerAdaptor):  # type: ignore[misc]
 
     name = "kunlun"
 
+    runner: ClassVar[Callable[[fx.GraphModule], Callable[..., Any]] | None] = None
+    """What runs a graph in its stead, if anything; a worker sets it before it loads a model."""
+
     def compile(
         self, graph: fx.GraphModule, *arguments: Any, **keywords: Any
     ) -> tuple[Callable[..., Any] | None, Any | None]:
         """See vLLM's ``CompilerInterface.compile``."""
         call_directly(graph)
-        return super().compile(graph, *arguments, **keywords)  # type: ignore[no-any-return]
+        runnable, handle = super().compile(graph, *arguments, **keywords)
+        runner = type(self).runner
+        return runnable if runner is None else runner(graph), handle
 
 
 def call_directly(graph: fx.GraphModule) -> int:
     """Let each call of an op that has one ``implementation`` for all devices call that function.
 
-    An op of this project carries it as an attribute; of vLLM's ops it is known for attention. Right
-    in inference alone: no autograd, no functionalisation.
+    The op itself stays in the node's ``meta``, under :data:`OP`. An op of this project carries the
+    function as an attribute; of vLLM's ops it is known for attention. Right in inference alone: no
+    autograd, no functionalisation.
 
     Returns:
         How many calls were changed.
@@ -45,6 +53,7 @@ def call_directly(graph: fx.GraphModule) -> int:
             continue
         function = getattr(node.target, "implementation", None) or known.get(node.target)
         if function is not None:
+            node.meta[OP] = getattr(node.target, "default", node.target)
             node.target = function
             changed += 1
     if changed:

@@ -226,6 +226,12 @@ TABLE: dict[str, EnvVar] = {
             "the emulated device packs linear weights in oneDNN's format after loading",
         ),
         _ours(
+            "VLLM_KUNLUN_RECORD_STEPS",
+            "bool",
+            False,
+            "the emulated device records a compiled model's steps of few tokens and replays them",
+        ),
+        _ours(
             "VLLM_KUNLUN_CHECK_WEIGHTS",
             "bool",
             True,

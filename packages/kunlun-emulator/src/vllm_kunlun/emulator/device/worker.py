@@ -18,8 +18,10 @@ from vllm.v1.worker.workspace import init_workspace_manager
 
 from vllm_kunlun.emulator.device import huge_pages, linear_packing
 from vllm_kunlun.emulator.device.model_runner import KunlunModelRunner
+from vllm_kunlun.emulator.device.recorded_steps import RecordedSteps
 from vllm_kunlun.platforms import envs, memory, weight_memory
 from vllm_kunlun.platforms.checks import positions
+from vllm_kunlun.platforms.compiler import KunlunCompiler
 from vllm_kunlun.platforms.errors import UnsupportedError
 from vllm_kunlun.platforms.loading import renewal
 
@@ -44,6 +46,7 @@ class KunlunWorker(CPUWorker):
         )
         set_random_seed(self.model_config.seed)
         init_workspace_manager(self.device, num_ubatches=1)
+        KunlunCompiler.runner = RecordedSteps if envs.VLLM_KUNLUN_RECORD_STEPS else None
         self._used_before_model_bytes = memory.used_bytes(None, on_card=False)
         self.model_runner = KunlunModelRunner(self.vllm_config, self.device)
 

@@ -8,10 +8,12 @@ import torch.nn.functional as F
 
 from vllm_kunlun.emulator.checks import check_same, check_shape, check_tensor, require
 from vllm_kunlun.emulator.kernels import rows
+from vllm_kunlun.emulator.replay import replayable
 
 __all__ = ["gelu", "quick_gelu", "swiglu"]
 
 
+@replayable
 def swiglu(*, x: torch.Tensor, y: torch.Tensor) -> None:
     """``y = silu(x[..., :d]) * x[..., d:]`` (gate first).
 

@@ -14,6 +14,7 @@ from vllm_kunlun.emulator.checks import (
     require,
 )
 from vllm_kunlun.emulator.kernels import rows
+from vllm_kunlun.emulator.replay import replayable
 
 __all__ = [
     "add_rmsnorm",
@@ -26,6 +27,7 @@ __all__ = [
 ]
 
 
+@replayable
 def rmsnorm(x: torch.Tensor, weight: torch.Tensor, output: torch.Tensor, eps: float, /) -> None:
     """``output = x * rsqrt(mean(x^2) + eps) * weight`` over the last dimension.
 
@@ -37,6 +39,7 @@ def rmsnorm(x: torch.Tensor, weight: torch.Tensor, output: torch.Tensor, eps: fl
     _normalise_into(x, weight, eps, output)
 
 
+@replayable
 def add_rmsnorm(
     x: torch.Tensor,
     y: torch.Tensor,

@@ -15,6 +15,7 @@ from vllm_kunlun.emulator.checks import (
 from vllm_kunlun.emulator.functions.norm import normalise
 from vllm_kunlun.emulator.functions.step_cache import StepCache
 from vllm_kunlun.emulator.kernels import rows
+from vllm_kunlun.emulator.replay import current, replayable
 
 __all__ = [
     "check_table",
@@ -31,6 +32,7 @@ FUSED_EPS = 1e-6
 _angles: StepCache[tuple[torch.Tensor, torch.Tensor]] = StepCache()
 
 
+@replayable
 def rotary_embedding(
     *,
     positions: torch.Tensor,
@@ -268,6 +270,9 @@ def _lookup(
         cos, sin = table.index_select(0, positions).float().chunk(2, dim=-1)
         return cos.contiguous(), sin.contiguous()
 
+    if (recording := current()) is not None:
+        cos, sin = recording.kept((id(table),), positions, read)
+        return cos, sin
     return _angles.get((id(table),), (positions,), read, source=table)
 
 

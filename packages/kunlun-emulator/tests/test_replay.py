@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a recording takes of a call, and what it leaves to the call itself."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from vllm_kunlun.emulator.functions.activation import swiglu
+from vllm_kunlun.emulator.functions.norm import rmsnorm
+from vllm_kunlun.emulator.kernels import rows
+from vllm_kunlun.emulator.replay import Kept, Recording, current
+
+
+def test_a_replayable_function_is_its_loops() -> None:
+    x, weight, out = torch.randn(3, 8), torch.rand(8), torch.empty(3, 8)
+    recording = Recording({})
+    with recording.open():
+        assert current() is recording
+        rmsnorm(x, weight, out, 1e-6)
+    assert current() is None
+    expected = out.clone()
+    out.zero_()
+    for call in recording.calls:
+        call()
+    assert torch.equal(out, expected)
+    x.mul_(-1)
+    for call in recording.calls:
+        call()
+    assert torch.equal(out, -expected)
+
+
+def test_a_loop_that_no_function_answers_for_ends_the_recording() -> None:
+    x, out = torch.randn(3, 8), torch.empty(3, 4)
+    recording = Recording({})
+    with recording.open():
+        swiglu(x=x, y=out)
+        rows.swiglu(x, out)
+    assert not recording.calls
+
+
+def test_what_is_kept_follows_the_values_it_was_made_from() -> None:
+    source, made = torch.tensor([1, 2]), []
+
+    def double() -> tuple[torch.Tensor]:
+        made.append(source.tolist())
+        if source[0] > 5:
+            raise ValueError("too large")
+        return (2 * source,)
+
+    kept = Kept(source, double)
+    (values,) = kept.values
+    kept.refresh()
+    assert made == [[1, 2]]
+    source.add_(1)
+    kept.refresh()
+    assert values.tolist() == [4, 6]
+    source[0] = 6
+    for _ in range(2):
+        with pytest.raises(ValueError, match="too large"):
+            kept.refresh()
+    source[0] = 0
+    kept.refresh()
+    assert values.tolist() == [0, 6]
+
+
+def test_one_step_keeps_one_table_for_all_its_layers() -> None:
+    source, step = torch.tensor([1, 2]), {}
+    one, other = Recording(step), Recording(step)
+    values = [each.kept(("table",), source, lambda: (2 * source,)) for each in (one, other)]
+    assert values[0][0] is values[1][0]
+    assert len(step) == 1
+    assert one.calls == other.calls
