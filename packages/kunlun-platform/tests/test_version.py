@@ -73,8 +73,23 @@ def test_a_release_or_a_later_one(monkeypatch, installed: str | None, later: boo
     assert version.installed_is_from("0.16") is later
 
 
-def test_no_two_tested_ranges_meet() -> None:
-    ranges = [SpecifierSet(those) for those in version.TESTED_VLLM.values()]
+def test_entries_are_written_for_every_tested_release() -> None:
+    assert set(version.TESTED_VLLM.values()) <= set(version.WRITTEN_FOR)
+    for release in version.TESTED_VLLM:
+        assert version.is_written_for(f"{release}+xpu")
+        assert version.matches(release, SpecifierSet(version.EVERY))
+    assert not version.is_written_for("0.20.0")
+    assert not version.is_written_for(None)
+    both = SpecifierSet(version.UNTIL_0_16)
+    assert [version.matches(found, both) for found in ("0.15.1", "0.16.9", "0.33.0")] == [
+        True,
+        True,
+        False,
+    ]
+
+
+def test_no_two_ranges_meet() -> None:
+    ranges = [SpecifierSet(those) for those in version.WRITTEN_FOR]
     for number, one in enumerate(ranges):
         assert not any(version.overlap(one, other) for other in ranges[number + 1 :])
 

@@ -210,6 +210,15 @@ def test_a_tested_vllm_without_a_hash_is_out_of_range(tables) -> None:
     assert state(entry) == "out of range"
 
 
+def test_a_release_that_entries_are_written_for_need_not_be_tested(tables, monkeypatch) -> None:
+    monkeypatch.setattr(version, "installed_vllm", lambda: "0.98")
+    monkeypatch.setattr(version, "WRITTEN_FOR", ("==0.98",))
+    entry = replace(patch(), sha256={"==0.97": "0" * 64})
+    assert version.tested_as("0.98") is None
+    assert tables([entry]).double(3) == 6
+    assert state(entry) == "out of range"
+
+
 def test_two_hashes_for_one_release() -> None:
     with pytest.raises(PatchError, match="name a hash for one release"):
         replace(patch(), sha256={">=0.15.1": "0" * 64, "==0.98": "1" * 64})

@@ -17,12 +17,16 @@ from vllm_kunlun.platforms.errors import IncompatibleVllmError
 __all__ = [
     "EVERY",
     "TESTED_VLLM",
+    "UNTIL_0_16",
     "V0_15",
     "V0_16",
+    "V0_33",
+    "WRITTEN_FOR",
     "check_vllm",
     "installed_is_from",
     "installed_torch",
     "installed_vllm",
+    "is_written_for",
     "matches",
     "overlap",
     "tested_as",
@@ -33,8 +37,14 @@ logger = logging.getLogger("vllm.kunlun")
 
 V0_15 = ">=0.15.1,<0.16"
 V0_16 = ">=0.16.0,<0.17"
-EVERY = ">=0.15.1,<0.17"
+V0_33 = ">=0.33.0,<0.34"
+UNTIL_0_16 = ">=0.15.1,<0.17"
+"""Both of the first two, where they do not differ and a later one does."""
+EVERY = ">=0.15.1,<0.34"
 """From the first release that ledger entries are written for to the last."""
+
+WRITTEN_FOR = (V0_15, V0_16, V0_33)
+"""The releases that ledger entries tell apart: in each of them an entry says whether it acts."""
 
 TESTED_VLLM: Mapping[str, str] = {"0.15.1": V0_15, "0.16.0": V0_16}
 """The releases that the tests run with, each with the range of those that count as it."""
@@ -97,6 +107,11 @@ def tested_as(version: str | None) -> str | None:
         if matches(version, SpecifierSet(those)):
             return release
     return None
+
+
+def is_written_for(version: str | None) -> bool:
+    """Whether ``version`` lies in a range of :data:`WRITTEN_FOR`, tested or not yet."""
+    return any(matches(version, SpecifierSet(those)) for those in WRITTEN_FOR)
 
 
 def tested_in_words() -> str:

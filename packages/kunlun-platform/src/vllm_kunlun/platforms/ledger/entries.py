@@ -108,9 +108,9 @@ class LedgerEntry(ABC):
         )
 
     def out_of_range(self) -> str | None:
-        """Why the installed vLLM, a tested one, needs no such entry; None if it does."""
+        """Why the installed vLLM, for which entries are written, needs none such; else None."""
         installed = version.installed_vllm()
-        if self.holds(installed) or version.tested_as(installed) is None:
+        if self.holds(installed) or not version.is_written_for(installed):
             return None
         return f"is for vLLM {self._range_in_words}, and {installed} is installed"
 

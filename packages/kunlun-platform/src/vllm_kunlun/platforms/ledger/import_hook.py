@@ -49,7 +49,7 @@ in ``sys.modules`` is what dataclasses, pydantic and pickle need to work inside 
 class RedirectStatus:
     """``active``: imported through the hook. ``unused``: not imported yet. ``stale``: refused.
 
-    ``out of range``: not for the installed vLLM, which is a tested one.
+    ``out of range``: not for the installed vLLM, for which entries are written.
     """
 
     redirect: Redirect

@@ -50,7 +50,8 @@ GROUP = "vllm_kunlun.patches"
 class PatchStatus:
     """``active``: applied. ``waiting``: its module is not imported yet. ``stale``: refused.
 
-    ``out of range``: not for the installed torch, or not for the installed vLLM, a tested one.
+    ``out of range``: not for the installed torch, or not for the installed vLLM, for which
+    entries are written.
     ``left out``: refused, and only compilation, which is turned off, needs it.
     """
 
