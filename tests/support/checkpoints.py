@@ -35,8 +35,8 @@ CONFIGURATIONS: dict[str, transformers.PretrainedConfig] = {
     ),
     "llama": transformers.LlamaConfig(
         **_COMMON,
-        num_attention_heads=9,
-        num_key_value_heads=3,
+        num_attention_heads=6,
+        num_key_value_heads=2,
         head_dim=32,
         rope_scaling={
             "rope_type": "llama3",

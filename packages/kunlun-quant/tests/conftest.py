@@ -14,12 +14,12 @@ from vllm.config import VllmConfig, set_current_vllm_config
 from vllm.model_executor import parameter
 from vllm.model_executor.layers import linear, quantization
 from vllm.model_executor.layers.linear import QKVParallelLinear
-from vllm.model_executor.layers.quantization.kernels import mixed_precision, scaled_mm
 from vllm.platforms import PlatformEnum
 
 from vllm_kunlun.platforms.loading import forms
 from vllm_kunlun.quantization import registry
 from vllm_kunlun.quantization.formats.compressed_tensors import KunlunCompressedTensorsConfig
+from vllm_kunlun.quantization.vllm_compat.linear_kernels import mixed_precision, scaled_mm
 
 HIDDEN, HEAD, HEADS, KV_HEADS = 32, 8, 4, 2
 

@@ -6,10 +6,10 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 
 from vllm.model_executor.layers import quantization
-from vllm.model_executor.layers.quantization.kernels import scaled_mm
 from vllm.platforms import PlatformEnum
 
 from vllm_kunlun.quantization import registry
+from vllm_kunlun.quantization.vllm_compat.linear_kernels import scaled_mm
 
 
 def _register() -> None:

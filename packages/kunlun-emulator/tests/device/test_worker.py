@@ -23,8 +23,10 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A worker of 2 ranks on a device of 64 GiB, of which the model has taken 4 of this rank's."""
     worker = KunlunWorker.__new__(KunlunWorker)
     profiled: list[str] = []
+    layer = SimpleNamespace(max_memory_usage_bytes=lambda _: REQUEST_BYTES // 3)
     worker.model_runner = SimpleNamespace(
-        profile_run=lambda: profiled.append("profiled"), get_kv_cache_spec=dict
+        profile_run=lambda: profiled.append("profiled"),
+        get_kv_cache_spec=lambda: {str(number): layer for number in range(3)},
     )
     worker.cache_config = SimpleNamespace(kv_cache_memory_bytes=None, gpu_memory_utilization=0.5)
     worker.parallel_config = SimpleNamespace(local_world_size=2)
@@ -33,7 +35,6 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Any:
     worker._used_before_model_bytes = 10 * GIB
     monkeypatch.setattr(type(current_platform), "get_device_total_memory", lambda *_: 64 * GIB)
     monkeypatch.setattr(module.memory, "used_bytes", lambda *_, **__: 14 * GIB)
-    monkeypatch.setattr(module, "max_memory_usage_bytes", lambda *_: REQUEST_BYTES)
     yield worker
     given = worker.cache_config.kv_cache_memory_bytes is not None
     assert profiled == ([] if given else ["profiled"]), "activations are a part of what is taken"

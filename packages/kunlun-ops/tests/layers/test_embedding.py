@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -147,6 +148,44 @@ def test_embedding_over_ranks_is_a_lookup_in_the_whole_table(
         parts.append(part)
     expected = torch.nn.functional.embedding(ids.long(), table)
     assert torch.equal(torch.stack(parts).sum(0), expected)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_call_of_vllms_class_is_answered_by_ours(
+    ranks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A release that replaces the class as a whole dispatches to no ``forward_oot``."""
+    module = vocab_parallel_embedding
+    monkeypatch.setattr(module, "get_tensor_model_parallel_world_size", lambda: ranks)
+    monkeypatch.setattr(embedding, "tensor_model_parallel_all_reduce", lambda rows: rows)
+    masked: list[int] = []
+    mask_input = embedding.mask_input
+
+    def watched(ids: torch.Tensor, *bounds: int) -> tuple[torch.Tensor, torch.Tensor]:
+        masked.append(ids.numel())
+        return mask_input(ids, *bounds)
+
+    monkeypatch.setattr(embedding, "mask_input", watched)
+    layer = module.VocabParallelEmbedding(64, HIDDEN)
+    assert type(layer).forward is embedding.KunlunVocabParallelEmbedding.forward
+    layer(torch.arange(5))
+    assert masked == ([5] if ranks > 1 else [])
+
+
+@pytest.mark.parametrize("own_group", [False, True])
+def test_the_sum_over_ranks_is_the_callers_or_a_groups_own(
+    own_group: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = vocab_parallel_embedding
+    monkeypatch.setattr(module, "get_tensor_model_parallel_world_size", lambda: 2)
+    monkeypatch.setattr(embedding, "tensor_model_parallel_all_reduce", lambda rows: rows + 1)
+    layer = module.VocabParallelEmbedding(64, HIDDEN)
+    torch.nn.init.ones_(layer.weight)
+    if own_group:
+        layer.parallel_group = SimpleNamespace(all_reduce=lambda rows: rows + 2)
+    assert (layer(torch.arange(3)) == (3 if own_group else 2)).all()
+    layer.reduce_results = False
+    assert (layer(torch.arange(3)) == 1).all()
 
 
 def _load(layer: Any, table: torch.Tensor) -> None:

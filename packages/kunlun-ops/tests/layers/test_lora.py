@@ -280,6 +280,13 @@ def test_registering_layers_twice_changes_nothing() -> None:
     assert lora_utils._all_lora_classes == before
 
 
+def test_a_table_in_which_the_first_that_fits_is_taken() -> None:
+    with mock.patch.object(lora_utils, "_all_lora_classes", (object,)):
+        for _ in range(2):
+            register_lora_layers()
+            assert (KunlunVocabParallelEmbeddingWithLoRA, object) == lora_utils._all_lora_classes
+
+
 def test_the_wrapper_registers_the_layers() -> None:
     with mock.patch.object(lora_utils, "_all_lora_classes", set()) as classes:
         wrapper()
@@ -298,5 +305,6 @@ def test_what_the_functions_cannot_do_is_refused() -> None:
         made.add_lora_embedding(y, torch.ones(6, 8), b, add_inputs=False)
     with pytest.raises(UnsupportedError, match="buffer"):
         made.add_lora_linear(y, x, (a,), (b,), 1.0, (6,), buffer=torch.zeros(1, 6, 8))
-    with pytest.raises(UnsupportedError, match="Merge the adapter"):
-        made.add_lora_fused_moe(y, x)
+    for function in (made.add_lora_fused_moe, made.apply_lora_full_linear):
+        with pytest.raises(UnsupportedError, match="Merge the adapter"):
+            function(y, x)

@@ -105,6 +105,20 @@ def test_weak_reference_keeps_no_memory() -> None:
     assert owner() is None
 
 
+@pytest.mark.parametrize("name", ["topk_softmax", "topk_sigmoid"])
+def test_experts_are_chosen_with_and_without_the_newest_arguments(name: str) -> None:
+    logits, rows = torch.randn(6, 8), torch.zeros(6, 2, dtype=torch.int32)
+    chosen = []
+    for more in ((), (None, 2.0, None) if name == "topk_sigmoid" else (None, None)):
+        weights, ids = torch.empty(6, 2), torch.empty(6, 2, dtype=torch.int32)
+        getattr(torch.ops._moe_C, name)(weights, ids, rows, logits, True, *more)
+        chosen.append((weights, ids))
+    (plain, ids), (scaled, same) = chosen
+    assert torch.equal(ids, same)
+    assert torch.equal(scaled, plain * (2.0 if name == "topk_sigmoid" else 1.0))
+    torch.testing.assert_close(plain.sum(-1), torch.ones(6))
+
+
 def test_defining_twice_is_harmless() -> None:
     libraries = list(vllm_names._libraries)
     vllm_names.define()

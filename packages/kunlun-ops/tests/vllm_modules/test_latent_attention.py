@@ -11,6 +11,7 @@ import torch
 from vllm.platforms import current_platform
 
 from vllm_kunlun.ops.vllm_modules import latent_attention
+from vllm_kunlun.platforms.errors import UnsupportedError
 from vllm_kunlun.platforms.vllm_compat.attention_layer import MLAAttention
 
 assert current_platform.is_out_of_tree()  # asked first: it puts the patches in place
@@ -41,6 +42,20 @@ def test_vllms_layer_prepares_the_weights_of_its_implementation() -> None:
         setattr(layer, f"_{name}_scale", torch.ones(1))
     MLAAttention.process_weights_after_loading(layer, torch.float16)
     assert layer.impl.calls == [("weights", torch.float16)]
+
+
+def test_the_cache_is_not_written_twice() -> None:
+    implementation = Implementation()
+    implementation.do_kv_cache_update(*range(7))
+    assert implementation.calls == []
+
+
+def test_a_quantised_output_is_refused_and_an_absent_one_is_none() -> None:
+    layer = SimpleNamespace(impl=Implementation())
+    latent_attention.forward_impl(layer, *range(8), quant_group_size=None)
+    assert len(layer.impl.calls) == 1
+    with pytest.raises(UnsupportedError, match="quant_group_size"):
+        latent_attention.forward_impl(layer, *range(8), quant_group_size=128)
 
 
 @pytest.mark.parametrize("part", ["forward_mha", "forward_mqa"])

@@ -14,6 +14,7 @@ from vllm.v1.spec_decode.metadata import SpecDecodeMetadata
 
 from vllm_kunlun.ops.speculation import verification
 from vllm_kunlun.ops.vllm_modules import rejection_sampler as ours
+from vllm_kunlun.platforms.errors import UnsupportedError
 
 VOCABULARY = 11
 
@@ -111,6 +112,16 @@ def test_logprobs_are_those_of_the_tokens_that_came_out() -> None:
     assert lists is not None
     found = [*lists.logprobs[: len(tokens[0])][:2, 0], lists.logprobs[len(tokens[0])][0]]
     torch.testing.assert_close(torch.tensor(found), torch.stack(wanted))
+
+
+@pytest.mark.parametrize("rule", ["synthetic_mode", "fly_window_size", "use_fp64_gumbel"])
+def test_another_rule_is_refused(rule: str) -> None:
+    drafts = torch.tensor([3], dtype=torch.int32)
+    step = (drafts, [1], 1, torch.tensor([1]), None, torch.ones(1, VOCABULARY) / VOCABULARY)
+    bonus, sampling = torch.tensor([[2]]), metadata(1)
+    assert ours.rejection_sample(*step, bonus, sampling, **{rule: None}).shape == (1, 2)
+    with pytest.raises(UnsupportedError, match=rule):
+        ours.rejection_sample(*step, bonus, sampling, **{rule: 4})
 
 
 def test_other_names_of_the_module_are_vllms() -> None:

@@ -99,3 +99,23 @@ def test_a_step_as_vllms_own_function(case, monkeypatch):
     theirs(scheduled, grammar, batch, expected)
     apply_grammar_bitmask(scheduled, grammar, batch, logits)
     assert torch.equal(logits, expected)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_as_many_rows_of_the_mask_for_each_request(case):
+    """0.33 gives every request the rows of the longest; the rest of them is not read."""
+    scheduled, grammar, batch, logits = step(*CASES[case])
+    drafts = scheduled.scheduled_spec_decode_tokens
+    requests = grammar.structured_output_request_ids
+    expected = logits.clone()
+    apply_grammar_bitmask(scheduled, grammar, batch, expected)
+    counts = [1 + len(drafts.get(each, ())) for each in requests]
+    given = iter(grammar.grammar_bitmask)
+    longest = max(counts) + 1
+    padded = np.zeros((len(counts) * longest, grammar.grammar_bitmask.shape[1]), np.int32)
+    for number, count in enumerate(counts):
+        for row in range(count):
+            padded[number * longest + row] = next(given)
+    grammar.grammar_bitmask = padded
+    apply_grammar_bitmask(scheduled, grammar, batch, logits)
+    assert torch.equal(logits, expected)

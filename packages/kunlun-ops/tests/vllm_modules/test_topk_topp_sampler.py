@@ -243,6 +243,24 @@ def test_raw_modes_return_no_values(mode: str, logits: torch.Tensor) -> None:
     assert ours.TopKTopPSampler(mode)(logits, {}, None, None)[1] is None
 
 
+def test_noise_in_float64_is_vllms_own(
+    logits: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """0.33 asks for it by one more argument of the layer and of the function that draws."""
+    asked: list[object] = []
+
+    def drawn(probs: torch.Tensor, _generators: object, in_float64: bool) -> torch.Tensor:
+        asked.append(in_float64)
+        return probs.argmax(-1)
+
+    monkeypatch.setattr(ours, "_drawn_by_vllm", drawn)
+    probs = logits.softmax(-1)
+    ours.random_sample(probs.clone(), {})
+    assert asked == []
+    assert torch.equal(ours.random_sample(probs, {}, True), probs.argmax(-1))
+    assert asked == [True]
+
+
 def test_every_other_name_of_the_module_is_vllms() -> None:
     for name in (
         "apply_top_k_top_p",

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from vllm.model_executor.layers.quantization.kernels.mixed_precision import MPLinearLayerConfig
 from vllm.model_executor.parameter import GroupQuantScaleParameter, PackedvLLMParameter
 from vllm.scalar_type import scalar_types
 
 from vllm_kunlun.quantization.linear.compressed_packed import KunlunMixedPrecisionLinearKernel
+from vllm_kunlun.quantization.vllm_compat.linear_kernels import MPLinearLayerConfig
 
 pytestmark = pytest.mark.usefixtures("one_rank")
 

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import pytest
-from vllm.model_executor.layers.quantization.kernels import mixed_precision, scaled_mm
 from vllm.platforms import PlatformEnum
 
 from vllm_kunlun.quantization.vllm_compat import linear_kernels
+from vllm_kunlun.quantization.vllm_compat.linear_kernels import mixed_precision, scaled_mm
 
 
 class Ours:

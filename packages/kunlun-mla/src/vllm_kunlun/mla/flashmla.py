@@ -22,6 +22,7 @@ from vllm_kunlun.ops import vendor_ops
 from vllm_kunlun.ops.attention.metadata import Prefill
 from vllm_kunlun.ops.contract.limits import MLA_BLOCK_SIZE
 from vllm_kunlun.ops.vendor_ops.attention import EMPTY_LSE
+from vllm_kunlun.ops.vllm_compat import cache_pages
 from vllm_kunlun.platforms.errors import UnsupportedError
 
 __all__ = ["FlashMLABackend", "FlashMLAImpl", "FlashMLAMetadata", "FlashMLAMetadataBuilder"]
@@ -46,8 +47,13 @@ class FlashMLABackend(MLACommonBackend):
     def get_builder_cls() -> type[FlashMLAMetadataBuilder]:
         return FlashMLAMetadataBuilder
 
+    @classmethod
+    def supported_kv_cache_layouts(cls) -> tuple[Any, ...]:
+        """What 0.33 asks: pages of a layer that follow one another."""
+        return cache_pages.layouts()
+
     @staticmethod
-    def get_supported_kernel_block_sizes() -> list[int]:
+    def get_supported_kernel_block_sizes(kv_cache_spec: object = None) -> list[int]:
         return [MLA_BLOCK_SIZE]
 
     @classmethod

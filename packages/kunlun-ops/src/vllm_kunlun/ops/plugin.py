@@ -7,7 +7,7 @@ __all__ = ["register"]
 
 
 def register() -> None:
-    """Put our layers, connectors and the loader of checkpoints into vLLM's registries.
+    """Put our layers, connectors, kernels and the loader of checkpoints into vLLM's registries.
 
     Re-entrant; does nothing on another platform.
     """
@@ -20,9 +20,11 @@ def register() -> None:
     from vllm_kunlun.ops.kv_transfer import register_connectors
     from vllm_kunlun.ops.layers import register_layers
     from vllm_kunlun.ops.torch_ops import vllm_names
+    from vllm_kunlun.ops.vllm_modules import triton_kernels
     from vllm_kunlun.platforms.loading import loader
 
     loader.register()
     vllm_names.define()
     register_layers()
     register_connectors()
+    triton_kernels.register()

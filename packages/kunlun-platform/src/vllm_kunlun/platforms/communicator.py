@@ -47,8 +47,9 @@ class KunlunCommunicator(DeviceCommunicatorBase):
         device: torch.device | None = None,
         device_group: dist.ProcessGroup | None = None,
         unique_name: str = "",
+        **options: Any,
     ) -> None:
-        super().__init__(cpu_group, device, device_group, unique_name)
+        super().__init__(cpu_group, device, device_group, unique_name, **options)
         _groups[unique_name] = self.device_group
         if self.use_all2all:
             from vllm.distributed.device_communicators.all2all import AgRsAll2AllManager

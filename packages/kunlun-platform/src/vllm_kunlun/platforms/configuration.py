@@ -13,6 +13,7 @@ from vllm_kunlun.platforms.checks import cache, connectors, lora, model, paralle
 from vllm_kunlun.platforms.settings import cache as cache_settings
 from vllm_kunlun.platforms.settings import compilation, engine, hosts, quantisation
 from vllm_kunlun.platforms.torch25 import refusals
+from vllm_kunlun.platforms.vllm_compat import not_yet
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -34,6 +35,7 @@ def check_and_update(config: VllmConfig, *, on_card: bool) -> None:
         UnsupportedError: naming the option, what came, and the alternative.
     """
     _say_what_serves(config)
+    not_yet.check(config, on_card=on_card)
     model.check(config)
     quantisation.update(config)
     lora.check(config)

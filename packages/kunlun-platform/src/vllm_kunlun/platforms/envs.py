@@ -333,6 +333,11 @@ TABLE: dict[str, EnvVar] = {
             "bool",
             "run shared experts on the main stream; the emulated device has no other and sets it",
         ),
+        _vllm(
+            "VLLM_USE_AOT_COMPILE",
+            "bool",
+            "store compiled graphs on the disk; here they run as they were traced, and 0 is set",
+        ),
         _vllm("OMP_NUM_THREADS", "int", "CPU threads per process", minimum=1),
         _vllm("FLA_COMPILER_MODE", "bool", "compile mode of the linear-attention kernels"),
         _vllm("FLA_CI_ENV", "bool", "loosens checks of the linear-attention kernels in their CI"),

@@ -12,6 +12,8 @@ from vllm_kunlun.platforms import configuration, device, envs, memory, wheels
 from vllm_kunlun.platforms.checks import attention_backends, quantisation, requests
 from vllm_kunlun.platforms.checks import dtype as dtypes
 from vllm_kunlun.platforms.settings import compilation
+from vllm_kunlun.platforms.vllm_compat import not_yet
+from vllm_kunlun.platforms.vllm_compat.latent_prefill import NoPrefillBackend
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -89,6 +91,16 @@ class KunlunPlatform(Platform):
             torch.cuda.set_device(device)
 
     @classmethod
+    def manual_seed_all(cls, seed: int) -> None:
+        """Seed the generators of every card; vLLM has seeded the host's."""
+        if _ON_CARD:
+            torch.cuda.manual_seed_all(seed)
+
+    @classmethod
+    def check_runner_kv_caches_multi_layer(cls) -> None:
+        """Two layers may have one number: a drafter's are counted from 0, as the target's are."""
+
+    @classmethod
     def check_if_supports_dtype(cls, dtype: torch.dtype) -> None:
         """Refuse what the card cannot compute in.
 
@@ -124,11 +136,17 @@ class KunlunPlatform(Platform):
         Raises:
             UnsupportedError: naming the formats that run.
         """
+        not_yet.check_quantisation(quant)
         quantisation.check(quant)
 
     @classmethod
-    def validate_request(cls, prompt: Any, params: Any, processed_inputs: Any) -> None:
+    def validate_request(
+        cls, prompt: Any = None, params: Any = None, processed_inputs: Any = None
+    ) -> None:
         """Refuse a request that would stall the server (seen by clients as HTTP 400).
+
+        Of vLLM's releases some name all three and some give the inputs and the parameters alone:
+        the parameters are always the second.
 
         Raises:
             UnsupportedError: it asks for more samples than the server allows.
@@ -142,6 +160,7 @@ class KunlunPlatform(Platform):
         cls,
         selected_backend: AttentionBackendEnum | None,
         attn_selector_config: AttentionSelectorConfig,
+        num_heads: int | None = None,
     ) -> str:
         """The class path of the attention backend for one layer.
 
@@ -150,6 +169,11 @@ class KunlunPlatform(Platform):
             UnsupportedError: the backend cannot do what the layer asks; the message says what can.
         """
         return attention_backends.select(selected_backend, attn_selector_config)
+
+    @classmethod
+    def get_mla_prefill_backend_cls(cls, mla_selector_config: Any) -> type[NoPrefillBackend]:
+        """Asked by 0.33 for a kernel of prompts: the backend of the whole layer has its own."""
+        return NoPrefillBackend
 
     @classmethod
     def get_compile_backend(cls) -> str:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from vllm_kunlun.platforms.families import ModelFamily
+from vllm_kunlun.platforms.vllm_compat import not_yet
 
 __all__ = ["register_models"]
 
@@ -23,7 +24,7 @@ def register_models(*families: ModelFamily) -> None:
         return
     for family in families:
         for architecture, path in family.classes.items():
-            if path is not None:
+            if path is not None and not_yet.has_class(architecture):
                 # Taken out first: replacing an entry is what vLLM warns of.
                 ModelRegistry.models.pop(architecture, None)
                 ModelRegistry.register_model(architecture, path)

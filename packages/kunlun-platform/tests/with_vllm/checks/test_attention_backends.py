@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from importlib.metadata import EntryPoint
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -69,6 +70,14 @@ def test_refused(changes: dict[str, Any], sentences: list[str]) -> None:
         select(**changes)
     for sentence in sentences:
         assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["use_non_causal", "use_rswa"])
+def test_what_a_newer_vllm_asks_for_is_refused(name: str) -> None:
+    wanted = AttentionSelectorConfig(64, torch.float16, "auto", 16)._asdict()
+    assert attention_backends.select(None, SimpleNamespace(**{**wanted, name: False})) == DENSE
+    with pytest.raises(UnsupportedError, match=f"asks for {name}"):
+        attention_backends.select(None, SimpleNamespace(**{**wanted, name: True}))
 
 
 def test_another_devices_backend_is_refused() -> None:

@@ -40,7 +40,7 @@ def test_without_arithmetic_on_the_card(method: str) -> None:
 
 
 @pytest.mark.usefixtures("bare")
-@pytest.mark.parametrize("method", sorted(quantisation.CONVERTED))
+@pytest.mark.parametrize("method", sorted(KNOWN & quantisation.CONVERTED))
 def test_the_wheel_to_install_is_named(method: str) -> None:
     with pytest.raises(MissingWheelError, match=f"'{method}' .*pip install kunlun-quant"):
         quantisation.check(method)
@@ -61,8 +61,15 @@ def test_a_method_of_another_package_is_its_own() -> None:
     quantisation.check("registered-by-somebody")
 
 
-OF_SOME_RELEASES = {"bitblas", "gptq_bitblas", "gptq_marlin_24", "ipex", "modelopt_mxfp8"}
-"""Of vLLM's names those that not every tested release has."""
+OF_SOME_RELEASES = {
+    "auto_awq",
+    "bitblas",
+    "gptq_bitblas",
+    "gptq_marlin_24",
+    "ipex",
+    "modelopt_mxfp8",
+}
+"""Of vLLM's names those that not every release has."""
 
 
 def test_every_name_of_vllms_is_in_one_table() -> None:

@@ -104,10 +104,11 @@ def test_experts_that_other_ranks_hold_are_not_cut_off(monkeypatch):
     class Experts(torch.nn.Module):
         def __init__(self, ep_size, tp_size=1):
             super().__init__()
-            self.ep_size, self.tp_size = ep_size, tp_size
+            parallel = SimpleNamespace(ep_size=ep_size, tp_size=tp_size)
+            self.moe_config = SimpleNamespace(moe_parallel_config=parallel)
             self.w2 = torch.nn.Parameter(torch.zeros(2))
 
-    monkeypatch.setattr(loader, "FusedMoE", Experts)
+    monkeypatch.setattr(loader, "ExpertLayer", Experts)
     monkeypatch.setattr(loader, "get_tensor_model_parallel_world_size", lambda: 1)
     for divided in ((2,), (1, 2)):
         model = torch.nn.ModuleDict({"experts": Experts(*divided), "norm": torch.nn.RMSNorm(3)})

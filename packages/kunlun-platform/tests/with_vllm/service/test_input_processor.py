@@ -13,6 +13,7 @@ from vllm.sampling_params import StructuredOutputsParams
 from vllm.v1.engine.input_processor import InputProcessor
 
 from vllm_kunlun.platforms.errors import UnsupportedError
+from vllm_kunlun.platforms.ledger import patch_ledger
 from vllm_kunlun.platforms.service import input_processor
 
 Process = Callable[..., Any]
@@ -72,6 +73,21 @@ def validate(backend: str = "auto", **kind: Any) -> SamplingParams:
     params = SamplingParams(structured_outputs=StructuredOutputsParams(**kind))
     input_processor.validate_structured_output(Processor(backend), params)
     return params
+
+
+def test_parameters_that_check_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """0.33 asks the parameters, with what the processor had."""
+    asked: list[Any] = []
+    monkeypatch.setattr(
+        patch_ledger, "original", {"grammar-bounds": lambda *given: asked.append(given)}.__getitem__
+    )
+    params = SamplingParams(structured_outputs=StructuredOutputsParams(regex="a"))
+    input_processor.validate_structured_outputs(params, "model", "config", "tokenizer")
+    assert asked == [(params, "model", "config", "tokenizer")]
+    params = SamplingParams(structured_outputs=StructuredOutputsParams(regex="a" * 10**6))
+    with pytest.raises(UnsupportedError):
+        input_processor.validate_structured_outputs(params, "model", "config", "tokenizer")
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize("grammar", ["root ::= ", 'root ::= ("a"', "root ::= nothing"])

@@ -32,6 +32,7 @@ def serve(
     errored: bool,
     ends: Any = dummy_shutdown,
     keep_alive: int = 75,
+    timeout: int | None = None,
 ) -> fastapi.FastAPI:
 
     async def vllms(app: Any, sock: Any, **options: Any) -> Any:
@@ -44,7 +45,9 @@ def serve(
     app = fastapi.FastAPI()
     model = SimpleNamespace(is_multimodal_model=False, enable_prompt_embeds=False, max_model_len=1)
     config = SimpleNamespace(model_config=model)
-    app.state.engine_client = SimpleNamespace(errored=errored, vllm_config=config)
+    if timeout is not None:
+        config.shutdown_timeout = timeout
+    app.engine = app.state.engine_client = SimpleNamespace(errored=errored, vllm_config=config)
 
     async def run() -> str | None:
         return await (await launcher.serve_http(app, "sock", port=1, timeout_keep_alive=5))
@@ -66,6 +69,14 @@ def test_a_dead_engine_ends_in_an_exit_code(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_an_engine_that_a_signal_ended_has_not_died(monkeypatch: pytest.MonkeyPatch) -> None:
     serve(monkeypatch, errored=True, ends=shutdown)
+
+
+def test_a_vllm_that_waits_itself_is_told_how_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_KUNLUN_DRAIN_SECONDS", "1.5")
+    for asked, told in ((None, None), (0, 2), (7, 7)):
+        app = serve(monkeypatch, errored=False, timeout=asked)
+        config = app.engine.vllm_config
+        assert getattr(config, "shutdown_timeout", None) == told
 
 
 def test_connections_are_kept_for_longer_than_by_proxies(monkeypatch: pytest.MonkeyPatch) -> None:

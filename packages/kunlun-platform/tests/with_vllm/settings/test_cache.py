@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +18,18 @@ def test_a_dense_cache_gets_blocks_of_64(build: Any) -> None:
 
 def test_a_latent_cache_gets_pages_of_64(build: Any) -> None:
     assert build(build.latent).cache_config.block_size == limits.MLA_BLOCK_SIZE == 64
+
+
+def test_a_size_that_vllm_put_there_is_not_the_users(build: Any) -> None:
+    """0.33 has a size at once, and says whether it was asked for."""
+    config = build()
+    config.cache_config = SimpleNamespace(block_size=16, user_specified_block_size=False)
+    cache.update(config)
+    assert config.cache_config.block_size == 64
+    assert config.cache_config.user_specified_block_size, "so that it is not chosen again"
+    config.cache_config = SimpleNamespace(block_size=32, user_specified_block_size=True)
+    cache.update(config)
+    assert config.cache_config.block_size == 32
 
 
 @pytest.mark.parametrize(("asked", "given"), [(None, 128), (64, 128), (192, 192), (200, 256)])

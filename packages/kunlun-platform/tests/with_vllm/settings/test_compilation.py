@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import pytest
 from vllm.config import CompilationConfig, CompilationMode, CUDAGraphMode
 
+from vllm_kunlun.platforms import envs
 from vllm_kunlun.platforms.ledger import patch_ledger
 from vllm_kunlun.platforms.settings import compilation
 
@@ -37,10 +39,27 @@ def test_a_graph_of_torch_alone_has_a_backend_of_torch(build: Any) -> None:
 
 def test_no_pass_fuses_what_our_layers_compute() -> None:
     config = CompilationConfig()
-    for name in compilation._FUSIONS:
+    passes = [
+        field.name
+        for field in fields(config.pass_config)
+        if field.name.startswith(("fuse_", "enable_"))
+    ]
+    assert {"fuse_norm_quant", "fuse_attn_quant", "enable_qk_norm_rope_fusion"} <= set(passes)
+    for name in passes:
         setattr(config.pass_config, name, True)
     compilation.update(config, on_card=True)
-    assert not any(getattr(config.pass_config, name) for name in compilation._FUSIONS)
+    assert not any(getattr(config.pass_config, name) for name in passes)
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, False), ("1", True)])
+def test_no_graph_is_stored_unless_it_is_wanted(
+    monkeypatch: pytest.MonkeyPatch, before: str | None, after: bool
+) -> None:
+    monkeypatch.delenv("VLLM_USE_AOT_COMPILE", raising=False)
+    if before is not None:
+        monkeypatch.setenv("VLLM_USE_AOT_COMPILE", before)
+    compilation.update(CompilationConfig(), on_card=False)
+    assert envs.VLLM_USE_AOT_COMPILE is after
 
 
 @pytest.mark.parametrize("on_card", [True, False])

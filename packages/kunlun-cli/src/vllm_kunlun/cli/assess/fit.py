@@ -111,10 +111,9 @@ def _bytes_per_token(config: VllmConfig, stage: Stage) -> float:
 
 def _capacity(config: VllmConfig, stages: list[Stage], left: list[int]) -> tuple[int, float]:
     """Tokens and requests of ``max_model_len`` that vLLM's cache holds; 0 where none fits."""
-    from vllm.v1.core.kv_cache_utils import (
-        get_kv_cache_configs,
-        get_max_concurrency_for_kv_cache_config,
-    )
+    from vllm.v1.core.kv_cache_utils import get_max_concurrency_for_kv_cache_config
+
+    from vllm_kunlun.platforms.vllm_compat.planned_cache import planned
 
     length = config.model_config.max_model_len
     if min(left) <= 0:
@@ -123,7 +122,7 @@ def _capacity(config: VllmConfig, stages: list[Stage], left: list[int]) -> tuple
     if not any(caches):
         return 0, float(config.scheduler_config.max_num_seqs)
     try:
-        cut = get_kv_cache_configs(config, caches, left)
+        cut = planned(config, caches, left)
     except ValueError:  # vLLM's way to say that one request of this length does not fit
         return 0, 0.0
     requests = get_max_concurrency_for_kv_cache_config(config, cut[0])

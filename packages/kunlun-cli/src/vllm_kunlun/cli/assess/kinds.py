@@ -20,15 +20,16 @@ _WORDS = {
 
 def bytes_by_kind(model: torch.nn.Module) -> dict[str, int]:
     """Bytes of the parameters of each of :data:`KINDS`; one that two layers share counts once."""
-    from vllm.model_executor.layers.fused_moe import FusedMoE
     from vllm.model_executor.layers.vocab_parallel_embedding import (
         ParallelLMHead,
         VocabParallelEmbedding,
     )
 
+    from vllm_kunlun.platforms.vllm_compat.expert_layer import ExpertLayer
+
     found = dict.fromkeys(KINDS, 0)
     seen: set[int] = set()
-    owners = ((FusedMoE, "experts"), (ParallelLMHead, "output projection"),
+    owners = ((ExpertLayer, "experts"), (ParallelLMHead, "output projection"),
               (VocabParallelEmbedding, "embedding"))  # fmt: skip
     inside: dict[str, str] = {}
     for name, module in model.named_modules():
@@ -59,12 +60,13 @@ def widest_layer(model: torch.nn.Module) -> int:
     A linear layer's are its inputs and outputs; those of ``k`` experts of width I over a hidden
     size of H are k (3 I + H).
     """
-    from vllm.model_executor.layers.fused_moe import FusedMoE
     from vllm.model_executor.layers.linear import LinearBase
+
+    from vllm_kunlun.platforms.vllm_compat.expert_layer import ExpertLayer
 
     widest = 0
     for module in model.modules():
-        if isinstance(module, FusedMoE):
+        if isinstance(module, ExpertLayer):
             inner = module.intermediate_size_per_partition
             widest = max(widest, module.top_k * (3 * inner + module.hidden_size))
         elif isinstance(module, LinearBase):

@@ -82,8 +82,9 @@ def _of_vllm() -> dict[str, str]:
     """Option as it is written -> the first sentence that vLLM's configurations say about it."""
     import vllm.config
     from vllm.config.utils import get_attr_docs
-    from vllm.entrypoints.openai.cli_args import FrontendArgs, make_arg_parser
     from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    from vllm_kunlun.platforms.vllm_compat.server_options import FrontendArgs, make_arg_parser
 
     owners = [getattr(vllm.config, name) for name in vllm.config.__all__]
     said: dict[str, str] = {}

@@ -34,9 +34,9 @@ class KunlunModelRunner(CPUModelRunner):
         if isinstance(drafter, SpecDecodeBaseProposer):
             drafter_lengths.separate(drafter)
 
-    def load_model(self, eep_scale_up: bool = False) -> None:
+    def load_model(self, *arguments: Any, **options: Any) -> None:
         # The GPU runner's loader also loads drafters.
-        GPUModelRunner.load_model(self, eep_scale_up)
+        GPUModelRunner.load_model(self, *arguments, **options)
 
     def _update_states(self, *arguments: Any, **keywords: Any) -> Any:
         with host_streams.in_place():  # it makes the generators of new requests

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Any
 
@@ -10,7 +11,6 @@ import torch
 from vllm.logger import init_logger
 from vllm.platforms import current_platform
 from vllm.utils.torch_utils import set_random_seed
-from vllm.v1.core.kv_cache_utils import max_memory_usage_bytes
 from vllm.v1.kv_cache_interface import KVCacheConfig
 from vllm.v1.worker.cpu_worker import CPUWorker
 from vllm.v1.worker.gpu_worker import init_worker_distributed_environment
@@ -24,6 +24,7 @@ from vllm_kunlun.platforms.checks import positions
 from vllm_kunlun.platforms.compiler import KunlunCompiler
 from vllm_kunlun.platforms.errors import UnsupportedError
 from vllm_kunlun.platforms.loading import renewal
+from vllm_kunlun.platforms.vllm_compat import host_worker
 
 __all__ = ["KunlunWorker"]
 
@@ -32,6 +33,9 @@ logger = init_logger("vllm.kunlun.worker")
 
 class KunlunWorker(CPUWorker):
     """vLLM's CPU worker without vLLM's compiled CPU kernels, with a device's view of memory."""
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        host_worker.make(self, *arguments, **keywords)
 
     def init_device(self) -> None:
         threads = max(1, torch.get_num_threads() // self.parallel_config.local_world_size)
@@ -50,13 +54,16 @@ class KunlunWorker(CPUWorker):
         self._used_before_model_bytes = memory.used_bytes(None, on_card=False)
         self.model_runner = KunlunModelRunner(self.vllm_config, self.device)
 
-    def load_model(self) -> None:
+    def _maybe_get_memory_pool_context(self, tag: str) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()  # 0.33 looks for CUDA's allocator on every other device
+
+    def load_model(self, **options: Any) -> None:
         """Load the model and pack its linear layers.
 
         Raises:
             UnsupportedError: a request may be longer than the model's tables of positions.
         """
-        super().load_model()
+        super().load_model(**options)
         positions.check(self.model_runner.get_model(), self.model_config.max_model_len)
         weight_memory.report(
             weight_memory.weight_bytes(*weight_memory.models_of(self.model_runner)),
@@ -104,7 +111,7 @@ class KunlunWorker(CPUWorker):
                 "--gpu-memory-utilization."
             )
         specs = self.model_runner.get_kv_cache_spec().values()
-        a_request = max_memory_usage_bytes(self.vllm_config, specs)
+        a_request = sum(spec.max_memory_usage_bytes(self.vllm_config) for spec in specs)
         return min(available, 2 * a_request * self.scheduler_config.max_num_seqs)
 
     def initialize_from_config(self, kv_cache_config: KVCacheConfig) -> None:
@@ -114,10 +121,11 @@ class KunlunWorker(CPUWorker):
                 storage = tensor.untyped_storage()
                 huge_pages.advise(storage.data_ptr(), storage.nbytes())
 
-    def compile_or_warm_up_model(self) -> None:
+    def compile_or_warm_up_model(self) -> Any:
         set_random_seed(self.model_config.seed)
         self.model_runner.warming_up_model()
         set_random_seed(self.model_config.seed)
+        return host_worker.compilation_times(self.vllm_config.compilation_config)
 
     def sleep(self, level: int = 1) -> None:
         """Raises: UnsupportedError: always, as does :meth:`wake_up`."""

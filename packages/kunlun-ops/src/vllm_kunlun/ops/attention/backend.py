@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from vllm.v1.attention.backend import AttentionBackend, AttentionType
@@ -11,6 +11,7 @@ from vllm.v1.attention.backend import AttentionBackend, AttentionType
 from vllm_kunlun.ops.attention.implementation import KunlunAttentionImpl
 from vllm_kunlun.ops.attention.metadata import KunlunAttentionMetadataBuilder
 from vllm_kunlun.ops.contract.limits import HEAD_SIZES, SUPPORTED_BLOCK_SIZES
+from vllm_kunlun.ops.vllm_compat import cache_pages
 
 __all__ = ["KunlunAttentionBackend"]
 
@@ -46,8 +47,13 @@ class KunlunAttentionBackend(AttentionBackend):
         """``(2, blocks, kv_heads, block_size, head_size)``: keys, then values, head-major pages."""
         return (2, num_blocks, num_kv_heads, block_size, head_size)
 
+    @classmethod
+    def supported_kv_cache_layouts(cls) -> tuple[Any, ...]:
+        """What 0.33 asks in the place of a shape: see :mod:`vllm_compat.cache_pages`."""
+        return cache_pages.layouts()
+
     @staticmethod
-    def get_supported_kernel_block_sizes() -> list[int]:
+    def get_supported_kernel_block_sizes(kv_cache_spec: object = None) -> list[int]:
         return list(SUPPORTED_BLOCK_SIZES)
 
     @classmethod

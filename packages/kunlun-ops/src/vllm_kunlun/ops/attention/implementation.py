@@ -14,6 +14,7 @@ from vllm_kunlun.ops import vendor_ops
 from vllm_kunlun.ops.attention import soft_cap
 from vllm_kunlun.ops.attention.cache_write import write_cache
 from vllm_kunlun.ops.attention.metadata import Decode, KunlunAttentionMetadata, Prefill
+from vllm_kunlun.ops.vllm_compat import cache_pages
 from vllm_kunlun.platforms.errors import UnsupportedError
 
 __all__ = ["KunlunAttentionImpl"]
@@ -107,7 +108,7 @@ class KunlunAttentionImpl(AttentionImpl[KunlunAttentionMetadata]):
         """Fill ``output`` with attention of ``query`` over cache and new tokens.
 
         Shapes: query and output ``[T, H, D]``, key and value ``[T, KVH, D]`` (``T`` may be padded
-        beyond the step's tokens), kv_cache ``[2, blocks, KVH, block_size, D]``.
+        beyond the step's tokens), kv_cache as of :func:`cache_pages.split`.
         Raises: UnsupportedError: a quantised output, or a soft cap in an encoder.
         """
         assert output is not None
@@ -121,7 +122,7 @@ class KunlunAttentionImpl(AttentionImpl[KunlunAttentionMetadata]):
         if not self.uses_cache:
             self._encode(query, key, value, attn_metadata, output)
             return output
-        key_cache, value_cache = kv_cache.unbind(0)
+        key_cache, value_cache = cache_pages.split(kv_cache, self.head_size)
         tokens = attn_metadata.num_actual_tokens
         if self.owns_cache and key is not None and value is not None:
             # Once for the cache and the prefill: value is often a part of a packed projection.

@@ -53,8 +53,11 @@ class KunlunVocabParallelEmbedding(VocabParallelEmbedding):
         ):
             self.quant_method = _ProjectionInParts()
 
-    def forward_oot(self, input_: torch.Tensor) -> torch.Tensor:
-        """Shapes: input_ int of any shape ``[..]`` -> ``[.., hidden]``."""
+    def forward(self, input_: torch.Tensor) -> torch.Tensor:
+        """Shapes: input_ int of any shape ``[..]`` -> ``[.., hidden]``.
+
+        Not ``forward_oot``: since 0.21 vLLM replaces this class as a whole and dispatches nothing.
+        """
         if self.tp_size == 1:
             return self.quant_method.embedding(self, input_.long())
         shard = self.shard_indices
@@ -68,7 +71,11 @@ class KunlunVocabParallelEmbedding(VocabParallelEmbedding):
         )
         rows = self.quant_method.embedding(self, local.long())
         rows.masked_fill_(absent.unsqueeze(-1), 0)
-        return tensor_model_parallel_all_reduce(rows)
+        # Since 0.21 a layer may leave the sum to its caller, or have a group of ranks of its own.
+        if not getattr(self, "reduce_results", True):
+            return rows
+        group = getattr(self, "parallel_group", None)
+        return tensor_model_parallel_all_reduce(rows) if group is None else group.all_reduce(rows)
 
 
 class KunlunParallelLMHead(KunlunVocabParallelEmbedding, ParallelLMHead):

@@ -34,8 +34,15 @@ class KunlunVocabParallelEmbeddingWithLoRA(VocabParallelEmbeddingWithLoRA):
 
 
 def register_lora_layers() -> None:
-    """Let vLLM find our layers that carry adapters. Re-entrant."""
-    lora_utils._all_lora_classes.add(KunlunVocabParallelEmbeddingWithLoRA)
+    """Let vLLM find our layers that carry adapters. Re-entrant.
+
+    Its table is a set until 0.16; in 0.33 the first class that fits is taken.
+    """
+    ours, known = KunlunVocabParallelEmbeddingWithLoRA, lora_utils._all_lora_classes
+    if isinstance(known, set):
+        known.add(ours)
+    elif ours not in known:
+        lora_utils._all_lora_classes = (ours, *known)
 
 
 class KunlunPunicaWrapper(PunicaWrapperBase):
@@ -87,7 +94,9 @@ class KunlunPunicaWrapper(PunicaWrapperBase):
         self._fill(self._token_lora_indices, by_token, -1)
         self._fill(self._sampler_indices, by_row, -1)
         # Where the rows of a slot begin when vLLM's layer looks up A, slot after slot.
-        self._fill(self._embeddings_indices[1], by_token.clip(0) * vocab_size, 0)
+        # Until 0.16 it is the second of two rows, of which the first is for vocabularies that grew.
+        first_rows = self._embeddings_indices.view(-1, self._embeddings_indices.shape[-1])[-1]
+        self._fill(first_rows, by_token.clip(0) * vocab_size, 0)
         self._active.fill_(bool((by_segment >= 0).any() or (by_row >= 0).any()))
         self.indices_len[:] = [len(by_token), len(by_row), 0, len(by_token)]
 
@@ -195,6 +204,13 @@ class KunlunPunicaWrapper(PunicaWrapperBase):
             else:
                 rows = self._token_lora_indices[first : first + x.shape[0]]
             lora.add_to_rows(y, x, lora_a_stacked, lora_b_stacked, scale, rows)
+
+    def apply_lora_full_linear(self, *_: Any, **__: Any) -> NoReturn:
+        """Raises: UnsupportedError: always."""
+        raise UnsupportedError(
+            "an adapter with a classifier of its own: the vendor's libraries have no function for "
+            "it. Merge the adapter into the checkpoint and serve that."
+        )
 
     def add_lora_fused_moe(self, *_: Any, **__: Any) -> NoReturn:
         """Raises: UnsupportedError: always."""

@@ -11,6 +11,7 @@ from vllm.model_executor.layers.fused_moe.unquantized_fused_moe_method import (
 )
 
 from vllm_kunlun.ops.torch_ops import moe
+from vllm_kunlun.ops.vllm_compat.expert_activation import name_of
 from vllm_kunlun.ops.vllm_modules.grouped_topk_router import grouped_topk
 
 __all__ = ["KunlunGroupedTopk", "KunlunUnquantizedFusedMoEMethod"]
@@ -24,6 +25,11 @@ class KunlunUnquantizedFusedMoEMethod(UnquantizedFusedMoEMethod):
         # runs its own experts on all tokens and the results are summed.
         return None
 
+    @property
+    def is_monolithic(self) -> bool:
+        """No: the router is vLLM's, and chooses before the experts are called."""
+        return False
+
     def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
         FusedMoEMethodBase.process_weights_after_loading(self, layer)
 
@@ -33,8 +39,13 @@ class KunlunUnquantizedFusedMoEMethod(UnquantizedFusedMoEMethod):
         x: torch.Tensor,
         topk_weights: torch.Tensor,
         topk_ids: torch.Tensor,
+        *_shared: object,
+        **_more: object,
     ) -> torch.Tensor:
         """Shapes: x ``[M, N]``, topk_weights and topk_ids ``[M, k]`` -> ``[M, N]``.
+
+        What 0.33 says of shared experts is for kernels that run them, too; vLLM has run them.
+
         Raises: UnsupportedError: as :func:`vllm_kunlun.ops.torch_ops.moe.run_experts`.
         """
         return moe.run_experts(
@@ -43,7 +54,7 @@ class KunlunUnquantizedFusedMoEMethod(UnquantizedFusedMoEMethod):
             layer.w2_weight,
             topk_weights,
             topk_ids,
-            activation=layer.activation,
+            activation=name_of(layer),
             w13_bias=getattr(layer, "w13_bias", None),
             w2_bias=getattr(layer, "w2_bias", None),
             weight_on_input=layer.apply_router_weight_on_input,

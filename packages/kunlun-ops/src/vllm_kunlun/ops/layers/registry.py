@@ -22,11 +22,7 @@ from vllm_kunlun.ops.layers.norm import (
     KunlunRMSNormGated,
 )
 from vllm_kunlun.ops.layers.rotary import ROTARY_LAYERS
-from vllm_kunlun.ops.layers.rotary_mrope import (
-    KunlunErnie4_5_VLRotaryEmbedding,
-    KunlunMRotaryEmbedding,
-    KunlunXDRotaryEmbedding,
-)
+from vllm_kunlun.ops.layers.rotary_mrope import MROPE_LAYERS
 from vllm_kunlun.ops.layers.rotary_variants import (
     KunlunApplyRotaryEmb,
     KunlunDeepseekScalingRotaryEmbedding,
@@ -56,10 +52,8 @@ LAYERS: dict[str, type] = {
     "ApplyRotaryEmb": KunlunApplyRotaryEmb,
     "DeepseekScalingRotaryEmbedding": KunlunDeepseekScalingRotaryEmbedding,
     "DualChunkRotaryEmbedding": KunlunDualChunkRotaryEmbedding,
-    "Ernie4_5_VLRotaryEmbedding": KunlunErnie4_5_VLRotaryEmbedding,
     "Llama4VisionRotaryEmbedding": KunlunLlama4VisionRotaryEmbedding,
-    "MRotaryEmbedding": KunlunMRotaryEmbedding,
-    "XDRotaryEmbedding": KunlunXDRotaryEmbedding,
+    **MROPE_LAYERS,
 }
 """vLLM's class name -> our class. vLLM looks a layer up by the name of the class it builds."""
 

@@ -6,17 +6,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from vllm.model_executor.layers.rotary_embedding import MRotaryEmbedding, XDRotaryEmbedding
+from vllm.model_executor.layers import rotary_embedding as vllm_rotary
+from vllm.model_executor.layers.rotary_embedding import MRotaryEmbedding
 from vllm.model_executor.layers.rotary_embedding.ernie45_vl_rope import Ernie4_5_VLRotaryEmbedding
 
 from vllm_kunlun.ops.layers.rotary import KunlunRotation
 from vllm_kunlun.ops.torch_ops import rotary
 
-__all__ = [
-    "KunlunErnie4_5_VLRotaryEmbedding",
-    "KunlunMRotaryEmbedding",
-    "KunlunXDRotaryEmbedding",
-]
+__all__ = ["MROPE_LAYERS", "KunlunErnie4_5_VLRotaryEmbedding", "KunlunMRotaryEmbedding"]
 
 TABLE_LENGTHS = 4
 """vLLM makes the table of these layers this many times as long as the context."""
@@ -105,8 +102,18 @@ class KunlunErnie4_5_VLRotaryEmbedding(_TableOfTheStep, Ernie4_5_VLRotaryEmbeddi
         return [1, 2] * ((height + width) // 2) + [0] * time
 
 
-class KunlunXDRotaryEmbedding(_TableOfTheStep, XDRotaryEmbedding):
-    """HunYuan's XD-RoPE: sections one after the other, one for each row of the positions."""
+MROPE_LAYERS: dict[str, type] = {
+    "Ernie4_5_VLRotaryEmbedding": KunlunErnie4_5_VLRotaryEmbedding,
+    "MRotaryEmbedding": KunlunMRotaryEmbedding,
+}
+"""vLLM's class name -> our class."""
 
-    def _axis_of_frequency(self) -> list[int]:
-        return [row for row, count in enumerate(self.xdrope_section) for _ in range(count)]
+if hasattr(vllm_rotary, "XDRotaryEmbedding"):  # vLLM took it out between 0.25 and 0.33
+
+    class KunlunXDRotaryEmbedding(_TableOfTheStep, vllm_rotary.XDRotaryEmbedding):
+        """HunYuan's XD-RoPE: sections one after the other, one for each row of the positions."""
+
+        def _axis_of_frequency(self) -> list[int]:
+            return [row for row, count in enumerate(self.xdrope_section) for _ in range(count)]
+
+    MROPE_LAYERS["XDRotaryEmbedding"] = KunlunXDRotaryEmbedding

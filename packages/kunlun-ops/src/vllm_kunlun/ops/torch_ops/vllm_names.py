@@ -18,11 +18,12 @@ _libraries: list[Library] = []
 
 _CHOICE = (
     "(Tensor! topk_weights, Tensor! topk_ids, Tensor token_expert_indices, Tensor gating_output, "
-    "bool renormalize, Tensor? bias=None) -> ()"
+    "bool renormalize, Tensor? bias=None, {}Tensor? is_padding=None) -> ()"
 )
+"""The last arguments are 0.33's; earlier releases end with the bias."""
 _SCHEMAS = {
-    ("_moe_C", "topk_softmax"): _CHOICE,
-    ("_moe_C", "topk_sigmoid"): _CHOICE,
+    ("_moe_C", "topk_softmax"): _CHOICE.format(""),
+    ("_moe_C", "topk_sigmoid"): _CHOICE.format("float routed_scaling_factor=1.0, "),
     ("_C", "apply_repetition_penalties_"): (
         "(Tensor! logits, Tensor prompt_mask, Tensor output_mask, "
         "Tensor repetition_penalties) -> ()"
@@ -50,8 +51,11 @@ def topk_softmax(
     gating_output: torch.Tensor,
     renormalize: bool,
     bias: torch.Tensor | None = None,
+    is_padding: torch.Tensor | None = None,
 ) -> None:
     """:func:`~vllm_kunlun.ops.torch_ops.moe.top_k`; ``token_expert_indices`` is not read.
+
+    Nor is ``is_padding``: what experts make of a padded row is read by nobody.
 
     Shapes: gating_output ``[M, E]``, bias ``[E]``, topk_weights float32 and topk_ids int32
     ``[M, k]`` (written).
@@ -66,12 +70,16 @@ def topk_sigmoid(
     gating_output: torch.Tensor,
     renormalize: bool,
     bias: torch.Tensor | None = None,
+    routed_scaling_factor: float = 1.0,
+    is_padding: torch.Tensor | None = None,
 ) -> None:
-    """:func:`vllm_kunlun.ops.torch_ops.moe.top_k` by sigmoid.
+    """:func:`vllm_kunlun.ops.torch_ops.moe.top_k` by sigmoid, weights times the factor.
 
     Shapes: as :func:`topk_softmax`.
     """
     moe.top_k(gating_output, topk_weights, topk_ids, renormalize, "sigmoid", bias)
+    if routed_scaling_factor != 1.0:
+        topk_weights.mul_(routed_scaling_factor)
 
 
 def apply_repetition_penalties_(

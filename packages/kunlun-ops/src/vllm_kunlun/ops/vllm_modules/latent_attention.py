@@ -4,7 +4,7 @@
 Until 0.15 the layer calls ``forward`` of its implementation with the whole step. Since 0.16 it
 writes the cache and does the absorbed products itself, and calls its implementation for the parts
 in between; two of its methods are replaced there, by the ledger, and the implementation is called
-as before.
+as before. In 0.33 the cache is written by an op of its own, which has nothing to do here.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import Any, NoReturn
 
 import torch
 from vllm.v1.attention.backend import AttentionMetadata, MLAAttentionImpl
+
+from vllm_kunlun.platforms.errors import UnsupportedError
 
 __all__ = ["LatentAttentionImpl", "forward_impl", "process_weights_after_loading"]
 
@@ -43,6 +45,9 @@ class LatentAttentionImpl(MLAAttentionImpl[AttentionMetadata]):
     def process_weights_after_loading(self, act_dtype: torch.dtype) -> None:
         """Prepare what :meth:`forward` multiplies with; nothing, where it needs nothing."""
 
+    def do_kv_cache_update(self, *_: Any, **__: Any) -> None:
+        """Nothing. 0.33 has the cache written before :meth:`forward`, which writes it itself."""
+
     def forward_mha(self, *_: Any, **__: Any) -> NoReturn:
         """Raises: NotImplementedError: always. :meth:`forward` does the prompts of a step, too."""
         raise NotImplementedError("call forward, which does all of a step")
@@ -62,11 +67,22 @@ def forward_impl(
     output: torch.Tensor | None = None,
     output_scale: torch.Tensor | None = None,
     output_block_scale: torch.Tensor | None = None,
+    **unfused: Any,
 ) -> torch.Tensor:
     """In place of ``MLAAttention.forward_impl``: :meth:`LatentAttentionImpl.forward`.
 
+    Args:
+        unfused: of 0.33, the form of a quantised output and queries of other ranks; None here.
+
     Shapes: as there.
+
+    Raises: UnsupportedError: one of ``unfused`` is given.
     """
+    if asked := [name for name, value in unfused.items() if value is not None]:
+        raise UnsupportedError(
+            f"latent attention with {', '.join(asked)} is not implemented: leave fusions and "
+            "context parallelism off."
+        )
     implementation: LatentAttentionImpl = self.impl
     return implementation.forward(
         self,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from vllm_kunlun.ops.vllm_modules import upstream
 from vllm_kunlun.platforms.ledger.patch_ledger import Addition, Entry, Patch
-from vllm_kunlun.platforms.version import EVERY, V0_15, V0_16
+from vllm_kunlun.platforms.version import EVERY, UNTIL_0_16, V0_15, V0_16, V0_33
 
 __all__ = ["patches"]
 
@@ -36,7 +36,7 @@ def patches() -> Sequence[Entry]:
             target="vllm.v1.worker.mamba_utils:collect_mamba_copy_meta",
             replacement=f"{_RUNNER}:collect_mamba_copy_meta",
             why="prefix caching of recurrent states notes addresses for a triton kernel",
-            sha256="eb28c28f2ae403f66c48d754b1809b6a3601b2b7368555a55632d9f304409137",
+            sha256={UNTIL_0_16: "eb28c28f2ae403f66c48d754b1809b6a3601b2b7368555a55632d9f304409137"},
             remove_when="the platform provides the copy of mamba blocks",
         ),
         _patch(
@@ -44,7 +44,7 @@ def patches() -> Sequence[Entry]:
             target="vllm.v1.worker.mamba_utils:do_mamba_copy_block",
             replacement=f"{_RUNNER}:do_mamba_copy_block",
             why="prefix caching of recurrent states copies them by a triton kernel on CUDA",
-            sha256="23258295ea03d7931395d2e2ed8fff539a13932aca93a565c1a374c03fa63699",
+            sha256={UNTIL_0_16: "23258295ea03d7931395d2e2ed8fff539a13932aca93a565c1a374c03fa63699"},
             remove_when="the platform provides the copy of mamba blocks",
         ),
         _patch(
@@ -53,7 +53,10 @@ def patches() -> Sequence[Entry]:
             replacement="vllm_kunlun.ops.vllm_modules.grouped_topk_router:grouped_topk",
             why="the router calls this function, compiled torch, where the vendor has its own; "
             "the layer GroupedTopk, replaced by class, is called by nobody",
-            sha256="91a77744fde0632b6cbcb08b551da48d714631167895c66056eb0a0275286c5d",
+            sha256={
+                UNTIL_0_16: "91a77744fde0632b6cbcb08b551da48d714631167895c66056eb0a0275286c5d",
+                V0_33: "497679128f082dd8b0f1572b3b6f30925eacaf8f315f4925843a666b691566ad",
+            },
             remove_when="the router calls the layer GroupedTopk",
         ),
         _patch(
@@ -62,7 +65,10 @@ def patches() -> Sequence[Entry]:
             replacement="vllm_kunlun.ops.vllm_modules.structured_output:apply_grammar_bitmask",
             why="it makes an index tensor in pinned memory on every device, and its library takes "
             "triton on a device of type cuda",
-            sha256="d13d5a90542eee9fdaefad74000880b8369f3629faac7d34c4f53851c0623823",
+            sha256={
+                UNTIL_0_16: "d13d5a90542eee9fdaefad74000880b8369f3629faac7d34c4f53851c0623823",
+                V0_33: "a63961588d561955f66a5309163ac4ae78e30eb22831dd5cd54c3450987e18e7",
+            },
             remove_when="vLLM asks the platform for pinned memory here, and xgrammar has a path in "
             "torch for any device",
         ),
@@ -75,6 +81,7 @@ def patches() -> Sequence[Entry]:
             sha256={
                 V0_15: "e66d588916edbfeb5c07ef3a6a24a7ea893e7f8d83f331d4a7a40fabf6403568",
                 V0_16: "aaeba4739ca75bbfdd1893a6389f6e0cd0d1345688d7bd474500c03c3c2447bd",
+                V0_33: "8252165e888a34879939d7e15b9c2b0894f89f642ce06c29d17cf6d3aa96dab0",
             },
             remove_when="add_lora_logits is told which tokens its rows are",
         ),
@@ -83,7 +90,7 @@ def patches() -> Sequence[Entry]:
             target="vllm.v1.spec_decode.eagle:SpecDecodeBaseProposer.prepare_next_token_ids_padded",
             replacement=f"{_DRAFTERS}:prepare_next_token_ids_padded",
             why="it launches a triton kernel, and before that reads lengths one request at a time",
-            sha256="39fbd989318827f72ede86e821d5d189da32ec27377f9d063052ce7fe9efb9c8",
+            sha256={UNTIL_0_16: "39fbd989318827f72ede86e821d5d189da32ec27377f9d063052ce7fe9efb9c8"},
             remove_when=_NO_TRITON,
         ),
         _patch(
@@ -91,7 +98,7 @@ def patches() -> Sequence[Entry]:
             target="vllm.v1.spec_decode.utils:eagle_prepare_inputs_padded_kernel",
             replacement=f"{_DRAFTERS}:last_accepted_kernel",
             why="a triton kernel",
-            sha256="423608ffc15af97f5062ccf70b6272c36f15624d6f5f924c61ef7d1311305cc6",
+            sha256={UNTIL_0_16: "423608ffc15af97f5062ccf70b6272c36f15624d6f5f924c61ef7d1311305cc6"},
             remove_when=_NO_TRITON,
         ),
         _patch(
@@ -126,7 +133,10 @@ def patches() -> Sequence[Entry]:
             target=f"{_LATENT_LAYER}.forward_impl",
             replacement=f"{_LATENT}:forward_impl",
             why="it writes the cache and multiplies queries and values, by functions of CUDA",
-            sha256={V0_16: "5ae7e53441123892b960c44519ea6c2e94f209306ada319e476c34f65357709a"},
+            sha256={
+                V0_16: "5ae7e53441123892b960c44519ea6c2e94f209306ada319e476c34f65357709a",
+                V0_33: "9397313e75a7f0d407f04c692fb3c79a73e1475a2d1963383b23ddcdbcf41d39",
+            },
             remove_when=_LATENT_IMPLEMENTATION,
             release="0.16.0",
         ),
@@ -135,7 +145,10 @@ def patches() -> Sequence[Entry]:
             target=f"{_LATENT_LAYER}.process_weights_after_loading",
             replacement=f"{_LATENT}:process_weights_after_loading",
             why="it keeps weights for products that our implementation does with its own",
-            sha256={V0_16: "1e0bbd16ea4b4c41da7df56e27db4b264b5de421a877cde76b7a6e6e95a50fb2"},
+            sha256={
+                V0_16: "1e0bbd16ea4b4c41da7df56e27db4b264b5de421a877cde76b7a6e6e95a50fb2",
+                V0_33: "7ed340b58ecec238ac467e72a11328f6679ec4a91148bfc78a8d8d6df0a1fe7d",
+            },
             remove_when=_LATENT_IMPLEMENTATION,
             release="0.16.0",
         ),

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from vllm_kunlun.ops.vllm_modules import upstream
 from vllm_kunlun.platforms.ledger.import_hook import Redirect
-from vllm_kunlun.platforms.version import EVERY, V0_15, V0_16
+from vllm_kunlun.platforms.version import EVERY, UNTIL_0_16, V0_15, V0_16, V0_33
 
 __all__ = ["redirects"]
 
@@ -19,7 +19,10 @@ def redirects() -> Sequence[Redirect]:
             target="vllm.v1.sample.ops.topk_topp_sampler",
             replacement="vllm_kunlun.ops.vllm_modules.topk_topp_sampler",
             why="the sampler picks its kernel by platform and knows none but CUDA, ROCm and CPU",
-            sha256="bb03ca447114a53db8721063c6d6f44b7eebec32fa8bfdcbf009a05da5920be8",
+            sha256={
+                UNTIL_0_16: "bb03ca447114a53db8721063c6d6f44b7eebec32fa8bfdcbf009a05da5920be8",
+                V0_33: "a8234f8dc8180c7b7d2417d4d04ca4af25bd2761dc93332f7bd2993a19c2120f",
+            },
             remove_when="vLLM's TopKTopPSampler dispatches through the platform",
         ),
         _redirect(
@@ -29,6 +32,7 @@ def redirects() -> Sequence[Redirect]:
             sha256={
                 V0_15: "1ec5d47c7432e28a80babbca2d553e187dd5a0c969a8755fb711b701846f6352",
                 V0_16: "f0b3dd3fad8cc86876f2563ffc0dc67c5fa44a1b57d46b8079356d1f9539c196",
+                V0_33: "9f035dd0c5af33b29ffcc63e2192f7b2fb85f8a6b4ac89275ecb5698f7ca2ff1",
             },
             remove_when="vLLM's rejection sampler has a path without triton",
         ),

@@ -13,9 +13,12 @@ import torch
 
 from vllm_kunlun.ops.speculation import ragged, verification
 from vllm_kunlun.ops.vllm_compat.target_probabilities import target_probabilities
+from vllm_kunlun.platforms.errors import UnsupportedError
 from vllm_kunlun.platforms.ledger import import_hook
 
 _vllm = import_hook.import_original("vllm.v1.sample.rejection_sampler")
+
+_RULES = ("synthetic_mode", "fly_window_size", "use_fp64_gumbel")
 
 
 def rejection_sample(
@@ -27,12 +30,23 @@ def rejection_sample(
     target: torch.Tensor,
     bonus_token_ids: torch.Tensor,
     sampling_metadata: Any,
+    **ways: Any,
 ) -> torch.Tensor:
     """In place of vLLM's function: see :func:`verification.verify`.
 
+    Args:
+        ways: of 0.33, to accept drafts by other rules; :data:`_RULES` are refused.
+
     Shapes: draft_token_ids ``[T]``, draft_probs and target ``[T, V]``, cu_num_draft_tokens ``[B]``,
     bonus_token_ids ``[B, 1]`` -> int32 ``[B, max_spec_len + 1]``.
+
+    Raises: UnsupportedError: another rule is asked for.
     """
+    if asked := [name for name in _RULES if ways.get(name)]:
+        raise UnsupportedError(
+            f"rejection_sample_method of --speculative-config ({', '.join(asked)}): only the "
+            "standard rule is implemented. Leave it out."
+        )
     greedy: torch.Tensor | bool = sampling_metadata.all_greedy
     if not (greedy or sampling_metadata.all_random):
         greedy = sampling_metadata.temperature == _vllm.GREEDY_TEMPERATURE

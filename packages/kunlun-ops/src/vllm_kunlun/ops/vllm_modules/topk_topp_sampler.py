@@ -23,14 +23,18 @@ class TopKTopPSampler(_vllm.TopKTopPSampler):  # type: ignore[misc, name-defined
 
     Rows without a seed are drawn by the vendor's functions, which keep their random state inside.
     Rows with a seed are drawn with their own generator, so that a request's tokens depend on
-    neither the batch nor the other requests. Where the filtered logits are asked for as well, all
-    rows go through torch.
+    neither the batch nor the other requests. Where the filtered logits are asked for as well, or
+    noise in float64, all rows go through torch.
     """
 
-    def __init__(self, logprobs_mode: str = "raw_logprobs") -> None:
-        super().__init__(logprobs_mode)
-        returns_logits = logprobs_mode in ("processed_logits", "processed_logprobs")
-        self.forward = self.forward_native if returns_logits else self.forward_kunlun
+    def __init__(
+        self, logprobs_mode: str = "raw_logprobs", *use_fp64_gumbel: Any, **options: Any
+    ) -> None:
+        super().__init__(logprobs_mode, *use_fp64_gumbel, **options)
+        plain = logprobs_mode in ("processed_logits", "processed_logprobs") or any(
+            (*use_fp64_gumbel, *options.values())
+        )
+        self.forward = self.forward_native if plain else self.forward_kunlun
 
     def forward_kunlun(
         self,
@@ -97,8 +101,23 @@ def _draw_seeded(
     return random_draw.draw(filtered.softmax(dim=-1, dtype=torch.float32), generators)
 
 
+_drawn_by_vllm = _vllm.random_sample
+
+
+def random_sample(
+    probs: torch.Tensor, generators: Generators, use_fp64_gumbel: bool = False
+) -> torch.Tensor:
+    """:func:`random_draw.draw`, or vLLM's own draw with noise in float64, where that is asked for.
+
+    Shapes: ``[B, V]`` -> int64 ``[B]``.
+    """
+    if use_fp64_gumbel:
+        return _drawn_by_vllm(probs, generators, use_fp64_gumbel)  # type: ignore[no-any-return]
+    return random_draw.draw(probs, generators)
+
+
 # The name by which vLLM's own forward draws, which also returns what the filters left.
-_vllm.random_sample = random_draw.draw  # type: ignore[attr-defined]
+_vllm.random_sample = random_sample  # type: ignore[attr-defined]
 
 
 def __getattr__(name: str) -> Any:

@@ -64,6 +64,13 @@ def select(selected: AttentionBackendEnum | None, wanted: AttentionSelectorConfi
             f"attention type {wanted.attn_type!r} (cross attention of an encoder-decoder model) "
             "has no Kunlun function. Decoder and encoder-only models run."
         )
+    for name in ("use_non_causal", "use_rswa"):
+        if getattr(wanted, name, False):
+            raise UnsupportedError(
+                f"this model's attention asks for {name}: queries that see later tokens, or a "
+                "window over the answer alone, which no Kunlun attention function offers. Run it "
+                "on another platform."
+            )
     if wanted.use_mm_prefix:
         raise UnsupportedError(
             "this model lets image tokens attend each other in both directions inside a causal "

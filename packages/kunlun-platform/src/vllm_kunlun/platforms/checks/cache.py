@@ -10,9 +10,10 @@ from vllm_kunlun.platforms.card.limits import MLA_BLOCK_SIZE, SUPPORTED_BLOCK_SI
 from vllm_kunlun.platforms.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from vllm.config import VllmConfig
+    from vllm.config import CacheConfig, VllmConfig
 
-__all__ = ["SUPPORTED_DTYPES", "check", "check_block_size", "check_dtype", "is_hybrid"]
+__all__ = ["SUPPORTED_DTYPES", "check", "check_block_size", "check_dtype", "is_hybrid",
+           "is_left_open"]  # fmt: skip
 
 SUPPORTED_DTYPES = ("auto", "float16", "bfloat16")
 """vLLM's names of the model's own dtype, in which attention functions read the cache."""
@@ -29,7 +30,7 @@ def check(config: VllmConfig) -> None:
     if cache is None:
         return
     check_dtype(cache.cache_dtype)
-    if cache.block_size is not None and not is_hybrid(config):
+    if not is_left_open(cache) and not is_hybrid(config):
         latent = model is not None and model.use_mla
         pages = (MLA_BLOCK_SIZE,) if latent else SUPPORTED_BLOCK_SIZES
         check_block_size(cache.block_size, pages, fits=cache.block_size in pages)
@@ -69,6 +70,11 @@ def check_block_size(size: int, pages: Sequence[int], *, fits: bool) -> None:
             f"--block-size {size}: the vendor's attention functions read their cache in pages of "
             f"{sizes} tokens. Use --block-size {sizes}, or leave it out."
         )
+
+
+def is_left_open(cache: CacheConfig) -> bool:
+    """Whether the user left the size of blocks open. 0.33 then has a size there, and says so."""
+    return cache.block_size is None or not getattr(cache, "user_specified_block_size", True)
 
 
 def is_hybrid(config: VllmConfig) -> bool:

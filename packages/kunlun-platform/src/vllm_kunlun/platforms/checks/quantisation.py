@@ -21,6 +21,7 @@ WITHOUT_ARITHMETIC = {
 """What multiplies in fp8 or fp4."""
 
 CONVERTED = {
+    "auto_awq",
     "awq",
     "awq_marlin",
     "compressed-tensors",

@@ -15,7 +15,6 @@ from vllm.distributed import get_tensor_model_parallel_world_size
 from vllm.logger import init_logger
 from vllm.lora.layers import BaseLayerWithLoRA
 from vllm.model_executor import model_loader
-from vllm.model_executor.layers.fused_moe import FusedMoE
 from vllm.model_executor.layers.linear import LinearBase
 from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
 
@@ -26,6 +25,8 @@ from vllm_kunlun.platforms.loading import heads, verdict
 from vllm_kunlun.platforms.loading.headers import stand_ins
 from vllm_kunlun.platforms.loading.renewal import renewal_of
 from vllm_kunlun.platforms.loading.writes import Source, Writes
+from vllm_kunlun.platforms.vllm_compat.expert_layer import ExpertLayer, is_divided
+from vllm_kunlun.platforms.vllm_compat.weight_files import files_of
 
 __all__ = ["FORMATS", "KunlunModelLoader", "register"]
 
@@ -122,12 +123,7 @@ class KunlunModelLoader(DefaultModelLoader):
             for name, tensor in super()._get_weights_iterator(source):
                 yield name, self._follow(self._writes, name, tensor, source.model_or_path)
             return
-        folder, files, _ = self._prepare_weights(
-            source.model_or_path,
-            source.revision,
-            source.fall_back_to_pt,
-            source.allow_patterns_overrides,
-        )
+        folder, files = files_of(self, source)
         checkpoint.check_files(Path(folder))
         for file in map(Path, files):
             with _disable_current_modes():  # a call less for each tensor of a file
@@ -215,7 +211,7 @@ def _ranks(model: torch.nn.Module) -> dict[str, int]:
         divided = {
             f"{prefix}.{name}"
             for prefix, module in model.named_modules()
-            if isinstance(module, FusedMoE) and module.ep_size * module.tp_size > 1
+            if isinstance(module, ExpertLayer) and is_divided(module)
             for name, _ in module.named_parameters()
         }
         return {name: 1 for name, _ in model.named_parameters() if name not in divided}

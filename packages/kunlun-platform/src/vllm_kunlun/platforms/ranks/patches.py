@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vllm_kunlun.platforms.ledger.entries import Entry, Patch
-from vllm_kunlun.platforms.version import EVERY, V0_15, V0_16
+from vllm_kunlun.platforms.version import EVERY, V0_15, V0_16, V0_33
 
 __all__ = ["patches"]
 
@@ -26,6 +26,7 @@ def patches() -> Sequence[Entry]:
             sha256={
                 V0_15: "1f847ea2bb37c0d6243ca2bf48e8b9e8c787c4fcb2bcca8520bdccd7a993ccc5",
                 V0_16: "58d37acd031f732eb6d6f471d450360570a79d62029f8f5a71be7a9136e4d943",
+                V0_33: "2306c25029598c91973e185f5040934fc7fc341e53ce389f1c2ee89417e85c2a",
             },
             remove_when="a group asks its communicator, of any class, for the context of a capture",
         ),

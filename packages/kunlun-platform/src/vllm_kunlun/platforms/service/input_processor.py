@@ -9,7 +9,7 @@ from vllm_kunlun.platforms.checks import grammars, numbers, token_ids
 from vllm_kunlun.platforms.errors import UnsupportedError
 from vllm_kunlun.platforms.ledger import patch_ledger
 
-__all__ = ["process_inputs", "validate_structured_output"]
+__all__ = ["process_inputs", "validate_structured_output", "validate_structured_outputs"]
 
 
 def process_inputs(
@@ -34,11 +34,25 @@ def validate_structured_output(self: Any, params: Any) -> None:
         UnsupportedError: what is to be compiled is over its bounds.
         ValueError: vLLM's compilers refuse it.
     """
-    constraint = params.structured_outputs
-    if constraint is not None and self.structured_outputs_config:
+    _validate(params.structured_outputs, self.structured_outputs_config, self, params)
+
+
+def validate_structured_outputs(
+    self: Any, model_config: Any, structured_outputs_config: Any, tokenizer: Any
+) -> None:
+    """Stands for ``SamplingParams._validate_structured_outputs``, which does so in 0.33.
+
+    Raises: as :func:`validate_structured_output`.
+    """
+    asked = (self, model_config, structured_outputs_config, tokenizer)
+    _validate(self.structured_outputs, structured_outputs_config, *asked)
+
+
+def _validate(constraint: Any, config: Any, *asked: Any) -> None:
+    if constraint is not None and config:
         grammars.check(constraint)
     try:
-        patch_ledger.original("grammar-bounds")(self, params)
+        patch_ledger.original("grammar-bounds")(*asked)
     except (AssertionError, AttributeError, LookupError, TypeError) as error:
         raise UnsupportedError(
             f"structured_outputs cannot be read ({type(error).__name__}: {error}). Correct it."

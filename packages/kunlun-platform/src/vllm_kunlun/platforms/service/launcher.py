@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Coroutine
 from typing import Any
 
@@ -42,6 +43,9 @@ async def serve_http(app: Any, *arguments: Any, **options: Any) -> Any:
         SystemExit: with code 1, once the clients were answered, if the engine had died.
     """
     engine = app.state.engine_client
+    if getattr(engine.vllm_config, "shutdown_timeout", None) == 0:
+        # 0.33 waits itself before it stops the engine, in whole seconds, and by default not at all.
+        engine.vllm_config.shutdown_timeout = math.ceil(envs.VLLM_KUNLUN_DRAIN_SECONDS)
     limit = body_limit(engine.vllm_config.model_config)
     app.user_middleware[:0] = [
         Middleware(RequestLimits, most_bytes=limit),

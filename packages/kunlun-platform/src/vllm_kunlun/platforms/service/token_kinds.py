@@ -15,10 +15,10 @@ __all__ = ["init_model_kwargs", "takes"]
 _NAME = "token_type_ids"
 
 
-def init_model_kwargs(self: Any) -> dict[str, Any]:
+def init_model_kwargs(self: Any, *arguments: Any, **options: Any) -> dict[str, Any]:
     """Stands for ``GPUModelRunner._init_model_kwargs``: what its model has no argument for is left
     out, as HF transformers does."""
-    found: dict[str, Any] = patch_ledger.original("token-types")(self)
+    found: dict[str, Any] = patch_ledger.original("token-types")(self, *arguments, **options)
     if _NAME in found and not takes(type(self.get_model()).forward):
         del found[_NAME]
     return found

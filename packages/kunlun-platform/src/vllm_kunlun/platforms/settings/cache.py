@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vllm_kunlun.platforms.card.limits import MLA_BLOCK_SIZE
-from vllm_kunlun.platforms.checks.cache import is_hybrid
+from vllm_kunlun.platforms.checks.cache import is_hybrid, is_left_open
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -24,9 +24,11 @@ def update(config: VllmConfig) -> None:
         return
     if is_hybrid(config):
         _fit_hybrid_pages(config)
-    elif cache.block_size is None:
+    elif is_left_open(cache):
         latent = model is not None and model.use_mla
         cache.block_size = MLA_BLOCK_SIZE if latent else DEFAULT_BLOCK_SIZE
+        if hasattr(cache, "user_specified_block_size"):
+            cache.user_specified_block_size = True  # else 0.33 chooses again, by its own order
 
 
 def _fit_hybrid_pages(config: VllmConfig) -> None:

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from vllm.logger import init_logger
 
+from vllm_kunlun.platforms import envs
 from vllm_kunlun.platforms.ledger import patch_ledger
 from vllm_kunlun.platforms.settings import graphs, splitting_ops
 
@@ -19,8 +21,8 @@ logger = init_logger("vllm.kunlun.configuration")
 
 COMPILER = "vllm_kunlun.platforms.compiler.KunlunCompiler"
 
-_FUSIONS = ("fuse_norm_quant", "fuse_act_quant", "fuse_attn_quant", "fuse_gemm_comms",
-            "fuse_allreduce_rms", "enable_qk_norm_rope_fusion", "enable_sp")  # fmt: skip
+_FUSIONS = ("fuse_", "enable_")
+"""How vLLM's names of the passes that fuse layers begin, whichever there are."""
 
 
 def turn_off_what_does_not_fit(compilation: CompilationConfig) -> None:
@@ -51,7 +53,10 @@ def update(compilation: CompilationConfig, *, on_card: bool) -> None:
         name for name in compilation.custom_ops if name not in ("none", "all")
     ]
     compilation.custom_ops.append("all")
-    for name in _FUSIONS:
-        setattr(compilation.pass_config, name, False)
+    for field in fields(compilation.pass_config):
+        if field.name.startswith(_FUSIONS):
+            setattr(compilation.pass_config, field.name, False)
+    # A graph that runs as it was traced holds functions of this process: there is nothing to store.
+    envs.set_default("VLLM_USE_AOT_COMPILE", "0")
     graphs.update(compilation, on_card=on_card)
     splitting_ops.update(compilation, on_card=on_card)

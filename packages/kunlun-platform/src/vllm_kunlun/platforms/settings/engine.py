@@ -9,6 +9,7 @@ from vllm.logger import init_logger
 
 from vllm_kunlun.platforms import emulator, envs
 from vllm_kunlun.platforms.card.limits import MAX_DECODE_BATCH
+from vllm_kunlun.platforms.vllm_compat.step_on_host import keep_lengths_exact
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -29,6 +30,7 @@ def update(config: VllmConfig, *, on_card: bool) -> None:
     if config.model_config is not None:
         # Cascade attention is a kernel of another backend; ours has no shared-prefix pass.
         config.model_config.disable_cascade_attn = True
+    keep_lengths_exact(config)
     scheduler = config.scheduler_config
     if scheduler.max_num_seqs > MAX_DECODE_BATCH:
         logger.warning(

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vllm_kunlun.platforms.ledger.entries import Entry, Patch
-from vllm_kunlun.platforms.version import EVERY
+from vllm_kunlun.platforms.version import EVERY, UNTIL_0_16, V0_33
 
 __all__ = ["patches"]
 
@@ -22,7 +22,10 @@ def patches() -> Sequence[Entry]:
             "names no cause: that is in another process's log, hundreds of lines above",
             upstream="https://github.com/vllm-project/vllm/blob/v0.15.1/vllm/v1/engine/utils.py",
             vllm_range=EVERY,
-            sha256="a21e8d5e698f32a9c19cd0f3006c91768fd9bf49e0973eaa66b947242b761e13",
+            sha256={
+                UNTIL_0_16: "a21e8d5e698f32a9c19cd0f3006c91768fd9bf49e0973eaa66b947242b761e13",
+                V0_33: "9b93c66344762537bec962f885ef6b6a1594ba5b3a6a1e4f736f5f75e7184a7f",
+            },
             remove_when="the error of a failed start holds the exception of the process",
         ),
         Patch(

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from vllm_kunlun.platforms.vllm_compat.step_on_host import SEQ_LENS
+
 if TYPE_CHECKING:
     from vllm.v1.attention.backend import CommonAttentionMetadata
 
@@ -28,6 +30,6 @@ class DraftingSteps:
         # A copy of its own: vLLM goes on counting in the device's tensor.
         self._host = self._host + 1 if draft_index > 1 else step.seq_lens.to("cpu", copy=True)
         return step.replace(
-            _seq_lens_cpu=self._host,
+            **{SEQ_LENS: self._host},
             query_start_loc_cpu=step.query_start_loc_cpu.to(torch.int32),
         )

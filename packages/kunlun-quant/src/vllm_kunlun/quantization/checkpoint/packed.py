@@ -10,7 +10,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from vllm.model_executor.layers.quantization.gptq import GPTQConfig
 from vllm.model_executor.layers.quantization.utils.gptq_utils import get_dynamic_override
 from vllm.transformers_utils.config import get_safetensors_params_metadata
 
@@ -41,8 +40,11 @@ def check_awq(shapes: Shapes, group_size: int) -> None:
         _require(shapes, f"{name}.qzeros", (groups, words), group_size)
 
 
-def check_gptq(shapes: Shapes, config: GPTQConfig) -> None:
+def check_gptq(shapes: Shapes, config: Any) -> None:
     """Every ``qweight [K b / 32, N]`` with ``qzeros [K / g, N b / 32]`` and ``scales [K / g, N]``.
+
+    Args:
+        config: vLLM's configuration of GPTQ.
 
     Raises: as :func:`check_awq`.
     """

@@ -6,9 +6,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from vllm.model_executor.layers.quantization.compressed_tensors.compressed_tensors_moe import (
-    CompressedTensorsW8A8Int8MoEMethod,
-)
+from vllm.model_executor.layers.fused_moe import FusedMoEConfig
+from vllm.model_executor.layers.fused_moe.fused_moe_method_base import FusedMoEMethodBase
 
 from vllm_kunlun.quantization.checkpoint.loading import (
     check_scale,
@@ -19,12 +18,19 @@ from vllm_kunlun.quantization.checkpoint.loading import (
 )
 from vllm_kunlun.quantization.experts.int8 import Int8Experts
 from vllm_kunlun.quantization.layouts.int8 import MAX_OF_SCALE
+from vllm_kunlun.quantization.vllm_compat.int8_experts import CompressedTensorsW8A8Int8MoEMethod
 
 __all__ = ["KunlunW8A8Int8MoEMethod"]
 
 
 class KunlunW8A8Int8MoEMethod(Int8Experts, CompressedTensorsW8A8Int8MoEMethod):
     """int8 experts, one scale per output channel; activations quantised per token twice."""
+
+    def __init__(self, weights: Any, activations: Any, moe: FusedMoEConfig) -> None:
+        # Past vLLM's, which chooses among its own kernels since 0.25 and finds none here.
+        FusedMoEMethodBase.__init__(self, moe)
+        self.weight_quant, self.input_quant = weights, activations
+        self.static_input_scales = False
 
     def create_weights(
         self,

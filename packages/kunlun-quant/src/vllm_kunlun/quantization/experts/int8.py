@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from vllm_kunlun.ops.torch_ops import moe
+from vllm_kunlun.ops.vllm_compat.expert_activation import name_of
 
 __all__ = ["Int8Experts"]
 
@@ -27,17 +28,31 @@ class Int8Experts:
     def get_fused_moe_quant_config(self, layer: torch.nn.Module) -> None:
         return None  # of vLLM's own kernels
 
+    @property
+    def is_monolithic(self) -> bool:
+        """No: the router is vLLM's, and chooses before the experts are called."""
+        return False
+
     def apply(
-        self, layer: torch.nn.Module, x: Tensor, topk_weights: Tensor, topk_ids: Tensor
+        self,
+        layer: torch.nn.Module,
+        x: Tensor,
+        topk_weights: Tensor,
+        topk_ids: Tensor,
+        *_shared: object,
+        **_more: object,
     ) -> Tensor:
-        """The experts' answer. Shapes: x ``[M, N]``, topk_weights and topk_ids ``[M, k]``."""
+        """The experts' answer. Shapes: x ``[M, N]``, topk_weights and topk_ids ``[M, k]``.
+
+        What 0.33 says of shared experts is for kernels that run them, too; vLLM has run them.
+        """
         return moe.run_experts(
             x,
             layer.w13_weight,
             layer.w2_weight,
             topk_weights,
             topk_ids,
-            activation=layer.activation,
+            activation=name_of(layer),
             w13_bias=getattr(layer, "w13_bias", None),
             w2_bias=getattr(layer, "w2_bias", None),
             w13_max=getattr(layer, "int8_w13_max", None),

@@ -7,13 +7,14 @@ from dataclasses import fields
 from typing import Any
 
 import torch
-from vllm.model_executor.layers.fused_moe import FusedMoE
+from vllm.model_executor.layers.fused_moe import FusedMoeWeightScaleSupported
 from vllm.model_executor.layers.fused_moe.config import FusedMoEQuantConfig
 from vllm.model_executor.layers.fused_moe.fused_moe_method_base import FusedMoEMethodBase
-from vllm.model_executor.layers.fused_moe.layer import FusedMoeWeightScaleSupported
 
+from vllm_kunlun.ops.vllm_compat.expert_activation import name_of
 from vllm_kunlun.platforms.errors import KunlunError, UnsupportedError
 from vllm_kunlun.platforms.loading import forms
+from vllm_kunlun.platforms.vllm_compat.expert_layer import ExpertLayer
 from vllm_kunlun.quantization.checkpoint.loading import add_parameter
 from vllm_kunlun.quantization.experts import packed_product
 from vllm_kunlun.quantization.experts.packed_product import PackedExperts
@@ -134,10 +135,12 @@ class PackedMoEMethod(FusedMoEMethodBase):
 
     def apply(
         self,
-        layer: FusedMoE,
+        layer: ExpertLayer,
         x: torch.Tensor,
         topk_weights: torch.Tensor,
         topk_ids: torch.Tensor,
+        *_shared: object,
+        **_more: object,
     ) -> torch.Tensor:
         """See :func:`vllm_kunlun.quantization.experts.packed_product.run_experts`.
 
@@ -150,7 +153,7 @@ class PackedMoEMethod(FusedMoEMethodBase):
             w2,
             topk_weights,
             topk_ids,
-            activation=layer.activation,
+            activation=name_of(layer),
             weight_on_input=layer.apply_router_weight_on_input,
             expert_map=layer.expert_map,
         )

@@ -10,13 +10,14 @@ from compressed_tensors.quantization import (
     QuantizationStrategy,
     QuantizationType,
 )
-from vllm.model_executor.layers.fused_moe import FusedMoE, UnquantizedFusedMoEMethod
+from vllm.model_executor.layers.fused_moe import UnquantizedFusedMoEMethod
 from vllm.model_executor.layers.fused_moe.fused_moe_method_base import FusedMoEMethodBase
 from vllm.model_executor.layers.quantization.compressed_tensors.compressed_tensors import (
     CompressedTensorsConfig,
 )
 
 from vllm_kunlun.platforms.errors import UnsupportedError
+from vllm_kunlun.platforms.vllm_compat.expert_layer import ExpertLayer
 from vllm_kunlun.quantization.experts.compressed_int8 import KunlunW8A8Int8MoEMethod
 from vllm_kunlun.quantization.experts.compressed_packed import (
     KunlunCompressedTensorsWNA16MoEMethod,
@@ -31,7 +32,7 @@ _PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
 
 
 def expert_method(
-    config: CompressedTensorsConfig, layer: FusedMoE, prefix: str
+    config: CompressedTensorsConfig, layer: ExpertLayer, prefix: str
 ) -> FusedMoEMethodBase:
     """The method for one layer's experts, by what the checkpoint says of its first expert.
 
@@ -75,7 +76,7 @@ def _is_int8(weights: QuantizationArgs, activations: QuantizationArgs) -> bool:
 
 
 def _packed_method(
-    config: CompressedTensorsConfig, layer: FusedMoE, prefix: str, scheme: dict[str, Any]
+    config: CompressedTensorsConfig, layer: ExpertLayer, prefix: str, scheme: dict[str, Any]
 ) -> KunlunCompressedTensorsWNA16MoEMethod:
     """The method for packed weights, 4 or 8 bits, and float activations (W4A16, W8A16).
 

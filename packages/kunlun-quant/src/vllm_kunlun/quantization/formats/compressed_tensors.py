@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from vllm.logger import init_logger
-from vllm.model_executor.layers.fused_moe import FusedMoE
 from vllm.model_executor.layers.linear import LinearBase
 from vllm.model_executor.layers.quantization.base_config import QuantizeMethodBase
 from vllm.model_executor.layers.quantization.compressed_tensors.compressed_tensors import (
@@ -23,6 +22,7 @@ from vllm.model_executor.layers.quantization.compressed_tensors.schemes import (
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
 
 from vllm_kunlun.platforms.errors import UnsupportedError
+from vllm_kunlun.platforms.vllm_compat.expert_layer import ExpertLayer
 from vllm_kunlun.quantization.checkpoint import packed
 from vllm_kunlun.quantization.formats.compressed_experts import expert_method
 from vllm_kunlun.quantization.formats.compressed_fp8 import fp8_layout
@@ -83,7 +83,7 @@ class KunlunCompressedTensorsConfig(CompressedTensorsConfig):
         Raises: UnsupportedError: a scheme without arithmetic on the card, by layer and numbers.
         """
         described = self.get_scheme_dict(layer, layer_name)
-        if described is not None and not self.sparsity_scheme_map:
+        if described is not None and not getattr(self, "sparsity_scheme_map", None):
             layout = fp8_layout(described["weights"], described["input_activations"])
             if layout is not None:
                 return KunlunFp8Scheme(layout)
@@ -110,15 +110,17 @@ class KunlunCompressedTensorsConfig(CompressedTensorsConfig):
                 continue
         return None
 
-    def maybe_update_config(self, model_name: str, revision: str | None = None) -> None:
+    def maybe_update_config(
+        self, model_name: str, *arguments: Any, revision: str | None = None, **options: Any
+    ) -> None:
         shapes = packed.shapes_of(model_name, revision)
         packed.check_compressed_tensors(shapes, self.target_scheme_map)
         self.kinds = packed.quantised_kinds(shapes)
-        super().maybe_update_config(model_name)
+        super().maybe_update_config(model_name, *arguments, **options)
 
     def get_quant_method(self, layer: torch.nn.Module, prefix: str) -> QuantizeMethodBase | None:
         """The method of experts by their scheme; of a dense layer by :meth:`get_scheme`."""
-        if isinstance(layer, FusedMoE):
+        if isinstance(layer, ExpertLayer):
             return expert_method(self, layer, prefix)
         if isinstance(layer, ParallelLMHead):
             return self._head_method(layer, prefix)

@@ -6,13 +6,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from vllm.model_executor.layers.fused_moe import FusedMoE, UnquantizedFusedMoEMethod
+from vllm.model_executor.layers.fused_moe import UnquantizedFusedMoEMethod
 from vllm.model_executor.layers.linear import LinearBase, UnquantizedLinearMethod
 from vllm.model_executor.layers.quantization.base_config import QuantizeMethodBase
 from vllm.model_executor.layers.quantization.fp8 import Fp8Config
 from vllm.model_executor.layers.quantization.utils.quant_utils import is_layer_skipped
 
 from vllm_kunlun.platforms.errors import UnsupportedError
+from vllm_kunlun.platforms.vllm_compat.expert_layer import ExpertLayer
 from vllm_kunlun.quantization.experts.fp8 import KunlunFp8MoEMethod
 from vllm_kunlun.quantization.formats.activations import ACTIVATIONS
 from vllm_kunlun.quantization.layouts.fp8 import Fp8Layout
@@ -52,7 +53,7 @@ class KunlunFp8Config(Fp8Config):
 
     def get_quant_method(self, layer: torch.nn.Module, prefix: str) -> QuantizeMethodBase | None:
         """The method of a dense layer or of experts, unless the checkpoint leaves it out."""
-        if not isinstance(layer, (LinearBase, FusedMoE)):
+        if not isinstance(layer, (LinearBase, ExpertLayer)):
             return None
         layout = self.layout
         skipped = is_layer_skipped(

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from vllm.model_executor.layers.fused_moe import FusedMoE, UnquantizedFusedMoEMethod
+from vllm.model_executor.layers.fused_moe import UnquantizedFusedMoEMethod
 from vllm.model_executor.layers.linear import LinearBase
 from vllm.model_executor.layers.quantization.base_config import QuantizeMethodBase
 from vllm.model_executor.layers.quantization.gptq import GPTQConfig
@@ -18,6 +18,7 @@ from vllm.model_executor.layers.quantization.utils.gptq_utils import (
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
 
 from vllm_kunlun.platforms.errors import UnsupportedError
+from vllm_kunlun.platforms.vllm_compat.expert_layer import ExpertLayer
 from vllm_kunlun.quantization.checkpoint import packed
 from vllm_kunlun.quantization.experts.gptq import KunlunGPTQMoEMethod
 from vllm_kunlun.quantization.formats.activations import ACTIVATIONS
@@ -61,7 +62,7 @@ class KunlunGPTQConfig(GPTQConfig):
 
     def get_quant_method(self, layer: torch.nn.Module, prefix: str) -> QuantizeMethodBase | None:
         """The method of a dense layer or of experts, with the settings of its own name."""
-        if isinstance(layer, FusedMoE):
+        if isinstance(layer, ExpertLayer):
             return self._expert_method(layer, prefix)
         if isinstance(layer, ParallelLMHead):
             method = get_linear_quant_method(self, layer, prefix, KunlunGPTQLinearMethod)
@@ -91,7 +92,7 @@ class KunlunGPTQConfig(GPTQConfig):
             **(override if isinstance(override, dict) else {}),
         }
 
-    def _expert_method(self, layer: FusedMoE, prefix: str) -> QuantizeMethodBase:
+    def _expert_method(self, layer: ExpertLayer, prefix: str) -> QuantizeMethodBase:
         """All experts of a layer alike, as the first one's gate projection is."""
         first = f"{prefix}.0.gate_proj"
         override = get_dynamic_override(self, layer_name=first)

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import torch
-from vllm.model_executor.layers.fused_moe import FusedMoE
 from vllm.model_executor.layers.linear import LinearBase, UnquantizedLinearMethod
 from vllm.model_executor.layers.quantization.base_config import QuantizeMethodBase
 from vllm.model_executor.layers.quantization.mxfp4 import Mxfp4Config
 
+from vllm_kunlun.platforms.vllm_compat.expert_layer import ExpertLayer
 from vllm_kunlun.quantization.experts.mxfp4 import KunlunMxfp4MoEMethod
 from vllm_kunlun.quantization.formats.activations import ACTIVATIONS
 
@@ -24,6 +24,6 @@ class KunlunMxfp4Config(Mxfp4Config):
 
     def get_quant_method(self, layer: torch.nn.Module, prefix: str) -> QuantizeMethodBase | None:
         """Experts are converted; any other layer is one of floats."""
-        if isinstance(layer, FusedMoE):
+        if isinstance(layer, ExpertLayer):
             return KunlunMxfp4MoEMethod(layer.moe_config)
         return UnquantizedLinearMethod() if isinstance(layer, LinearBase) else None

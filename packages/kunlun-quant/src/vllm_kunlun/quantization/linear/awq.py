@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 from vllm.logger import init_logger
-from vllm.model_executor.layers.quantization.awq import AWQLinearMethod
 
 from vllm_kunlun.platforms.errors import CheckpointError
 from vllm_kunlun.platforms.loading import forms
 from vllm_kunlun.quantization.checkpoint.loading import layer_name
 from vllm_kunlun.quantization.layouts import awq
 from vllm_kunlun.quantization.torch_ops.packed import awq_linear
+from vllm_kunlun.quantization.vllm_compat.awq import AWQLinearMethod
 
 __all__ = ["KunlunAWQLinearMethod"]
 

@@ -8,16 +8,13 @@ it.
 from __future__ import annotations
 
 import torch
-from vllm.model_executor.layers.quantization.kernels.mixed_precision import (
-    MPLinearKernel,
-    MPLinearLayerConfig,
-)
 from vllm.model_executor.parameter import permute_param_layout_
 from vllm.scalar_type import scalar_types
 
 from vllm_kunlun.platforms.loading import forms
 from vllm_kunlun.quantization.layouts import gptq
 from vllm_kunlun.quantization.linear.packed import apply_weights, set_weights
+from vllm_kunlun.quantization.vllm_compat.linear_kernels import MPLinearKernel, MPLinearLayerConfig
 
 __all__ = ["KunlunMixedPrecisionLinearKernel"]
 

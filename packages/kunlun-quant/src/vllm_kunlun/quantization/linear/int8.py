@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from vllm.model_executor.layers.quantization.kernels.scaled_mm import (
-    Int8ScaledMMLinearKernel,
-    Int8ScaledMMLinearLayerConfig,
-)
 
 from vllm_kunlun.quantization.checkpoint.loading import derive
 from vllm_kunlun.quantization.layouts.int8 import MAX_OF_SCALE
 from vllm_kunlun.quantization.torch_ops import int8
+from vllm_kunlun.quantization.vllm_compat.linear_kernels import (
+    Int8ScaledMMLinearKernel,
+    Int8ScaledMMLinearLayerConfig,
+)
 
 __all__ = [
     "KunlunInt8ScaledMMLinearKernel",

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What runs with earlier releases of vLLM and is not written for 0.33 yet, refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from vllm_kunlun.platforms import version
+from vllm_kunlun.platforms.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from vllm.config import VllmConfig
+
+__all__ = ["check", "check_quantisation", "has_class", "reload_weights"]
+
+_DRAFTS = frozenset({"ngram"})
+"""vLLM's names of the ways to draft that run with 0.33."""
+
+_CLASSES = frozenset({"Qwen3NextForCausalLM", "DeepseekV32ForCausalLM"})
+"""Architectures of which the class of ours is one of earlier releases'."""
+
+_QUANTISED = frozenset({"awq", "auto_awq", "awq_marlin", "compressed-tensors"})
+"""vLLM's names of the formats that run with 0.33."""
+
+
+def check(config: VllmConfig, *, on_card: bool) -> None:
+    """Refuse, with vLLM 0.33, what would fail later or run on vLLM's own kernels.
+
+    Raises:
+        UnsupportedError: naming the first such thing and the releases that run it.
+    """
+    if not version.installed_is_from("0.33"):
+        return
+    if getattr(config, "use_v2_model_runner", False):
+        raise UnsupportedError(
+            "VLLM_USE_V2_MODEL_RUNNER (or an option that needs it): the second model runner is "
+            "built on triton kernels. Unset it, and leave the option out."
+        )
+    if found := next(_found(config, on_card=on_card), None):
+        raise _refusal(found)
+
+
+def has_class(architecture: str) -> bool:
+    """Whether a class of ours for ``architecture``, where there is one, fits the installed vLLM."""
+    return not (version.installed_is_from("0.33") and architecture in _CLASSES)
+
+
+def check_quantisation(method: str) -> None:
+    """Refuse, with vLLM 0.33, a quantised checkpoint of another format than :data:`_QUANTISED`.
+
+    Args:
+        method: vLLM's name of it.
+
+    Raises:
+        UnsupportedError: naming it and the releases that run it.
+    """
+    if version.installed_is_from("0.33") and method not in _QUANTISED:
+        raise _refusal(f"quantization={method!r}")
+
+
+def reload_weights(_runner: Any, *_args: Any, **_options: Any) -> NoReturn:
+    """Stands for 0.33's ``GPUModelRunner.reload_weights``, which replaces converted parameters.
+
+    Raises:
+        UnsupportedError: always.
+    """
+    raise _refusal("reload_weights")
+
+
+def _refusal(found: str) -> UnsupportedError:
+    return UnsupportedError(
+        f"{found} is not written for vLLM {version.installed_vllm()} yet. Install "
+        f"'vllm{version.UNTIL_0_16}', which runs it."
+    )
+
+
+def _found(config: VllmConfig, *, on_card: bool) -> Iterator[str]:
+    if on_card:
+        yield "the worker of a card"
+    model = config.model_config
+    if model is not None:
+        if not has_class(model.architecture):
+            yield f"the model class of {model.architecture}"
+        if hasattr(model.hf_text_config, "index_topk"):
+            yield f"the sparse attention of {model.architecture}"
+        if model.is_hybrid or model.is_attention_free:
+            yield f"the linear attention of {model.architecture}"
+        if model.quantization is not None and model.is_moe:
+            yield f"a quantised mixture of experts ({model.architecture})"
+        if model.is_multimodal_model:
+            yield f"the images of {model.architecture}"
+    drafts = config.speculative_config
+    if drafts is not None and drafts.method not in _DRAFTS:
+        yield f"--speculative-config with {drafts.method}"
+    transfer = config.kv_transfer_config
+    if transfer is not None and transfer.kv_connector:
+        yield f"--kv-transfer-config with {transfer.kv_connector}"
+    parallel = config.parallel_config
+    if parallel.distributed_executor_backend == "ray":
+        yield "--distributed-executor-backend ray"
+    if parallel.data_parallel_size > 1 or parallel.enable_expert_parallel:
+        yield "a server of data-parallel or expert-parallel ranks"

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""vLLM's division of memory into a cache, which 0.33 keeps in two steps and in another module."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vllm_kunlun.platforms import version
+
+if TYPE_CHECKING:
+    from vllm.config import VllmConfig
+    from vllm.v1.kv_cache_interface import KVCacheConfig, KVCacheSpec
+
+__all__ = ["planned"]
+
+
+def planned(
+    config: VllmConfig, layers: list[dict[str, KVCacheSpec]], available_bytes: list[int]
+) -> list[KVCacheConfig]:
+    """The cache of each worker, by what its layers keep and what it has left.
+
+    Raises: ValueError: one request of the longest length does not fit (vLLM's own error).
+    """
+    if version.installed_is_from("0.33"):
+        from vllm.v1.core import kv_cache_planning
+
+        groups = kv_cache_planning.get_global_kv_cache_groups(config, layers)
+        return kv_cache_planning.get_kv_cache_configs(config, layers, available_bytes, groups)
+    from vllm.v1.core import kv_cache_utils
+
+    return kv_cache_utils.get_kv_cache_configs(config, layers, available_bytes)
