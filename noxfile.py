@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -237,28 +238,13 @@ def vllm016(session: nox.Session) -> None:
 
     With arguments for pytest those tests alone run.
     """
-    environment = ROOT / ".nox" / "vllm016"
-    held = environment / "bin" / "python"
-    if not held.exists():
-        session.run("uv", "venv", "--no-config", "-q", "-p", interpreter("3.11"), str(environment),
-                    external=True)  # fmt: skip
-    table = project()
-    uv, dev = table["tool"]["uv"], table["dependency-groups"]["dev"]
-    (environment / "overrides.txt").write_text(exclusions(uv))
-    pins = [each for each in uv["constraint-dependencies"] if not each.startswith("vllm==")]
-    (environment / "pins.txt").write_text("\n".join(pins))
-    tools = [each for each in dev if isinstance(each, str) and not each.startswith("vllm==")]
-    session.run(
-        *("uv", "pip", "install", "--no-config", "-q", "-p", str(held), "vllm==0.16.0", *tools),
-        *("--override", str(environment / "overrides.txt")),
-        *("-c", str(environment / "pins.txt")),
-        *(part for member in MEMBERS for part in ("-e", member)),
-        external=True,
-    )
+    pins = [each for each in project()["tool"]["uv"]["constraint-dependencies"]
+            if not each.startswith("vllm==")]  # fmt: skip
+    held = beside_vllm(session, "0.16.0", pins=pins)
     if session.posargs:
         session.run(str(held), "-m", "pytest", "-q", *session.posargs, env=QUIET, external=True)
         return
-    session.run(str(environment / "bin" / "vllm-kunlun"), "doctor", env=QUIET, external=True)
+    session.run(str(held.with_name("vllm-kunlun")), "doctor", env=QUIET, external=True)
     unit_tests(session, held)
     session.run(
         *(str(held), "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile"),
@@ -268,12 +254,70 @@ def vllm016(session: nox.Session) -> None:
     )
 
 
+NEWEST = "0.33.0"
+NEWEST_LEFT_OUT = (
+    *("flashinfer-cubin", "fastsafetensors", "instanttensor", "pynvvideocodec"),
+    *("tilelang", "humming-kernels", "nvidia-cutlass-dsl", "quack-kernels"),
+    *("tokenspeed-mla", "tokenspeed-triton", "nvidia-cudnn-frontend", "nvidia-cuda-nvcc"),
+)
+"""More kernels and readers for NVIDIA GPUs, which 0.33 asks for and looks for before each use."""
+
+
+@nox.session
+def newest(session: nox.Session) -> None:
+    """What runs beside the newest vLLM (5.6 GB): doctor, a parity of each kind; `-- ARGS`.
+
+    With arguments for pytest those tests alone run.
+    """
+    held = beside_vllm(session, NEWEST, left_out=NEWEST_LEFT_OUT)
+    env = {**QUIET, "VLLM_KUNLUN_ALLOW_UNTESTED_VLLM": "1"}
+    if not session.posargs:
+        session.run(str(held.with_name("vllm-kunlun")), "doctor", env=env, external=True)
+    session.run(
+        *(str(held), "-m", "pytest", "-q", *(session.posargs or NEWEST_RUNS)),
+        env=env,
+        external=True,
+    )
+
+
+def beside_vllm(
+    session: nox.Session, release: str, *, pins: Sequence[str] = (), left_out: Sequence[str] = ()
+) -> Path:
+    """The Python of an environment with all wheels and that release of vLLM, made if need be.
+
+    Args:
+        pins: versions that it must have, as in a file of constraints.
+        left_out: dependencies that it leaves out, beside those of pyproject.toml.
+    """
+    environment = ROOT / ".nox" / session.name
+    held = environment / "bin" / "python"
+    if not held.exists():
+        session.run("uv", "venv", "--no-config", "-q", "-p", interpreter("3.11"), str(environment),
+                    external=True)  # fmt: skip
+    table = project()
+    uv, dev = table["tool"]["uv"], table["dependency-groups"]["dev"]
+    (environment / "overrides.txt").write_text(
+        exclusions({"exclude-dependencies": [*uv["exclude-dependencies"], *left_out]})
+    )
+    (environment / "pins.txt").write_text("\n".join(pins))
+    tools = [each for each in dev if isinstance(each, str) and not each.startswith("vllm==")]
+    session.run(
+        *("uv", "pip", "install", "--no-config", "-q", "-p", str(held), f"vllm=={release}", *tools),
+        *("--override", str(environment / "overrides.txt")),
+        *("-c", str(environment / "pins.txt")),
+        *(part for member in MEMBERS for part in ("-e", member)),
+        external=True,
+    )
+    return held
+
+
 PARITIES = (
     "tests/models/test_parity.py::test_float32_tokens_and_logprobs_equal_transformers[qwen3]",
     "tests/models/test_parity.py::test_float32_tokens_and_logprobs_equal_transformers[deepseek-v2]",
     "tests/models/test_moe.py::test_compiled_equals_transformers[qwen3-moe]",
 )
 """One engine each of plain attention, latent attention and experts."""
+NEWEST_RUNS = PARITIES
 QUIET = {
     "HF_HUB_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
