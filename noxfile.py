@@ -323,7 +323,8 @@ PARITIES = (
     "tests/models/test_moe.py::test_compiled_equals_transformers[qwen3-moe]",
 )
 """One engine each of plain attention, latent attention and experts."""
-NEWEST_RUNS = PARITIES
+NEWEST_RUNS = (PARITIES[0], PARITIES[2])
+"""Those of them whose models run with the newest vLLM."""
 QUIET = {
     "HF_HUB_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",

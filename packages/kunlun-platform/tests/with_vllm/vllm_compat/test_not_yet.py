@@ -20,6 +20,7 @@ def config(**changes: Any) -> Any:
             architecture="LlamaForCausalLM",
             hf_text_config=SimpleNamespace(),
             quantization=None,
+            use_mla=False,
             is_hybrid=False,
             is_attention_free=False,
             is_moe=False,
@@ -51,6 +52,7 @@ REFUSED = {
         {"model_config__hf_text_config": SimpleNamespace(index_topk=8)},
         "sparse attention of LlamaFor",
     ),
+    "latent attention": ({"model_config__use_mla": True}, "latent attention of LlamaFor"),
     "quantised experts": (
         {"model_config__is_moe": True, "model_config__quantization": "awq"},
         "quantised mixture of experts",

@@ -11,7 +11,12 @@ __all__ = ["NoPrefillBackend"]
 class NoPrefillBackend:
     """Stands where vLLM keeps a kernel for prompts; ours are computed by the implementation.
 
-    It has no method: whatever vLLM would call is an error, and not another's kernel.
+    It has nothing but a name: whatever vLLM would call is an error, and not another's kernel.
     """
 
     def __init__(self, **_sizes: Any) -> None: ...
+
+    @staticmethod
+    def get_name() -> str:
+        """What vLLM's log calls it."""
+        return "KUNLUN"

@@ -84,6 +84,8 @@ def _found(config: VllmConfig, *, on_card: bool) -> Iterator[str]:
             yield f"the model class of {model.architecture}"
         if hasattr(model.hf_text_config, "index_topk"):
             yield f"the sparse attention of {model.architecture}"
+        elif model.use_mla:
+            yield f"the latent attention of {model.architecture}"
         if model.is_hybrid or model.is_attention_free:
             yield f"the linear attention of {model.architecture}"
         if model.quantization is not None and model.is_moe:
