@@ -13,7 +13,6 @@ What cannot be recorded runs as it is, always.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -127,8 +126,7 @@ class RecordedSteps:
     """
 
     def __init__(self, graph: fx.GraphModule) -> None:
-        self._graph: Callable[..., Any] = graph
-        self._module = graph
+        self._graph = graph
         placeholders = [node for node in graph.graph.nodes if node.op == "placeholder"]
         examples = [node.meta.get("example_value") for node in placeholders]
         self._sizes = [
@@ -178,7 +176,7 @@ class RecordedSteps:
         if not are_apart([arguments[place] for place in self._moving]):
             self._give_up("its inputs share memory")
             return self._graph(*arguments)
-        tape = _Tape(self._module, arguments, self._moving)
+        tape = _Tape(self._graph, arguments, self._moving)
         if tape.obstacle is not None:
             self._give_up(tape.obstacle)
         elif tape.bytes > MAX_BYTES:
