@@ -31,7 +31,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from versus_engines import REQUIREMENTS, Peer, PeerError, install, start_seconds
+from versus_engines import CACHE_BYTES, REQUIREMENTS, Peer, PeerError, install, start_seconds
 from versus_results import Results, processor, tables, write_page
 from versus_serving import Server
 
@@ -185,7 +185,7 @@ def measure(options: argparse.Namespace, results: Results, dtype: str, threads: 
     folder.mkdir(parents=True, exist_ok=True)
     settings = {
         "checkpoint": str(checkpoint(dtype, folder)), "gguf": str(find_gguf()), "dtype": dtype,
-        "scratch": str(folder), "threads": str(threads),
+        "scratch": str(folder), "threads": str(threads), "cache_bytes": str(CACHE_BYTES),
     }  # fmt: skip
     pythons: dict[str, Path] = {}
     absent: dict[str, str] = {}

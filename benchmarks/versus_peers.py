@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One engine, in an environment of its own, that ``versus.py`` asks for times over a pipe.
 
-    python versus_peers.py PEER '{"checkpoint": .., "gguf": .., "scratch": .., "dtype": ..}'
+    python versus_peers.py PEER '{"checkpoint": .., "gguf": .., "scratch": .., "dtype": .., ..}'
 
 Reads a JSON list ``[prompts, count]`` a line and answers with a JSON object: ``wall`` and ``cpu``
 seconds of generating ``count`` tokens greedily for each prompt, and ``resident_mib``; or ``error``.
@@ -64,7 +64,7 @@ class VLLM:
             max_num_seqs=BATCH,
             max_num_batched_tokens=CONTEXT,
             enable_prefix_caching=False,
-            kv_cache_memory_bytes=2 * 2**30,
+            kv_cache_memory_bytes=int(settings["cache_bytes"]),
         )
 
     def generate(self, prompts: list[list[int]], count: int) -> None:
