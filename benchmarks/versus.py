@@ -115,14 +115,20 @@ def prompts(batch: int, tokens: int, seed: int) -> list[list[int]]:
 def speed(engine: Engine, figure: str, repeat: int) -> float:
     """Tokens per second. A decode is a long generation less a short one: prefill cancels out.
 
-    Repeat 0, which does not count, is a short generation: it meets all that comes once.
+    Each turn begins with a short generation that is not counted: while others had their turns, a
+    machine may have given away the memory of who waited. Repeat 0 is nothing but that: it meets
+    all that comes once.
     """
     kind, _, size = figure.partition("-")
     batch = 1 if kind == "first" else int(size)
     tokens = int(size) if kind == "first" else PROMPT_TOKENS[batch]
-    asked = prompts(batch, tokens if repeat else 16, repeat)
-    if kind != "decode" or not repeat:
-        return sum(map(len, asked)) / engine.seconds(asked, 1 if kind != "decode" else 2)
+    first = prompts(batch, 16, -repeat)
+    woken = engine.seconds(first, 2)
+    if not repeat:
+        return sum(map(len, first)) / woken
+    asked = prompts(batch, tokens, repeat)
+    if kind != "decode":
+        return sum(map(len, asked)) / engine.seconds(asked, 1)
     taken = engine.seconds(asked, 1 + NEW_TOKENS[batch]) - engine.seconds(asked, 1)
     return batch * NEW_TOKENS[batch] / taken
 
