@@ -38,6 +38,22 @@ def test_collapse_keeps_the_bytes() -> None:
         assert huge_bytes_of(address) >= SIZE - 2 * huge_pages.HUGE_PAGE_BYTES
 
 
+def test_small_pieces_are_gathered_together() -> None:
+    """Pieces of a third of a page each; the last of the pages is filled by a tenth only."""
+    piece = huge_pages.HUGE_PAGE_BYTES // 3
+    with mmap.mmap(-1, SIZE, PRIVATE) as memory:
+        memory.write(bytes(range(256)) * (SIZE // 256))
+        address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        first = -(-address // huge_pages.HUGE_PAGE_BYTES) * huge_pages.HUGE_PAGE_BYTES
+        pieces = [(first + number * piece, piece) for number in range(12)]
+        last = first + 5 * huge_pages.HUGE_PAGE_BYTES
+        gathered = huge_pages.gather([*reversed(pieces), (last, piece // 4)])
+        assert memory[:] == bytes(range(256)) * (SIZE // 256)
+        if not huge_pages.collapse(first, huge_pages.HUGE_PAGE_BYTES):
+            pytest.skip("this Linux gives no huge pages on request")
+        assert gathered == huge_bytes_of(first) == 4 * huge_pages.HUGE_PAGE_BYTES
+
+
 def test_a_range_without_a_whole_page_is_left_alone() -> None:
     with mmap.mmap(-1, huge_pages.HUGE_PAGE_BYTES, PRIVATE) as memory:
         address = ctypes.addressof(ctypes.c_char.from_buffer(memory))

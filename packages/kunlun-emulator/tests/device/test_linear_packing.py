@@ -111,6 +111,17 @@ def test_packed_layer_on_a_slice_of_a_wider_tensor() -> None:
     torch.testing.assert_close(layer(x)[0], exact(x, weight, None), rtol=1e-5, atol=5e-5)
 
 
+def test_memory_is_that_of_what_a_step_reads() -> None:
+    """A packed weight, its bias, and a layer that is not packed: not the packed one's old form."""
+    model = torch.nn.ModuleList([linear(40, 24, bias=True), torch.nn.LayerNorm(8)])
+    assert linear_packing.pack(model) == 1
+    pieces = dict(linear_packing.memory(model))
+    plain = [model[0].bias, model[1].weight, model[1].bias]
+    assert all(pieces.pop(each.data_ptr()) == each.nbytes for each in plain)
+    (packed_bytes,) = pieces.values()
+    assert packed_bytes >= 40 * 24 * 4
+
+
 def test_layers_do_not_share_a_packed_weight() -> None:
     model = torch.nn.ModuleList([linear(8, 8), linear(8, 8), linear(8, 8)])
     weights = [layer.weight.detach().clone() for layer in model]

@@ -25,10 +25,9 @@ from vllm.model_executor.layers.vocab_parallel_embedding import (
     VocabParallelEmbedding,
 )
 
-from vllm_kunlun.emulator.device import huge_pages
 from vllm_kunlun.platforms.loading import forms
 
-__all__ = ["pack"]
+__all__ = ["memory", "pack"]
 
 _library = Library("vllm_kunlun_emulated", "FRAGMENT")
 _library.define("packed_linear(Tensor x, int handle, int rows, Tensor? bias) -> Tensor")
@@ -53,7 +52,6 @@ _op.implementation = _packed_linear
 
 def _packed(weight: torch.Tensor) -> torch.Tensor:
     packed: torch.Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), None)
-    huge_pages.collapse(torch.ops.mkldnn.data_ptr(packed), torch.ops.mkldnn._nbytes(packed))
     return packed
 
 
@@ -164,3 +162,22 @@ def pack(model: torch.nn.Module) -> int:
             module.checkpoint_form = form
         packed += 1
     return packed
+
+
+def memory(*models: torch.nn.Module) -> list[tuple[int, int]]:
+    """Address and size in bytes of each tensor that a step reads: packed, or as it was loaded."""
+    mkldnn, found = torch.ops.mkldnn, []
+    modules = [module for model in models for module in model.modules()]
+    unread: set[int] = set()
+    for module in modules:
+        if isinstance(method := getattr(module, "quant_method", None), _PackedWeight):
+            weight = _packed_weights[method.handle]
+            found.append((mkldnn.data_ptr(weight), mkldnn._nbytes(weight)))
+            unread.add(id(module._parameters["weight"]))
+    tensors = {
+        id(tensor): tensor
+        for module in modules
+        for tensor in [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+        if tensor.device.type == "cpu" and id(tensor) not in unread
+    }
+    return found + [(tensor.data_ptr(), tensor.nbytes) for tensor in tensors.values()]

@@ -75,8 +75,18 @@ class KunlunWorker(CPUWorker):
             packed = linear_packing.pack(self.model_runner.model)
             seconds = time.perf_counter() - started
             logger.info("Packed %d linear layers for this host in %.1f s.", packed, seconds)
+        self._gather_weights()
         compiled = not self.model_config.enforce_eager
         renewal.install(self.model_runner.get_model(), self.model_config.dtype, fixed=compiled)
+
+    def _gather_weights(self) -> None:
+        """Into huge pages: most layers' weights are too small to fill one each."""
+        started = time.perf_counter()
+        gathered = huge_pages.gather(
+            linear_packing.memory(*weight_memory.models_of(self.model_runner))
+        )
+        seconds = time.perf_counter() - started
+        logger.debug("%.0f MiB of weights lie in huge pages (%.1f s).", gathered / 2**20, seconds)
 
     def save_sharded_state(self, *arguments: Any, **keywords: Any) -> None:
         """As vLLM's. Raises: UnsupportedError: a layer's weights were converted."""
