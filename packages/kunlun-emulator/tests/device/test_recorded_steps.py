@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from vllm_kunlun.emulator.checks import VendorContractError
-from vllm_kunlun.emulator.device import recorded_steps
+from vllm_kunlun.emulator.device import linear_packing, recorded_steps
+from vllm_kunlun.emulator.device.packed_weight import PackedWeight
 from vllm_kunlun.emulator.device.recorded_steps import RecordedSteps
 from vllm_kunlun.ops.torch_ops.activation import swiglu
 from vllm_kunlun.ops.torch_ops.norm import add_rms_norm_, rms_norm
@@ -261,6 +262,42 @@ def test_weights_that_move_at_each_step_end_recording() -> None:
         block.second.data = torch.rand(WIDTH)
         assert same(*both(engine, *inputs(4)))
     assert not engine.recorded
+
+
+class Packed(nn.Module):
+    def __init__(self, handle: int) -> None:
+        super().__init__()
+        self.handle = handle
+
+    def forward(self, x: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        multiply = torch.ops.vllm_kunlun_emulated.packed_linear.default
+        return multiply(x, self.handle, WIDTH, None), positions + 1
+
+
+@pytest.mark.parametrize("tokens", [1, 4])
+def test_a_packed_weight_that_was_written_is_read_anew(
+    tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one token, too, whose recording reads the packed memory itself."""
+    weights = [torch.randn(WIDTH, WIDTH) for _ in range(2)]
+    monkeypatch.setattr(linear_packing, "_packed_weights", [PackedWeight(weights[0])])
+    engine = Engine(Packed(0))
+    engine(*inputs(8))
+    assert engine.graph is not None and engine.steps is not None
+    x, positions = inputs(tokens)
+    sizes = [node.meta["example_value"] for node in engine.graph.graph.nodes
+             if node.op == "placeholder"]  # fmt: skip
+    arguments = [
+        tokens if not isinstance(each, torch.Tensor) else x if each.dim() == 2 else positions
+        for each in sizes
+    ]
+    for weight in (weights[0], weights[0], weights[0], weights[1], weights[1], weights[1]):
+        if weight is weights[1]:
+            linear_packing._packed_weights[0] = PackedWeight(weight)
+        result, following = engine.steps(*arguments)
+        torch.testing.assert_close(result, x @ weight.T, rtol=1e-5, atol=1e-5)
+        assert torch.equal(following, positions + 1)
+    assert tokens in engine.recorded
 
 
 def test_positions_past_the_table_are_refused_in_a_replay(_block: Block) -> None:

@@ -25,6 +25,7 @@ from vllm.model_executor.layers.vocab_parallel_embedding import (
     VocabParallelEmbedding,
 )
 
+from vllm_kunlun.emulator.device.packed_weight import PackedWeight
 from vllm_kunlun.platforms.loading import forms
 
 __all__ = ["memory", "pack"]
@@ -32,12 +33,14 @@ __all__ = ["memory", "pack"]
 _library = Library("vllm_kunlun_emulated", "FRAGMENT")
 _library.define("packed_linear(Tensor x, int handle, int rows, Tensor? bias) -> Tensor")
 
-_packed_weights: list[torch.Tensor] = []
+_packed_weights: list[PackedWeight | None] = []
+"""None while a layer's weight is dense."""
 
 
 def _packed_linear(x: torch.Tensor, handle: int, rows: int, bias: torch.Tensor | None) -> Any:
-    multiply = torch.ops.mkldnn._linear_pointwise.default
-    return multiply(x, _packed_weights[handle], bias, "none", [], "")
+    weight = _packed_weights[handle]
+    assert weight is not None  # no step runs while weights are read or written
+    return weight.multiply(x, bias)
 
 
 def _packed_linear_fake(x: torch.Tensor, handle: int, rows: int, bias: Any) -> torch.Tensor:
@@ -50,12 +53,7 @@ _op = torch.ops.vllm_kunlun_emulated.packed_linear.default
 _op.implementation = _packed_linear
 
 
-def _packed(weight: torch.Tensor) -> torch.Tensor:
-    packed: torch.Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), None)
-    return packed
-
-
-class _PackedWeight:
+class _PackedLayer:
     """The ``apply`` of a layer whose weight lies in :data:`_packed_weights`.
 
     A graph cannot hold a packed tensor, so the op takes its position in the list.
@@ -64,7 +62,7 @@ class _PackedWeight:
     def __init__(self, weight: torch.Tensor) -> None:
         self.rows = weight.shape[0]
         self.handle = len(_packed_weights)
-        _packed_weights.append(_packed(weight))
+        _packed_weights.append(PackedWeight(weight))
 
     def apply(
         self, layer: torch.nn.Module, x: torch.Tensor, bias: torch.Tensor | None = None
@@ -95,13 +93,15 @@ class _PackedForm(forms.Form):
     def open(self) -> None:
         self._is_open = True
         if not self._kept:
-            dense = _packed_weights[self._handle].to_dense()
+            packed = _packed_weights[self._handle]
+            assert packed is not None  # it is open once at a time
+            dense = packed.to_dense()
             self.layer._parameters["weight"] = forms.filled(self.parameters["weight"], dense)
-            _packed_weights[self._handle] = torch.empty(0)
+            _packed_weights[self._handle] = None
 
     def close(self, *, fixed: bool) -> None:
         self._is_open = False
-        _packed_weights[self._handle] = _packed(self.layer.weight)
+        _packed_weights[self._handle] = PackedWeight(self.layer.weight)
         self.layer._parameters.update(self.parameters)
 
     def hide(self) -> None:
@@ -109,11 +109,11 @@ class _PackedForm(forms.Form):
             self.close(fixed=False)
 
 
-class _PackedLinearMethod(_PackedWeight, UnquantizedLinearMethod):
+class _PackedLinearMethod(_PackedLayer, UnquantizedLinearMethod):
     pass
 
 
-class _PackedEmbeddingMethod(_PackedWeight, UnquantizedEmbeddingMethod):
+class _PackedEmbeddingMethod(_PackedLayer, UnquantizedEmbeddingMethod):
     pass
 
 
@@ -166,13 +166,14 @@ def pack(model: torch.nn.Module) -> int:
 
 def memory(*models: torch.nn.Module) -> list[tuple[int, int]]:
     """Address and size in bytes of each tensor that a step reads: packed, or as it was loaded."""
-    mkldnn, found = torch.ops.mkldnn, []
+    found: list[tuple[int, int]] = []
     modules = [module for model in models for module in model.modules()]
     unread: set[int] = set()
     for module in modules:
-        if isinstance(method := getattr(module, "quant_method", None), _PackedWeight):
-            weight = _packed_weights[method.handle]
-            found.append((mkldnn.data_ptr(weight), mkldnn._nbytes(weight)))
+        method = getattr(module, "quant_method", None)
+        packed = _packed_weights[method.handle] if isinstance(method, _PackedLayer) else None
+        if packed is not None:
+            found.append(packed.memory())
             unread.add(id(module._parameters["weight"]))
     tensors = {
         id(tensor): tensor

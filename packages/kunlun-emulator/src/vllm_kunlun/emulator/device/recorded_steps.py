@@ -21,6 +21,7 @@ from torch import fx
 from torch.utils._pytree import tree_flatten, tree_unflatten
 from vllm.logger import init_logger
 
+from vllm_kunlun.emulator.device.packed_weight import PackedWeight
 from vllm_kunlun.emulator.device.tape import Recorder, are_apart, own_copy, storage_of
 from vllm_kunlun.ops.vendor_ops import library
 
@@ -68,6 +69,7 @@ class _Tape:
             for place, each in enumerate(arguments)
             if isinstance(each, torch.Tensor) and place not in self._inputs
         ]
+        self._packed = PackedWeight.made
         given = [self._inputs.get(place, each) for place, each in enumerate(arguments)]
         outer = {storage_of(each) for each in given if isinstance(each, torch.Tensor)}
         recorder = Recorder(graph, outer)
@@ -92,6 +94,8 @@ class _Tape:
 
     def fits(self, arguments: tuple[Any, ...]) -> bool:
         """Whether weights lie where they lay, and what is written lies apart from all else."""
+        if self._packed != PackedWeight.made:
+            return False
         if not all(arguments[place].data_ptr() == address for place, address in self._fixed):
             return False
         return not self._written or are_apart([arguments[place] for place in self._inputs])

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A weight in oneDNN's own format, and its memory where that format is one of panels."""
+
+from __future__ import annotations
+
+import ctypes
+
+import numpy as np
+import torch
+
+from vllm_kunlun.emulator.kernels import panels
+from vllm_kunlun.emulator.replay import replayable
+from vllm_kunlun.ops.compiled import use_threads
+
+__all__ = ["PackedWeight"]
+
+_NONE: np.ndarray = np.empty(0, np.float32)
+_WIDTHS = (64, 48, 32, 24, 16, 8)
+"""Outputs in a panel, as oneDNN chooses them for one processor or another."""
+
+
+class PackedWeight:
+    """A packed weight: products with any number of rows, with one row by a loop that reads faster.
+
+    Args:
+        weight: ``[N, K]``, float32 or bfloat16.
+    """
+
+    made = 0
+    """How many there have been: what was recorded with one holds while this stays as it was."""
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        weight = weight.detach()
+        self._columns = weight.shape[1]
+        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight, None)
+        self._panels = _panels(weight, *self.memory())
+        PackedWeight.made += 1
+
+    def memory(self) -> tuple[int, int]:
+        """Its address and its size in bytes."""
+        mkldnn = torch.ops.mkldnn
+        return mkldnn.data_ptr(self._packed), mkldnn._nbytes(self._packed)
+
+    def to_dense(self) -> torch.Tensor:
+        """The weight as it was."""
+        dense: torch.Tensor = self._packed.to_dense()
+        return dense
+
+    def multiply(self, x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        """``x W^T + bias`` of the weight's dtype, float32 sums. Shapes: x ``[.., K]``."""
+        if self._panels is not None and x.numel() == self._columns:
+            return _of_one_row(self._panels, x.detach(), bias)
+        product: torch.Tensor = torch.ops.mkldnn._linear_pointwise.default(
+            x, self._packed, bias, "none", [], ""
+        )
+        return product
+
+
+@replayable
+def _of_one_row(weight: np.ndarray, x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    out = x.new_empty((*x.shape[:-1], weight.shape[0] * weight.shape[2]))
+    use_threads(weight.size)
+    if x.dtype == torch.float32:
+        added = _NONE if bias is None else bias.detach().numpy()
+        panels.row_by_float32(
+            weight, x.reshape(-1).contiguous().numpy(), added, out.view(-1).numpy()
+        )
+        return out
+    added = _NONE if bias is None else bias.detach().float().numpy()
+    sums = torch.empty(out.numel(), dtype=torch.float32)
+    panels.row_by_pairs(weight, _bits(x.reshape(-1).contiguous()), added, sums.numpy(), _bits(out))
+    return out
+
+
+def _bits(x: torch.Tensor) -> np.ndarray:
+    bits: np.ndarray = x.view(-1).view(torch.uint16).numpy()
+    return bits
+
+
+def _panels(weight: torch.Tensor, address: int, size: int) -> np.ndarray | None:
+    """The packed memory as :mod:`.kernels.panels` has it; None if it lies in another order.
+
+    oneDNN does not say how it packs: the memory is held against the weight itself.
+    """
+    rows, columns = weight.shape
+    of_pairs = weight.dtype == torch.bfloat16
+    if size != weight.nbytes or size == 0 or (of_pairs and columns % 2):
+        return None
+    kind, inside = (ctypes.c_uint32, 2) if of_pairs else (ctypes.c_float, 1)
+    memory = np.frombuffer((kind * (size // 4)).from_address(address), dtype=kind)
+    held = torch.from_numpy(memory.view(np.int32))
+    # A word for each input, or for two of them, which lie side by side.
+    words = weight.contiguous().view(torch.int32)
+    for width in (each for each in _WIDTHS if rows % each == 0):
+        shape = (rows // width, columns // inside, width)
+        if torch.equal(held.view(shape), words.view(shape[0], width, shape[1]).transpose(1, 2)):
+            return memory.reshape(shape)
+    return None
