@@ -228,7 +228,7 @@ TABLE: dict[str, EnvVar] = {
         _ours(
             "VLLM_KUNLUN_RECORD_STEPS",
             "bool",
-            False,
+            True,
             "the emulated device records a compiled model's steps of few tokens and replays them",
         ),
         _ours(
