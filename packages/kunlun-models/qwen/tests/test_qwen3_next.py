@@ -40,7 +40,7 @@ def linear():
         name: torch.nn.Parameter(torch.ones(4, dtype=torch.float16))
         for name in ("A_log", "dt_bias")
     }
-    return bare(Qwen3NextGatedDeltaNet, **gates)
+    return bare(Qwen3NextGatedDeltaNet, norm=torch.nn.LayerNorm(4), **gates)
 
 
 def full(eps=1e-6, neox=True):
@@ -75,6 +75,7 @@ def build(monkeypatch):
         return KunlunQwen3NextForCausalLM(
             vllm_config=SimpleNamespace(
                 scheduler_config=SimpleNamespace(max_num_seqs=7),
+                model_config=SimpleNamespace(dtype=torch.bfloat16),
                 quant_config=quant_config,
                 lora_config=lora_config,
             )
@@ -104,6 +105,7 @@ def test_linear_layers_become_ours_and_the_first_one_is_profiled(build):
     for each in (first, last):
         assert type(each) is KunlunQwen3NextGatedDeltaNet
         assert each.A_log.dtype == each.dt_bias.dtype == torch.float32
+        assert each.norm.weight.dtype == torch.bfloat16, "that of the model, not of the checkpoint"
         assert each.separate
     assert (first.profiled_requests, last.profiled_requests) == (7, 0)
 

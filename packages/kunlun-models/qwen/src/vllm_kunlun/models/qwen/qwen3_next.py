@@ -106,6 +106,8 @@ class KunlunQwen3NextForCausalLM(Qwen3NextForCausalLM):
                 # The gate's function takes these in float32, whatever the model's dtype.
                 layer.A_log.data = layer.A_log.data.float()
                 layer.dt_bias.data = layer.dt_bias.data.float()
+                # vLLM makes it in the checkpoint's dtype, whatever the model is served in.
+                layer.norm.to(vllm_config.model_config.dtype)
             elif type(layer) is Qwen3NextAttention and KunlunQwen3NextAttention.can_fuse(layer):
                 layer.__class__ = KunlunQwen3NextAttention
         for layer in modules:
