@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from vllm_kunlun.emulator.kernels import pages
+from vllm_kunlun.emulator.kernels import items
 from vllm_kunlun.emulator.kernels.attention import attend
 
 KV_HEADS, GROUP, BLOCK = 2, 3, 4
@@ -104,7 +104,7 @@ def test_a_nan_among_the_keys_shows(size: int) -> None:
 
 
 @pytest.mark.parametrize("group", [1, 2, 4, 7])
-@pytest.mark.parametrize("dtype", pages.ITEMS, ids=str)
+@pytest.mark.parametrize("dtype", items.ITEMS, ids=str)
 @pytest.mark.parametrize("size", [16 * 5, 128])
 def test_heads_of_every_number(group: int, dtype: torch.dtype, size: int) -> None:
     """Pages that are no multiple of a vector's keys, in part and as a whole, below a window."""

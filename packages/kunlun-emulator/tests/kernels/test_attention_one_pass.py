@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from vllm_kunlun.emulator.kernels import attention, attention_one_pass, pages
+from vllm_kunlun.emulator.kernels import attention, attention_one_pass, items
 
 KV_HEADS, GROUP, SIZE, BLOCK = 2, 3, 64, 16
 
@@ -23,7 +23,7 @@ def both(
     query = torch.randn(len(lengths), queries, KV_HEADS, GROUP, SIZE, generator=random)
     caches = [torch.randn(count, KV_HEADS, BLOCK, SIZE, generator=random) for _ in range(2)]
     caches[0] *= torch.linspace(0.1, 3, count).view(-1, 1, 1, 1)  # the largest score is anywhere
-    keys, values = (pages.as_array(cache.to(dtype)) for cache in caches)
+    keys, values = (items.as_array(cache.to(dtype)) for cache in caches)
     table = torch.randperm(count, generator=random).view(len(lengths), columns).int().numpy()
     sinks = np.full(KV_HEADS * GROUP, sink, np.float32)
     results = []
@@ -37,7 +37,7 @@ def both(
     return results[0], results[1]
 
 
-@pytest.mark.parametrize("dtype", pages.ITEMS, ids=str)
+@pytest.mark.parametrize("dtype", items.ITEMS, ids=str)
 @pytest.mark.parametrize("sink", [-math.inf, 2.0])
 @pytest.mark.parametrize("window", [-1, 1, 1200])
 def test_contexts_of_several_parts(window: int, sink: float, dtype: torch.dtype) -> None:

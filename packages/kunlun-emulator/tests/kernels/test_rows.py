@@ -9,6 +9,9 @@ import torch
 from vllm_kunlun.emulator.kernels import rows
 
 SHAPES = [(1, 1), (3, 33), (2, 5, 8)]
+DTYPES = [torch.float32, torch.float16, torch.bfloat16]
+ROUNDING = {torch.float32: 1e-5, torch.float16: 2**-11, torch.bfloat16: 2**-8}
+"""Half a step of the numbers between two powers of 2, with the float32 sums' own errors."""
 
 
 @pytest.fixture
@@ -22,13 +25,18 @@ def normalised(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tenso
 
 
 def near(came: torch.Tensor, expected: torch.Tensor) -> None:
-    torch.testing.assert_close(came.double(), expected, rtol=1e-5, atol=1e-6)
+    rtol = ROUNDING[came.dtype] + 1e-5
+    torch.testing.assert_close(came.double(), expected, rtol=rtol, atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("in_place", [False, True])
-def test_rms_norm(shape: tuple[int, ...], in_place: bool, random: torch.Generator) -> None:
-    x, weight = torch.randn(shape, generator=random), torch.randn(shape[-1], generator=random)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_rms_norm(
+    shape: tuple[int, ...], in_place: bool, dtype: torch.dtype, random: torch.Generator
+) -> None:
+    x = torch.randn(shape, generator=random).to(dtype)
+    weight = torch.randn(shape[-1], generator=random).to(dtype)
     expected = normalised(x, weight, 0.5)
     out = x if in_place else torch.full_like(x, torch.nan)
     rows.rms_norm(x, torch.nn.Parameter(weight), 0.5, out)
@@ -37,9 +45,13 @@ def test_rms_norm(shape: tuple[int, ...], in_place: bool, random: torch.Generato
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("in_place", [False, True])
-def test_add_rms_norm(shape: tuple[int, ...], in_place: bool, random: torch.Generator) -> None:
-    x, y = (torch.randn(shape, generator=random) for _ in range(2))
-    weight = torch.randn(shape[-1], generator=random)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_add_rms_norm(
+    shape: tuple[int, ...], in_place: bool, dtype: torch.dtype, random: torch.Generator
+) -> None:
+    """The norm is of the sum before it is rounded."""
+    x, y = (torch.randn(shape, generator=random).to(dtype) for _ in range(2))
+    weight = torch.randn(shape[-1], generator=random).to(dtype)
     total = x.double() + y.double()
     sums, out = (y, x) if in_place else (torch.empty_like(x), torch.empty_like(x))
     rows.add_rms_norm(x, y, sums, weight, 1e-6, out)
@@ -48,9 +60,10 @@ def test_add_rms_norm(shape: tuple[int, ...], in_place: bool, random: torch.Gene
 
 
 @pytest.mark.parametrize("shape", [(1, 2), (3, 66), (2, 5, 8)], ids=str)
-def test_swiglu(shape: tuple[int, ...], random: torch.Generator) -> None:
-    x = 20 * torch.randn(shape, generator=random)
-    out = torch.empty(*shape[:-1], shape[-1] // 2)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_swiglu(shape: tuple[int, ...], dtype: torch.dtype, random: torch.Generator) -> None:
+    x = (20 * torch.randn(shape, generator=random)).to(dtype)
+    out = torch.empty(*shape[:-1], shape[-1] // 2, dtype=dtype)
     rows.swiglu(x, out)
     gate, up = x.double().chunk(2, -1)
     near(out, gate * gate.sigmoid() * up)
@@ -65,9 +78,10 @@ def test_swiglu_far_from_zero() -> None:
 
 
 @pytest.mark.parametrize("is_neox", [True, False])
-def test_rotate(is_neox: bool, random: torch.Generator) -> None:
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_rotate(is_neox: bool, dtype: torch.dtype, random: torch.Generator) -> None:
     """The first 6 of 9 numbers turn; the rest stay bit for bit."""
-    heads = torch.randn(4, 3, 9, generator=random)
+    heads = torch.randn(4, 3, 9, generator=random).to(dtype)
     angles = torch.randn(4, 3, generator=random)
     kept = heads.clone()
     rows.rotate_(heads, angles.cos(), angles.sin(), is_neox)

@@ -174,7 +174,7 @@ def normalise(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor
 def _normalise_into(
     x: torch.Tensor, weight: torch.Tensor, eps: float, output: torch.Tensor
 ) -> None:
-    if output.dtype == torch.float32:
+    if x.dtype == weight.dtype == output.dtype:
         rows.rms_norm(x, weight, eps, output)
     else:
         output.copy_(normalise(x, weight, eps))
@@ -205,7 +205,7 @@ def _add_and_normalise(
         raise VendorContractError(
             function, "residual_output", "other memory than output", "the same memory"
         )
-    if x.dtype == torch.float32:
+    if x.dtype == weight.dtype:
         rows.add_rms_norm(x, y, residual_output, weight, eps, output)
         return
     total = x.float().add_(y)

@@ -21,7 +21,6 @@ __all__ = [
     "check_table",
     "flashinfer_rotary_embedding",
     "rotary_embedding",
-    "rotate_",
     "rotated",
     "split_norm_rope_gated",
     "split_norm_rope_neox",
@@ -58,7 +57,9 @@ def rotary_embedding(
     check_table(name, "cos_sin_cache", cos_sin_cache, (query.dtype,), head_size)
     cos, sin = _lookup(name, positions, cos_sin_cache)
     for argument, value in (("query", query), ("key", key)):
-        rotate_(_heads(name, argument, value, positions.shape[0], head_size), cos, sin, is_neox)
+        rows.rotate_(
+            _heads(name, argument, value, positions.shape[0], head_size), cos, sin, is_neox
+        )
 
 
 def flashinfer_rotary_embedding(
@@ -203,7 +204,7 @@ def _normalised_and_rotated(
 ) -> torch.Tensor:
     """``heads [T, H, D]`` normalised and rotated neox, in float32."""
     wide = normalise(heads, weight, FUSED_EPS)
-    rotate_(wide, *angles, True)
+    rows.rotate_(wide, *angles, True)
     return wide
 
 
@@ -222,7 +223,7 @@ def rotated(
     Raises: VendorContractError: ``value`` is not made of ``T`` rows of such heads.
     """
     copy = value.clone()
-    rotate_(_heads(function, argument, copy, cos.shape[0], head_size), cos, sin, is_neox)
+    rows.rotate_(_heads(function, argument, copy, cos.shape[0], head_size), cos, sin, is_neox)
     return copy
 
 
@@ -235,28 +236,6 @@ def _heads(
         expected = f"of shape [{tokens}, heads * {head_size}]"
         raise VendorContractError(function, argument, expected, tuple(value.shape))
     return value.view(tokens, value.shape[1:].numel() // head_size, head_size)
-
-
-def rotate_(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, is_neox: bool) -> None:
-    """In place: ``(a, b) -> (a cos - b sin, b cos + a sin)``.
-
-    Shapes: heads ``[T, H, D]``, contiguous; cos and sin float32 ``[T, rot / 2]``.
-    """
-    if heads.dtype == torch.float32:
-        rows.rotate_(heads, cos, sin, is_neox)
-        return
-    half = cos.shape[1]
-    rotary_dim = 2 * half
-    first, second = (
-        (heads[..., :half], heads[..., half:rotary_dim])
-        if is_neox
-        else (heads[..., 0:rotary_dim:2], heads[..., 1:rotary_dim:2])
-    )
-    cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)
-    a, b = first.float(), second.float()
-    rotated = (a * cos).addcmul_(b, sin, value=-1)
-    second.copy_((b * cos).addcmul_(a, sin))
-    first.copy_(rotated)
 
 
 def _lookup(

@@ -6,8 +6,9 @@ from __future__ import annotations
 import torch
 
 from vllm_kunlun.emulator.checks import check_range, check_shape, check_tensor, require
-from vllm_kunlun.emulator.functions.rotary import check_table, rotate_, rotated
+from vllm_kunlun.emulator.functions.rotary import check_table, rotated
 from vllm_kunlun.emulator.functions.step_cache import StepCache
+from vllm_kunlun.emulator.kernels import rows
 
 __all__ = ["mrotary_embedding_fwd_v0", "rope_vit"]
 
@@ -93,5 +94,5 @@ def rope_vit(t: torch.Tensor, freqs: torch.Tensor, interleaved: bool = False) ->
     require(0 < 2 * half <= size, name, "freqs", f"of at most {size // 2} angles", half)
     turned = t.clone()
     cos, sin = (each.repeat(batch, 1) for each in freqs.unbind(1))
-    rotate_(turned.flatten(0, 1), cos, sin, not interleaved)
+    rows.rotate_(turned.flatten(0, 1), cos, sin, not interleaved)
     return turned

@@ -12,7 +12,7 @@ import numba
 import numpy as np
 import torch
 
-from vllm_kunlun.emulator.kernels import attention_one_pass, pages
+from vllm_kunlun.emulator.kernels import attention_one_pass, items
 from vllm_kunlun.emulator.kernels.exponential import exponential
 from vllm_kunlun.emulator.kernels.pages import in_float32
 from vllm_kunlun.emulator.kernels.tiles import add_combinations, dot_products
@@ -112,8 +112,8 @@ def attend(
     loops = LOOPS if query.shape[-1] % WIDTH else attention_one_pass.LOOPS
     loops[keys.dtype](
         query.numpy(),
-        pages.as_array(keys),
-        pages.as_array(values),
+        items.as_array(keys),
+        items.as_array(values),
         table.numpy(),
         lengths.numpy(),
         np.float32(scale),

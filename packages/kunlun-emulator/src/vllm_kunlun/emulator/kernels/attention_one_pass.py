@@ -10,7 +10,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from vllm_kunlun.emulator.kernels import pages
+from vllm_kunlun.emulator.kernels import items
 from vllm_kunlun.emulator.kernels.vectors import WIDTH, add_rows, dot_rows, largest_of, powers
 from vllm_kunlun.ops.compiled import FAST, compiled
 
@@ -136,7 +136,7 @@ SIGNATURES = {
         _heads, item[:, :, :, ::1], item[:, :, :, ::1], numba.int32[:, ::1], numba.int32[::1],
         numba.float32, numba.int64, numba.float32[::1], _heads,
     )
-    for dtype, item in pages.ITEMS.items()
+    for dtype, item in items.ITEMS.items()
 }  # fmt: skip
 """Of a loop of decode attention, by what its pages hold."""
 LOOPS = {dtype: compiled(signature)(_attend) for dtype, signature in SIGNATURES.items()}

@@ -9,7 +9,7 @@ from typing import Any
 import numba
 from numba import float32, int16, int32, int64, uint8
 
-from vllm_kunlun.emulator.kernels.pages import of_float16
+from vllm_kunlun.emulator.kernels.items import of_float16
 from vllm_kunlun.ops.compiled import compiled
 
 __all__ = ["in_columns", "in_planes"]

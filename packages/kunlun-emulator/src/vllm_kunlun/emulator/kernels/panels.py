@@ -11,12 +11,12 @@ from __future__ import annotations
 from typing import Any
 
 import numba
-import numpy as np
 from llvmlite import ir
 from numba import float32, types, uint16, uint32
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from vllm_kunlun.emulator.kernels.items import narrowed, of_bfloat16
 from vllm_kunlun.ops.compiled import FAST, compiled
 
 __all__ = ["row_by_float32", "row_by_pairs"]
@@ -50,12 +50,6 @@ def _number(context, bits):  # type: ignore[no-untyped-def]
         return builder.bitcast(arguments[0], ir.FloatType())
 
     return types.float32(types.uint32), generate
-
-
-@numba.njit(inline="always")
-def _widened(bits):  # type: ignore[no-untyped-def]
-    """The value of a bfloat16's bits."""
-    return _number(uint32(uint32(bits) << uint32(16)))
 
 
 @numba.njit(fastmath=FAST)
@@ -113,20 +107,18 @@ def row_by_pairs(panels: Any, x: Any, bias: Any, sums: Any, out: Any) -> None:
             ahead = (p * pairs + i) * width * 4 + _AHEAD_BYTES
             for offset in range(0, 2 * width * 4, _LINE_BYTES):
                 _fetch(panels, ahead + offset)
-            a, b = _widened(x[2 * i]), _widened(x[2 * i + 1])
-            c, d = _widened(x[2 * i + 2]), _widened(x[2 * i + 3])
+            a, b = of_bfloat16(x[2 * i]), of_bfloat16(x[2 * i + 1])
+            c, d = of_bfloat16(x[2 * i + 2]), of_bfloat16(x[2 * i + 3])
             for n in range(width):
                 v, w = panels[p, i, n], panels[p, i + 1, n]
                 line[n] += (a * _number(uint32(v << 16)) + b * _number(uint32(v & _UPPER))) + (
                     c * _number(uint32(w << 16)) + d * _number(uint32(w & _UPPER))
                 )
         for i in range(twos, pairs):
-            a, b = _widened(x[2 * i]), _widened(x[2 * i + 1])
+            a, b = of_bfloat16(x[2 * i]), of_bfloat16(x[2 * i + 1])
             for n in range(width):
                 v = panels[p, i, n]
                 line[n] += a * _number(uint32(v << 16)) + b * _number(uint32(v & _UPPER))
-        bits = line.view(np.uint32)
+        nearest = out[p * width : (p + 1) * width]
         for n in range(width):
-            rounded = (bits[n] + uint32(0x7FFF) + ((bits[n] >> 16) & uint32(1))) >> 16
-            is_number = (bits[n] & uint32(0x7FFFFFFF)) <= uint32(0x7F800000)
-            out[p * width + n] = uint16(rounded) if is_number else uint16(0x7FC0)
+            nearest[n] = narrowed(line[n], nearest)

@@ -1,22 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Short float32 loops over rows, each one compiled pass where torch would take several.
+"""Short loops over rows, each one compiled pass where torch would take several.
 
 A decode step runs them hundreds of times on a few rows: what they save is the start of each pass.
+Rows of any float dtype are float32 inside, and rounded once.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import numba
 import numpy as np
 import torch
 
 from vllm_kunlun.emulator.kernels.exponential import exponential
+from vllm_kunlun.emulator.kernels.items import ITEMS, as_array, narrowed, widened
 from vllm_kunlun.ops.compiled import FAST, compiled, use_threads
 
 __all__ = ["add_rms_norm", "copy_to_slots", "rms_norm", "rotate_", "swiglu"]
-
-_row = numba.float32[::1]
-_rows = numba.float32[:, ::1]
 
 
 @numba.njit(fastmath=FAST)
@@ -24,49 +26,83 @@ def _normalise(x, weight, eps, out):  # type: ignore[no-untyped-def]
     width = x.shape[0]
     squares = np.float32(0)
     for column in range(width):
-        squares += x[column] * x[column]
+        value = widened(x[column])
+        squares += value * value
     scale = np.float32(1) / np.sqrt(squares / np.float32(width) + eps)
     for column in range(width):
-        out[column] = x[column] * scale * weight[column]
+        out[column] = narrowed(widened(x[column]) * scale * widened(weight[column]), out)
 
 
-@compiled(numba.void(_rows, _row, numba.float32, _rows))
 def _rms_norm(x, weight, eps, out):  # type: ignore[no-untyped-def]
     for row in numba.prange(x.shape[0]):
         _normalise(x[row], weight, eps, out[row])
 
 
-@compiled(numba.void(_rows, _rows, _rows, _row, numba.float32, _rows))
 def _add_rms_norm(x, y, total, weight, eps, out):  # type: ignore[no-untyped-def]
     rows, width = x.shape
     for row in numba.prange(rows):
+        wide, sums = np.empty(width, np.float32), total[row]
         for column in range(width):
-            total[row, column] = x[row, column] + y[row, column]
-        _normalise(total[row], weight, eps, out[row])
+            wide[column] = widened(x[row, column]) + widened(y[row, column])
+        for column in range(width):
+            sums[column] = narrowed(wide[column], sums)
+        _normalise(wide, weight, eps, out[row])
 
 
-@compiled(numba.void(_rows, _rows))
 def _swiglu(x, out):  # type: ignore[no-untyped-def]
     rows, width = out.shape
     for row in numba.prange(rows):
-        bits = np.empty(width, np.int32)
+        bits, wide = np.empty(width, np.int32), np.empty(width, np.float32)
         powers = bits.view(np.float32)
         gate, up, result = x[row, :width], x[row, width:], out[row]
         for column in range(width):
-            result[column] = -gate[column]
-        exponential(result, bits)
+            wide[column] = -widened(gate[column])
+        exponential(wide, bits)
         for column in range(width):
-            power = result[column] * powers[column]
-            result[column] = gate[column] / (np.float32(1) + power) * up[column]
+            power = wide[column] * powers[column]
+            value = widened(gate[column]) / (np.float32(1) + power) * widened(up[column])
+            result[column] = narrowed(value, result)
+
+
+def _rotate(heads, cos, sin, step, apart):  # type: ignore[no-untyped-def]
+    tokens, count, _ = heads.shape
+    for token in numba.prange(tokens):
+        for head in range(count):
+            row = heads[token, head]
+            for pair in range(cos.shape[1]):
+                a, b = widened(row[pair * step]), widened(row[pair * step + apart])
+                c, s = cos[token, pair], sin[token, pair]
+                row[pair * step] = narrowed(a * c - b * s, row)
+                row[pair * step + apart] = narrowed(b * c + a * s, row)
+
+
+def _each_dtype(
+    function: Callable[..., None], arguments: Callable[[Any], tuple[Any, ...]]
+) -> dict[torch.dtype, Callable[..., None]]:
+    return {
+        dtype: compiled(numba.void(*arguments(item)))(function) for dtype, item in ITEMS.items()
+    }
+
+
+_eps, _angles = numba.float32, numba.float32[:, ::1]
+_rms_norms = _each_dtype(_rms_norm, lambda item: (item[:, ::1], item[::1], _eps, item[:, ::1]))
+_add_rms_norms = _each_dtype(
+    _add_rms_norm, lambda item: (*[item[:, ::1]] * 3, item[::1], _eps, item[:, ::1])
+)
+_swiglus = _each_dtype(_swiglu, lambda item: (item[:, ::1], item[:, ::1]))
+_rotations = _each_dtype(
+    _rotate, lambda item: (item[:, :, ::1], _angles, _angles, numba.int64, numba.int64)
+)
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float, out: torch.Tensor) -> None:
     """``out = x * rsqrt(mean(x^2) + eps) * weight`` over the last dimension.
 
-    Shapes: x and out ``[.., N]``, weight ``[N]``, contiguous float32; ``out`` may be ``x``.
+    Shapes: x and out ``[.., N]``, weight ``[N]``, contiguous, of one float dtype; ``out`` may be
+    ``x``.
     """
     use_threads(x.numel())
-    _rms_norm(_in_rows(x), _values(weight), eps, _in_rows(out))
+    _rms_norms[x.dtype](_in_rows(x), _values(weight), eps, _in_rows(out))
 
 
 def add_rms_norm(
@@ -82,48 +118,36 @@ def add_rms_norm(
     Shapes: as there; y and total as x.
     """
     use_threads(x.numel())
-    _add_rms_norm(_in_rows(x), _in_rows(y), _in_rows(total), _values(weight), eps, _in_rows(out))
+    values = [_in_rows(each) for each in (x, y, total)]
+    _add_rms_norms[x.dtype](*values, _values(weight), eps, _in_rows(out))
 
 
 def swiglu(x: torch.Tensor, out: torch.Tensor) -> None:
     """``out = silu(x[..., :d]) * x[..., d:]``, into other memory than ``x``.
 
-    Shapes: x ``[.., 2 d]``, out ``[.., d]``, contiguous float32.
+    Shapes: x ``[.., 2 d]``, out ``[.., d]``, contiguous, of one float dtype.
     """
     use_threads(x.numel())
-    _swiglu(_in_rows(x), _in_rows(out))
+    _swiglus[x.dtype](_in_rows(x), _in_rows(out))
 
 
 def _in_rows(x: torch.Tensor) -> np.ndarray:
-    return (x if x.dim() == 2 else x.view(-1, x.shape[-1])).numpy()
+    return as_array(x if x.dim() == 2 else x.view(-1, x.shape[-1]))
 
 
 def _values(weight: torch.Tensor) -> np.ndarray:
-    return (weight.detach() if weight.requires_grad else weight).numpy()
-
-
-@compiled(numba.void(numba.float32[:, :, ::1], _rows, _rows, numba.int64, numba.int64))
-def _rotate(heads, cos, sin, step, apart):  # type: ignore[no-untyped-def]
-    tokens, count, _ = heads.shape
-    for token in numba.prange(tokens):
-        for head in range(count):
-            row = heads[token, head]
-            for pair in range(cos.shape[1]):
-                a, b = row[pair * step], row[pair * step + apart]
-                c, s = cos[token, pair], sin[token, pair]
-                row[pair * step] = a * c - b * s
-                row[pair * step + apart] = b * c + a * s
+    return as_array(weight.detach() if weight.requires_grad else weight)
 
 
 def rotate_(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, is_neox: bool) -> None:
     """In place, ``(a, b) -> (a cos - b sin, b cos + a sin)``.
 
-    Shapes: contiguous float32 heads ``[T, H, D]``, cos and sin ``[T, rot / 2]``. ``b`` is half
-    of ``rot`` after ``a`` (neox) or right after it.
+    Shapes: contiguous heads ``[T, H, D]`` of any float dtype, float32 cos and sin
+    ``[T, rot / 2]``. ``b`` is half of ``rot`` after ``a`` (neox) or right after it.
     """
     use_threads(heads.numel())
     step, apart = (1, cos.shape[1]) if is_neox else (2, 1)
-    _rotate(heads.numpy(), cos.numpy(), sin.numpy(), step, apart)
+    _rotations[heads.dtype](as_array(heads), cos.numpy(), sin.numpy(), step, apart)
 
 
 def _copy_to_slots(keys, values, key_pages, value_pages, slots):  # type: ignore[no-untyped-def]
