@@ -14,12 +14,12 @@ from vllm import distributed
 from vllm.config import VllmConfig, set_current_vllm_config
 from vllm.model_executor import parameter
 from vllm.model_executor.layers import linear
-from vllm.model_executor.layers.fused_moe import FusedMoE
 from vllm.model_executor.layers.fused_moe import config as moe_config
 from vllm.model_executor.layers.linear import QKVParallelLinear, RowParallelLinear
 from vllm.model_executor.layers.quantization import get_quantization_config
 
 from vllm_kunlun.platforms.errors import CheckpointError, UnsupportedError
+from vllm_kunlun.platforms.vllm_compat.expert_layer import ExpertLayer
 from vllm_kunlun.quantization import registry
 
 HIDDEN, HEAD, HEADS, KV_HEADS = 96, 16, 6, 2
@@ -198,7 +198,7 @@ def test_a_layer_of_experts(name, size, monkeypatch, _one_process):
         with contextlib.ExitStack() as stack:
             if size > 1 and scheme.desc_act and scheme.group != -1:
                 stack.enter_context(pytest.raises(UnsupportedError, match="expert-parallel"))
-            layer = FusedMoE(
+            layer = ExpertLayer(
                 EXPERTS,
                 2,
                 WIDTH,

@@ -137,7 +137,7 @@ MOE_CONFIGURATIONS: dict[str, transformers.PretrainedConfig] = {
     ),
 }
 
-_LATENT = {
+LATENT = {
     **_COMMON,
     "num_attention_heads": 4,
     "num_key_value_heads": 4,
@@ -165,7 +165,7 @@ _SIGMOID = {"scoring_func": "sigmoid", "topk_method": "noaux_tc", "norm_topk_pro
 MLA_CONFIGURATIONS: dict[str, transformers.PretrainedConfig] = {
     # mscale_all_dim is 0 because HF's V2, unlike its V3, leaves it out of the softmax scale.
     "deepseek-v2": transformers.DeepseekV2Config(
-        **_LATENT,
+        **LATENT,
         q_lora_rank=56,
         rope_scaling={**_YARN, "mscale_all_dim": 0.0},
         topk_method="group_limited_greedy",
@@ -173,11 +173,11 @@ MLA_CONFIGURATIONS: dict[str, transformers.PretrainedConfig] = {
         topk_group=2,
     ),
     "deepseek-v2-lite": transformers.DeepseekV2Config(
-        **_LATENT, q_lora_rank=None, topk_method="greedy", n_group=1, topk_group=1
+        **LATENT, q_lora_rank=None, topk_method="greedy", n_group=1, topk_group=1
     ),
     "deepseek-v3": transformers.DeepseekV3Config(  # heads as wide as the real model's
         **{
-            **_LATENT,
+            **LATENT,
             "num_hidden_layers": 2,
             "kv_lora_rank": 512,
             "qk_nope_head_dim": 128,
@@ -191,7 +191,7 @@ MLA_CONFIGURATIONS: dict[str, transformers.PretrainedConfig] = {
         topk_group=2,
     ),
     "deepseek-v3-plain": transformers.DeepseekV3Config(  # values as wide as keys
-        **{**_LATENT, "v_head_dim": 40}, **_SIGMOID, q_lora_rank=None, n_group=1, topk_group=1
+        **{**LATENT, "v_head_dim": 40}, **_SIGMOID, q_lora_rank=None, n_group=1, topk_group=1
     ),
 }
 
@@ -210,7 +210,7 @@ EVEN_CONFIGURATIONS: dict[str, transformers.PretrainedConfig] = {
         mlp_only_layers=[0],
     ),
     "deepseek-v3-even": transformers.DeepseekV3Config(
-        **{**_LATENT, "moe_intermediate_size": 64},
+        **{**LATENT, "moe_intermediate_size": 64},
         **_SIGMOID,
         q_lora_rank=None,
         n_group=4,
@@ -257,7 +257,7 @@ HYBRID_CONFIGURATIONS: dict[str, transformers.PretrainedConfig] = {
 SPARSE_CONFIGURATIONS: dict[str, transformers.PretrainedConfig] = {
     # The part of DeepSeek-V3.2 that is DeepSeek-V3.
     "deepseek-v3-sparse": transformers.DeepseekV3Config(
-        **_LATENT,
+        **LATENT,
         **_SIGMOID,
         q_lora_rank=56,
         rope_scaling={**_YARN, "mscale_all_dim": 1.0},
@@ -269,7 +269,7 @@ SPARSE_CONFIGURATIONS: dict[str, transformers.PretrainedConfig] = {
 DRAFTING_CONFIGURATIONS: dict[str, transformers.PretrainedConfig] = {
     # The first layer is one of experts, as a multi-token-prediction layer has to be.
     "deepseek-v3-mixtures": transformers.DeepseekV3Config(
-        **{**_LATENT, "first_k_dense_replace": 0},
+        **{**LATENT, "first_k_dense_replace": 0},
         **_SIGMOID,
         q_lora_rank=56,
         n_group=4,

@@ -29,6 +29,7 @@ def test_entry_point_registers_our_classes(monkeypatch):
     }
     assert changed == {
         "DeepSeekMTPModel": ("vllm_kunlun.models.deepseek.deepseek_mtp", "KunlunDeepSeekMTP"),
+        "DeepseekV32MTPModel": ("vllm_kunlun.models.deepseek.deepseek_mtp", "KunlunDeepSeekMTP"),
         "DeepseekV32ForCausalLM": (
             "vllm_kunlun.models.deepseek.deepseek_v2",
             "KunlunDeepseekV32ForCausalLM",

@@ -42,6 +42,29 @@ def test_a_token_beyond_the_vocabulary_is_none() -> None:
 
 
 @pytest.mark.parametrize("seed", range(10))
+def test_advanced_requests_equal_a_loop(seed: int) -> None:
+    """Some stand at the last position that the model has, where no further token is read."""
+    random = torch.Generator().manual_seed(seed)
+    block, limit = 4, 22
+    positions = torch.randint(limit, (9,), generator=random)
+    positions[:2] = torch.tensor([limit - 1, limit - 2])
+    table = torch.randint(50, (9, 6), generator=random, dtype=torch.int32)
+    lengths = (positions + 1).int()
+    moved, slots, grown = drafting.advance(
+        positions, table, lengths, block_size=block, max_len=limit
+    )
+    for request, position in enumerate(positions.tolist()):
+        following = position + 1
+        if following == limit:
+            wanted = (0, drafting.NO_SLOT, 1)
+        else:
+            page = int(table[request, following // block])
+            wanted = (following, page * block + following % block, following + 1)
+        found = tuple(int(each[request]) for each in (moved, slots, grown))
+        assert found == wanted
+
+
+@pytest.mark.parametrize("seed", range(10))
 def test_merged_tokens_equal_a_loop(seed: int) -> None:
     random = torch.Generator().manual_seed(seed)
     lengths = torch.randint(1, 6, (7,), generator=random).tolist()

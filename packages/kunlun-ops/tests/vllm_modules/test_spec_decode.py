@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import numpy as np
 import torch
 from support.drafted_step import DRAFTS, QUERIES, VOCABULARY, step
 from vllm.platforms import current_platform
@@ -26,6 +27,12 @@ SAMPLED = torch.tensor(
 DISCARDED = torch.tensor([False, True, False, False, False])
 
 
+def buffer() -> CpuGpuBuffer:
+    return CpuGpuBuffer(
+        8, dtype=torch.int32, device=torch.device("cpu"), pin_memory=False, with_numpy=True
+    )
+
+
 def test_next_tokens_through_vllms_proposer() -> None:
     """A request in the middle of its prompt goes on with the prompt's next token."""
     assert (
@@ -33,17 +40,60 @@ def test_next_tokens_through_vllms_proposer() -> None:
         is spec_decode.prepare_next_token_ids_padded
     )
     table = torch.arange(5 * 40, dtype=torch.int32).view(5, 40).numpy()
-    buffer = CpuGpuBuffer(
-        8, dtype=torch.int32, device=torch.device("cpu"), pin_memory=False, with_numpy=True
-    )
     batch = SimpleNamespace(num_reqs=5, token_ids_cpu=table, vocab_size=VOCABULARY)
     mask = torch.zeros(8, dtype=torch.bool)
     mask[:5] = DISCARDED
     found, counts = eagle.SpecDecodeBaseProposer.prepare_next_token_ids_padded(
-        SimpleNamespace(backup_next_token_ids=buffer), step(), SAMPLED, {}, batch, mask
+        SimpleNamespace(backup_next_token_ids=buffer()), step(), SAMPLED, {}, batch, mask
     )
     assert found.tolist() == [6, table[1, 7], 4, table[3, 9], 9]
     assert counts.tolist() == [2, 0, 4, 0, 1]
+
+
+def test_the_backup_of_0_33_is_the_last_token_that_the_batch_holds() -> None:
+    table = torch.arange(5 * 40, dtype=torch.int32).view(5, 40).numpy()
+    batch = SimpleNamespace(
+        num_reqs=5,
+        token_ids_cpu=table,
+        vocab_size=VOCABULARY,
+        num_tokens_no_spec=np.array([9, 12, 3, 40, 1], dtype=np.int32),
+    )
+    found, counts = spec_decode.prepare_next_token_ids(
+        SimpleNamespace(backup_next_token_ids=buffer()), SAMPLED, {}, batch, DISCARDED
+    )
+    assert found.tolist() == [6, table[1, 11], 4, table[3, 39], 9]
+    assert counts.tolist() == [2, 0, 4, 0, 1]
+
+
+def test_requests_advance_in_the_buffers_of_a_padded_batch() -> None:
+    """Three requests of a batch of five; what stood in the buffers behind them is no slot."""
+    positions = torch.tensor([5, 9, 7])
+    lengths = torch.tensor([6, 10, 8], dtype=torch.int32)
+    slots = torch.full((6,), 77)
+    spec_decode.advance_requests(
+        positions_1d=positions,
+        block_table_tensor=torch.tensor([[3, 4, 0], [8, 9, 6], [1, 2, 5]], dtype=torch.int32),
+        seq_lens=lengths,
+        block_size=4,
+        max_model_len=10,
+        out_clamped_positions=positions,
+        out_slot_mapping=slots[:5],
+        input_batch_size=5,
+    )
+    assert positions.tolist() == [6, 0, 8]
+    assert lengths.tolist() == [7, 1, 9]
+    assert slots.tolist() == [18, -1, 20, -1, -1, 77]
+
+
+def test_what_0_33_calls_is_the_same_function() -> None:
+    arguments = [torch.tensor(each, dtype=torch.int32) for each in ([3, 3], [2, 0], [0, 4, 9])]
+    results = []
+    for call in (spec_decode.last_accepted_kernel[(2,)], spec_decode.launch_last_accepted):
+        outputs = [torch.full((2,), -7, dtype=torch.int32) for _ in range(2)]
+        call(*arguments, *outputs, 2)
+        results.append([each.tolist() for each in outputs])
+    assert results[0] == results[1] == [[1, 8], [2, 0]]
+    spec_decode.launch_last_accepted.register_warmup(max_batch_size=8)
 
 
 def test_last_accepted_through_vllms_proposer() -> None:

@@ -111,7 +111,12 @@ class FlashMLASparseImpl(KunlunMLAImpl):
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self._chosen: torch.Tensor = self.indexer.topk_indices_buffer
+        # 0.33 has layers without an indexer, which attend what the last one chose.
+        given = arguments.get("topk_indices_buffer")
+        self._chosen: torch.Tensor = self.indexer.topk_indices_buffer if given is None else given
+
+    def record_logical_topk_ready(self) -> None:
+        """Nothing. 0.33 says when the rows are chosen; they are read on the same stream."""
 
     def forward(
         self,

@@ -22,6 +22,7 @@ from vllm_kunlun.mla.indexer_metadata import (
     IndexerMetadata,
     KeyGroup,
 )
+from vllm_kunlun.mla.vllm_compat import indexer_parts
 from vllm_kunlun.ops import custom_op, vendor_ops
 
 __all__ = ["KunlunSparseAttnIndexer", "sparse_attn_indexer_vllm_kunlun"]
@@ -49,7 +50,7 @@ def sparse_attn_indexer_vllm_kunlun(
         q.new_empty(MAX_LOGITS, dtype=torch.float32)
         return
     metadata: IndexerMetadata = context.attn_metadata[layer_name]
-    cache = context.no_compile_layers[layer_name].kv_cache[context.virtual_engine]
+    cache = indexer_parts.cache_of(context, layer_name)
     tokens = metadata.num_actual_tokens
     k = k[:tokens].contiguous()
     vendor_ops.indexer_k_quant_and_cache(k, cache, metadata.slot_mapping[:tokens], k.shape[1])

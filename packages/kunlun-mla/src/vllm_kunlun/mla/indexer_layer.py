@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from vllm.model_executor.models.deepseek_v2 import DeepseekV32IndexerCache, Indexer
 
 from vllm_kunlun.mla.indexer_metadata import KunlunIndexerBackend
+from vllm_kunlun.mla.vllm_compat import indexer_parts
 from vllm_kunlun.ops.torch_ops import rotary
 
 __all__ = ["KunlunIndexer", "KunlunIndexerCache", "replace_indexers"]
@@ -29,19 +30,18 @@ class KunlunIndexer(Indexer):
 
         Shapes: hidden_states ``[T, hidden]``, qr ``[T, q_lora_rank]``, positions ``[T]``.
         """
-        q, k = self.wq_b(qr)[0], self.k_norm(self.wk(hidden_states)[0])
+        keys, weights = indexer_parts.keys_and_weights(self, hidden_states)
         # The rotated dimensions are the first of each head, so whole heads are given.
         q, k = rotary.rotary_embedding(
             positions,
-            q,
-            k,
+            self.wq_b(qr)[0],
+            self.k_norm(keys),
             self.head_dim,
             self.rope_dim,
             rotary_emb.cos_sin_cache,
             rotary_emb.is_neox_style,
         )
         # vLLM's constant factors of the weights are left out: the order of the keys is the same.
-        weights = self.weights_proj(hidden_states)[0]
         return self.indexer_op(hidden_states, q.view(-1, self.n_head, self.head_dim), k, weights)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,8 +19,10 @@ from vllm.v1.attention.backends.mla.indexer import (
     get_max_prefill_buffer_size,
 )
 
+from vllm_kunlun.mla.vllm_compat import indexer_parts
 from vllm_kunlun.ops.attention.metadata import Decode, KunlunAttentionMetadataBuilder, Prefill
 from vllm_kunlun.ops.contract.limits import MAX_SPARSE_QUERIES, MLA_BLOCK_SIZE
+from vllm_kunlun.ops.vllm_compat import cache_pages
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -46,8 +48,13 @@ class KunlunIndexerBackend(DeepseekV32IndexerBackend):
     """vLLM's cache of int8 keys, described; built for by our own builder."""
 
     @staticmethod
-    def get_supported_kernel_block_sizes() -> list[int]:
+    def get_supported_kernel_block_sizes(kv_cache_spec: object = None) -> list[int]:
         return [MLA_BLOCK_SIZE]
+
+    @classmethod
+    def supported_kv_cache_layouts(cls) -> tuple[Any, ...]:
+        """What 0.33 asks: pages of a layer that follow one another."""
+        return cache_pages.layouts()
 
     @staticmethod
     def get_builder_cls() -> type[KunlunIndexerMetadataBuilder]:
@@ -139,7 +146,7 @@ class KunlunIndexerMetadataBuilder(KunlunAttentionMetadataBuilder):
     ) -> IndexerMetadata:
         """The metadata of a drafter's pass; that of the first pass is renewed for later ones."""
         made = self.build(0, self._drafting.step(common_attn_metadata, draft_index))
-        if draft_index == 0:
+        if draft_index == 0 and not indexer_parts.is_asked_at_each_pass():
             common_attn_metadata.draft_indexer = self, made
         return made
 
@@ -207,8 +214,8 @@ class KunlunIndexerMetadataBuilder(KunlunAttentionMetadataBuilder):
 def renew_for_drafting(step: CommonAttentionMetadata, draft_index: int) -> None:
     """Bring the metadata that the draft's indexer layers hold to a later pass of the proposal.
 
-    vLLM asks the indexer's builder once a proposal and the attention's before each pass, with one
-    step object throughout: the indexer's builder leaves itself and its metadata there.
+    Until 0.16 vLLM asks the indexer's builder once a proposal and the attention's before each pass
+    with one step object throughout: the indexer's builder leaves itself and its metadata there.
     """
     if draft_index > 0 and (left := getattr(step, "draft_indexer", None)) is not None:
         builder, held = left

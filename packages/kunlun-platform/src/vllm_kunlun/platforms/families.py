@@ -7,11 +7,13 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from packaging.specifiers import SpecifierSet
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
 from vllm_kunlun.platforms import envs, wheels
 from vllm_kunlun.platforms.entry_points import call_providers
 from vllm_kunlun.platforms.errors import KunlunError, UnsupportedError
+from vllm_kunlun.platforms.version import installed_vllm, matches
 
 __all__ = [
     "GROUP",
@@ -100,6 +102,8 @@ class ModelFamily(BaseModel):
     """``architectures`` entry of config.json -> our ``module:Class``, or None for vLLM's class."""
     drafts: dict[str, str | None] = {}
     """Likewise for draft models that vLLM makes of a checkpoint of the family (its MTP layers)."""
+    vllm: str = ""
+    """Releases of vLLM that know the architectures (PEP 440); with others it is as not there."""
     preset: ServingPreset
     quantisation: tuple[str, ...] = ()
     status: str
@@ -109,6 +113,11 @@ class ModelFamily(BaseModel):
     def classes(self) -> dict[str, str | None]:
         """:attr:`architectures` and :attr:`drafts`."""
         return {**self.architectures, **self.drafts}
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the installed vLLM is one of :attr:`vllm`."""
+        return not self.vllm or matches(installed_vllm(), SpecifierSet(self.vllm))
 
     @field_validator("architectures", "drafts")
     @classmethod
@@ -143,6 +152,8 @@ def load_families() -> LoadedFamilies:
                 f"entry point {entry!r} of group {GROUP!r} must give a ModelFamily, and gives "
                 f"{family!r}: reinstall the wheel that provides it."
             )
+            continue
+        if not family.is_known:
             continue
         if (other := families.get(family.name)) is not None:
             raise KunlunError(

@@ -48,17 +48,12 @@ REFUSED = {
         {"model_config__architecture": "Qwen3NextForCausalLM"},
         "model class of Qwen3NextForCausalLM",
     ),
-    "sparse attention": (
-        {"model_config__hf_text_config": SimpleNamespace(index_topk=8)},
-        "sparse attention of LlamaFor",
-    ),
-    "latent attention": ({"model_config__use_mla": True}, "latent attention of LlamaFor"),
     "quantised experts": (
         {"model_config__is_moe": True, "model_config__quantization": "awq"},
         "quantised mixture of experts",
     ),
     "images": ({"model_config__is_multimodal_model": True}, "images of LlamaFor"),
-    "drafts": ({"speculative_config": SimpleNamespace(method="eagle")}, "with eagle"),
+    "drafts": ({"speculative_config": SimpleNamespace(method="medusa")}, "with medusa"),
     "data-parallel ranks": ({"parallel_config__data_parallel_size": 2}, "data-parallel"),
     "expert-parallel ranks": ({"parallel_config__enable_expert_parallel": True}, "expert-parallel"),
     "connector": (

@@ -13,7 +13,10 @@ import torch
 from vllm_kunlun.ops.speculation import ragged
 from vllm_kunlun.ops.speculation.verification import REJECTED
 
-__all__ = ["Expanded", "expand", "last_accepted", "merge_tokens", "next_tokens"]
+__all__ = ["Expanded", "advance", "expand", "last_accepted", "merge_tokens", "next_tokens"]
+
+NO_SLOT = -1
+"""The slot of a token that is not written into a cache."""
 
 
 def next_tokens(
@@ -84,6 +87,32 @@ def merge_tokens(
     kept = tokens[source.clamp(max=num_tokens - 1)]
     values = torch.where(standing, kept, torch.where(after, next_ids[owner].to(kept.dtype), fill))
     return values, ~(standing | after)
+
+
+def advance(
+    positions: torch.Tensor,
+    block_table: torch.Tensor,
+    seq_lens: torch.Tensor,
+    *,
+    block_size: int,
+    max_len: int,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """What a drafter's next pass reads: each request is one token longer.
+
+    A request that would be longer than ``max_len`` stands at position 0 with one key, and its token
+    is written nowhere: what is drafted for it is thrown away.
+
+    Shapes: positions and seq_lens ``[B]``, block_table ``[B, pages]``.
+
+    Returns:
+        Positions, slots (``page block_size + offset``) and sequence lengths, each ``[B]``.
+    """
+    beyond = positions + 1 >= max_len
+    moved = torch.where(beyond, 0, positions + 1)
+    column = (moved // block_size).clamp(max=block_table.shape[1] - 1)
+    page = block_table.gather(1, column.long().unsqueeze(1)).squeeze(1)
+    slots = (page.to(moved.dtype) * block_size + moved % block_size).masked_fill(beyond, NO_SLOT)
+    return moved, slots, torch.where(beyond, 1, seq_lens + 1).clamp(max=max_len)
 
 
 class Expanded(NamedTuple):

@@ -4,7 +4,7 @@
 Until 0.15 the layer calls ``forward`` of its implementation with the whole step. Since 0.16 it
 writes the cache and does the absorbed products itself, and calls its implementation for the parts
 in between; two of its methods are replaced there, by the ledger, and the implementation is called
-as before. In 0.33 the cache is written by an op of its own, which has nothing to do here.
+as before. In 0.33 the cache is written by a method of its own, which is replaced by nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,12 @@ from vllm.v1.attention.backend import AttentionMetadata, MLAAttentionImpl
 
 from vllm_kunlun.platforms.errors import UnsupportedError
 
-__all__ = ["LatentAttentionImpl", "forward_impl", "process_weights_after_loading"]
+__all__ = [
+    "LatentAttentionImpl",
+    "forward_impl",
+    "process_weights_after_loading",
+    "update_kv_cache",
+]
 
 
 class LatentAttentionImpl(MLAAttentionImpl[AttentionMetadata]):
@@ -44,9 +49,6 @@ class LatentAttentionImpl(MLAAttentionImpl[AttentionMetadata]):
 
     def process_weights_after_loading(self, act_dtype: torch.dtype) -> None:
         """Prepare what :meth:`forward` multiplies with; nothing, where it needs nothing."""
-
-    def do_kv_cache_update(self, *_: Any, **__: Any) -> None:
-        """Nothing. 0.33 has the cache written before :meth:`forward`, which writes it itself."""
 
     def forward_mha(self, *_: Any, **__: Any) -> NoReturn:
         """Raises: NotImplementedError: always. :meth:`forward` does the prompts of a step, too."""
@@ -95,6 +97,10 @@ def forward_impl(
         output_scale,
         output_block_scale,
     )
+
+
+def update_kv_cache(_self: Any, *_: Any, **__: Any) -> None:
+    """In place of 0.33's ``MLAAttention.update_kv_cache``: the step's rows are written later."""
 
 
 def process_weights_after_loading(self: Any, act_dtype: torch.dtype) -> None:

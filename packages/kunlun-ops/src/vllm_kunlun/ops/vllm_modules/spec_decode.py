@@ -13,9 +13,13 @@ from vllm_kunlun.ops.speculation import drafting
 from vllm_kunlun.platforms.vllm_compat.step_on_host import host_seq_lens
 
 __all__ = [
+    "advance_requests",
     "expand_inputs_kernel",
     "last_accepted_kernel",
+    "launch_expand_inputs",
+    "launch_last_accepted",
     "merge_tokens_kernel",
+    "prepare_next_token_ids",
     "prepare_next_token_ids_padded",
 ]
 
@@ -36,17 +40,64 @@ def prepare_next_token_ids_padded(
     Shapes: sampled_token_ids ``[B, S]``, discard_request_mask bool ``[B]`` or longer -> int32 ids
     and counts ``[B]``.
     """
-    count = gpu_input_batch.num_reqs
-    table = gpu_input_batch.token_ids_cpu
-    ends = host_seq_lens(common_attn_metadata)[:count].numpy()
-    backup = self.backup_next_token_ids
-    backup.np[:count] = table[np.arange(count), np.minimum(ends, table.shape[1] - 1)]
+    ends = host_seq_lens(common_attn_metadata)[: gpu_input_batch.num_reqs].numpy()
+    return _next_token_ids(self, ends, sampled_token_ids, gpu_input_batch, discard_request_mask)
+
+
+def prepare_next_token_ids(
+    self: Any,
+    sampled_token_ids: torch.Tensor,
+    requests: dict[str, Any],
+    gpu_input_batch: Any,
+    discard_request_mask: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same of 0.33, whose backup is the last token that the batch holds of a request.
+
+    Shapes: as of :func:`prepare_next_token_ids_padded`.
+    """
+    ends = gpu_input_batch.num_tokens_no_spec[: gpu_input_batch.num_reqs] - 1
+    return _next_token_ids(self, ends, sampled_token_ids, gpu_input_batch, discard_request_mask)
+
+
+def _next_token_ids(
+    proposer: Any,
+    backups: np.ndarray,
+    sampled: torch.Tensor,
+    batch: Any,
+    discarded: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """``backups``: where in each request's tokens the one to go on with stands, ``[B]``."""
+    count, table = batch.num_reqs, batch.token_ids_cpu
+    backup = proposer.backup_next_token_ids
+    backup.np[:count] = table[np.arange(count), np.minimum(backups, table.shape[1] - 1)]
     return drafting.next_tokens(
-        sampled_token_ids,
-        discard_request_mask[: len(sampled_token_ids)],
-        backup.copy_to_gpu(count),
-        gpu_input_batch.vocab_size,
+        sampled, discarded[: len(sampled)], backup.copy_to_gpu(count), batch.vocab_size
     )
+
+
+def advance_requests(
+    positions_1d: torch.Tensor,
+    block_table_tensor: torch.Tensor,
+    seq_lens: torch.Tensor,
+    block_size: int,
+    max_model_len: int,
+    out_clamped_positions: torch.Tensor,
+    out_slot_mapping: torch.Tensor,
+    input_batch_size: int | None = None,
+) -> None:
+    """:func:`drafting.advance`, written into ``seq_lens`` and the two ``out`` tensors.
+
+    Shapes: positions_1d, seq_lens and out_clamped_positions ``[B]``, block_table_tensor
+    ``[B, pages]``, out_slot_mapping ``[input_batch_size]``: what pads the batch has no slot.
+    """
+    count = len(positions_1d)
+    positions, slots, lengths = drafting.advance(
+        positions_1d, block_table_tensor, seq_lens, block_size=block_size, max_len=max_model_len
+    )
+    out_clamped_positions.copy_(positions)
+    out_slot_mapping[:count] = slots
+    out_slot_mapping[count:input_batch_size] = drafting.NO_SLOT
+    seq_lens.copy_(lengths)
 
 
 class _Kernel:
@@ -57,6 +108,19 @@ class _Kernel:
 
     def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
         return self.function
+
+
+class _Launcher:
+    """What 0.33 calls, and what knows the grid of its kernel."""
+
+    def __init__(self, kernel: _Kernel) -> None:
+        self._kernel = kernel
+
+    def __call__(self, *arguments: Any, **named: Any) -> None:
+        self._kernel.function(*arguments, **named)
+
+    def register_warmup(self, **sizes: int) -> None:
+        """Nothing: 0.33 compiles its kernels before the first step, for these sizes."""
 
 
 @_Kernel
@@ -151,3 +215,7 @@ def expand_inputs_kernel(
     out_new_token_indices_ptr.copy_(made.new)
     if shift_input_ids:
         out_hidden_state_mapping_ptr.copy_(made.taken_to)
+
+
+launch_last_accepted = _Launcher(last_accepted_kernel)
+launch_expand_inputs = _Launcher(expand_inputs_kernel)

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 __all__ = ["check", "check_quantisation", "has_class", "reload_weights"]
 
-_DRAFTS = frozenset({"ngram"})
+_DRAFTS = frozenset({"ngram", "mtp", "eagle", "eagle3", "draft_model"})
 """vLLM's names of the ways to draft that run with 0.33."""
 
-_CLASSES = frozenset({"Qwen3NextForCausalLM", "DeepseekV32ForCausalLM"})
+_CLASSES = frozenset({"Qwen3NextForCausalLM"})
 """Architectures of which the class of ours is one of earlier releases'."""
 
 _QUANTISED = frozenset({"awq", "auto_awq", "awq_marlin", "compressed-tensors"})
@@ -82,10 +82,6 @@ def _found(config: VllmConfig, *, on_card: bool) -> Iterator[str]:
     if model is not None:
         if not has_class(model.architecture):
             yield f"the model class of {model.architecture}"
-        if hasattr(model.hf_text_config, "index_topk"):
-            yield f"the sparse attention of {model.architecture}"
-        elif model.use_mla:
-            yield f"the latent attention of {model.architecture}"
         if model.is_hybrid or model.is_attention_free:
             yield f"the linear attention of {model.architecture}"
         if model.quantization is not None and model.is_moe:

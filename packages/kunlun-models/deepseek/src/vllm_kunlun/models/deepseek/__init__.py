@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DeepSeek-V2, V3, R1 and V3.2, and Kimi-K2, which has the architecture of V3."""
+"""DeepSeek-V2, V3, R1 and V3.2, and what has their architectures: Kimi-K2 and GLM-5."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DeepSeek-V3.2 with an int8 indexer. All else is vLLM's class."""
+"""DeepSeek-V3.2 and GLM-5 with an int8 indexer. All else is vLLM's class."""
 
 from __future__ import annotations
 

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from vllm_kunlun.platforms.families import ModelFamily, ServingPreset
+from vllm_kunlun.platforms.version import V0_33
 
-__all__ = ["FAMILIES", "dense", "sparse"]
+__all__ = ["FAMILIES", "dense", "glm", "sparse"]
 
 _OURS = "vllm_kunlun.models.deepseek"
 
@@ -46,25 +47,39 @@ _DENSE = ModelFamily(
     "class, so they need --trust-remote-code.",
 )
 
+_SPARSE_PRESET = ServingPreset(
+    args={"dtype": "bfloat16", "block-size": 64},
+    environment=_ENVIRONMENT,
+    why={
+        "dtype": "the vendor's sparse attention functions are known in bfloat16 only",
+        **_WHY,
+    },
+)
+
 _SPARSE = ModelFamily(
     name="deepseek-sparse",
     distribution="kunlun-models-deepseek",
     architectures={
         "DeepseekV32ForCausalLM": f"{_OURS}.deepseek_v2:KunlunDeepseekV32ForCausalLM",
     },
-    preset=ServingPreset(
-        args={"dtype": "bfloat16", "block-size": 64},
-        environment=_ENVIRONMENT,
-        why={
-            "dtype": "the vendor's sparse attention functions are known in bfloat16 only",
-            **_WHY,
-        },
-    ),
+    drafts={"DeepseekV32MTPModel": f"{_OURS}.deepseek_mtp:KunlunDeepSeekMTP"},
+    preset=_SPARSE_PRESET,
     status="emulated: tested against the paper's formulas; card: untested",
     notes="DeepSeek-V3.2: the indexer's keys are int8 where the model was trained with fp8.",
 )
 
-FAMILIES = (_DENSE, _SPARSE)
+_GLM = ModelFamily(
+    name="glm-sparse",
+    distribution="kunlun-models-deepseek",
+    architectures={"GlmMoeDsaForCausalLM": f"{_OURS}.deepseek_v2:KunlunDeepseekV32ForCausalLM"},
+    vllm=V0_33,
+    preset=_SPARSE_PRESET,
+    status="emulated: tested against HF transformers; card: untested",
+    notes="GLM-5, which has the architecture of DeepSeek-V3.2: with vLLM 0.33, whose transformers "
+    "knows its configuration.",
+)
+
+FAMILIES = (_DENSE, _SPARSE, _GLM)
 
 
 def dense() -> ModelFamily:
@@ -75,3 +90,8 @@ def dense() -> ModelFamily:
 def sparse() -> ModelFamily:
     """Provider of the entry-point group ``vllm_kunlun.model_families``."""
     return _SPARSE
+
+
+def glm() -> ModelFamily:
+    """Provider of the entry-point group ``vllm_kunlun.model_families``."""
+    return _GLM
