@@ -121,3 +121,14 @@ def test_a_familys_drafts_are_served_by_it(ground, monkeypatch: pytest.MonkeyPat
     )
     assert families.family_for("OakMTPModel") is oak
     assert families.served_by("OakMTPModel").endswith("oak.mtp:OakMTP.")
+
+
+def test_a_family_that_the_installed_vllm_does_not_know_is_not_there(
+    ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described = FAMILY.format(name="oak", architecture="OakForCausalLM")
+    ground.module("oak_family", described.replace("status=", 'vllm=">=0.33", status='))
+    ground.distribution("oak", families={"oak": "oak_family:family"})
+    for installed, is_there in (("0.15.1", False), ("0.33.0", True), (None, False)):
+        monkeypatch.setattr(families, "installed_vllm", lambda found=installed: found)
+        assert (families.family_for("OakForCausalLM") is not None) is is_there

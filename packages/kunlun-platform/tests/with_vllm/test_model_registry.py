@@ -51,6 +51,13 @@ def test_a_class_of_ours_replaces_vllms_without_a_warning(models, monkeypatch, c
     assert not caplog.records
 
 
+def test_a_family_of_another_vllm_is_left_out(models, monkeypatch):
+    monkeypatch.setattr(platforms, "_current_platform", KunlunPlatform())
+    before = dict(models)
+    register_models(FAMILY.model_copy(update={"vllm": ">=9"}))
+    assert models == before
+
+
 def test_another_platform_keeps_its_models(models, monkeypatch):
     monkeypatch.setattr(platforms, "_current_platform", UnspecifiedPlatform())
     before = dict(models)
