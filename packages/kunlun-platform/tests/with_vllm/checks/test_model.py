@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +12,8 @@ import torch
 from safetensors.torch import save_file
 
 from vllm_kunlun.platforms import families, wheels
+from vllm_kunlun.platforms.checks import model
+from vllm_kunlun.platforms.errors import KunlunError
 
 
 def test_sleep_mode(build: Any) -> None:
@@ -74,3 +78,25 @@ def test_a_damaged_file(build: Any) -> None:
     assert build().model_config.model == str(build.folder)
     file.write_bytes(file.read_bytes()[:-1])
     assert "model.safetensors" in build.refusal()
+
+
+def test_a_tokenizer_is_asked_of_a_target_and_of_no_draft(tmp_path: Path) -> None:
+    described = SimpleNamespace(
+        enable_sleep_mode=False,
+        is_encoder_decoder=False,
+        is_hybrid=False,
+        is_attention_free=False,
+        use_mla=False,
+        model=str(tmp_path),
+        tokenizer=str(tmp_path),
+        skip_tokenizer_init=False,
+    )
+    config = SimpleNamespace(
+        model_config=described,
+        load_config=SimpleNamespace(load_format="dummy"),
+        speculative_config=SimpleNamespace(draft_model_config=described),
+    )
+    model.check(config)
+    config.speculative_config = SimpleNamespace(draft_model_config=None)
+    with pytest.raises(KunlunError, match="holds no tokenizer"):
+        model.check(config)

@@ -46,7 +46,10 @@ def check(config: VllmConfig) -> None:
     folder = Path(model.model)
     if folder.is_dir() and config.load_config.load_format != "dummy":
         checkpoint.check_files(folder)
-    if not model.skip_tokenizer_init and Path(model.tokenizer).is_dir():
+    drafts = config.speculative_config
+    # 0.33 makes a configuration of a draft model's, which reads what the target's has taken apart.
+    is_draft = drafts is not None and model is drafts.draft_model_config
+    if not (is_draft or model.skip_tokenizer_init) and Path(model.tokenizer).is_dir():
         tokenizer.check_tokenizer(Path(model.tokenizer))
 
 
