@@ -44,10 +44,12 @@ class KunlunMMEncoderAttention(MMEncoderAttention):
         value: torch.Tensor,
         cu_seqlens: torch.Tensor | None = None,
         max_seqlen: torch.Tensor | None = None,
+        sequence_lengths: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Shapes: query, key and value ``[B, S, heads * D]`` or ``[B, S, heads, D]`` -> as query.
 
-        cu_seqlens int ``[sequences + 1]``.
+        cu_seqlens int ``[sequences + 1]``. What follows it is for other platforms' functions, and
+        the last comes with 0.33.
         """
         batch = query.shape[0]
         if not self._has_kernel or (cu_seqlens is not None and batch != 1):
