@@ -5,7 +5,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
+from vllm.model_executor.layers.quantization.compressed_tensors.compressed_tensors import (
+    CompressedTensorsConfig,
+)
+from vllm.model_executor.layers.vocab_parallel_embedding import (
+    ParallelLMHead,
+    VocabParallelEmbedding,
+)
 
 from vllm_kunlun.platforms.errors import UnsupportedError
 from vllm_kunlun.quantization.formats.compressed_tensors import KunlunCompressedTensorsConfig
@@ -53,6 +59,7 @@ def test_what_has_no_arithmetic_is_refused_by_name(
         (["Linear"], ["re:.*k_proj"], [32, 16, 16]),
         (["re:.*v_proj"], [], [32, 16, 16]),
         (["re:.*[qv]_proj"], [], [32, 16, 16]),
+        (["re:.*qkv_proj"], [], [64]),
         (["Linear"], ["re:.*[qkv]_proj"], []),
         (["Linear"], ["m.qkv_proj"], []),
         (["re:.*mlp.*"], [], []),
@@ -89,3 +96,14 @@ def test_a_quantised_output_projection_is_told_by_the_tensors(targets, bare, int
     assert isinstance(head.scheme, KunlunW8A8Int8)
     config.ignore = ["lm_head"]
     assert config.get_quant_method(head, "lm_head") is None
+
+
+def test_vllm_is_not_asked_about_an_embedding(bare, int8_configuration, monkeypatch):
+    """0.33 has a method for one of packed words, in triton, and an error for any other."""
+
+    def asked(*_):
+        raise AssertionError
+
+    monkeypatch.setattr(CompressedTensorsConfig, "get_quant_method", asked)
+    config = int8_configuration("channel", False, True)
+    assert config.get_quant_method(bare(VocabParallelEmbedding), "model.embed_tokens") is None

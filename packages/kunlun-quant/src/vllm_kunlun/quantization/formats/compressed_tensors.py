@@ -19,7 +19,10 @@ from vllm.model_executor.layers.quantization.compressed_tensors.schemes import (
     CompressedTensorsW8A8Int8,
     CompressedTensorsWNA16,
 )
-from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
+from vllm.model_executor.layers.vocab_parallel_embedding import (
+    ParallelLMHead,
+    VocabParallelEmbedding,
+)
 
 from vllm_kunlun.platforms.errors import UnsupportedError
 from vllm_kunlun.platforms.vllm_compat.expert_layer import ExpertLayer
@@ -105,9 +108,11 @@ class KunlunCompressedTensorsConfig(CompressedTensorsConfig):
             return None
         for name in (part_names(layer_name, self.packed_modules_mapping)[0], layer_name):
             try:
-                return super().get_scheme_dict(layer, name)
+                scheme = super().get_scheme_dict(layer, name)
             except ValueError:
                 continue
+            if scheme is not None:  # what 0.33 says of a name without a target
+                return scheme
         return None
 
     def maybe_update_config(
@@ -124,6 +129,8 @@ class KunlunCompressedTensorsConfig(CompressedTensorsConfig):
             return expert_method(self, layer, prefix)
         if isinstance(layer, ParallelLMHead):
             return self._head_method(layer, prefix)
+        if isinstance(layer, VocabParallelEmbedding):
+            return None  # 0.33 looks rows of packed words up by a triton kernel
         if isinstance(layer, LinearBase):
             names = part_names(prefix, self.packed_modules_mapping)
             schemes = [self.get_scheme_dict(layer, name) for name in names]

@@ -44,13 +44,15 @@ class KunlunMixedPrecisionLinearKernel(MPLinearKernel):
 
     def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
         """``[N, K]`` becomes ``[K, N]``, zeros true ones; errors as of :func:`set_weights`."""
-        every = (self.w_q_name, self.w_s_name, self.w_zp_name, self.w_gidx_name)
+        order_name = getattr(self, "w_gidx_name", None)  # 0.33 refuses what has one
+        every = (self.w_q_name, self.w_s_name, self.w_zp_name, order_name)
         names = [name for name in every if name is not None and hasattr(layer, name)]
-        shared = [name for name in names if name == self.w_gidx_name]
+        shared = [name for name in names if name == order_name]
         if not forms.remember(layer, names, self.process_weights_after_loading, shared=shared):
             return
         kind = self.config.weight_type
-        packed, scales, zero_point, g_idx = self._get_weight_params(layer)
+        packed, scales, zero_point, *order = self._get_weight_params(layer)
+        g_idx = order[0] if order else None
         qweight = permute_param_layout_(packed, input_dim=0, output_dim=1, packed_dim=0).data
         scales = permute_param_layout_(scales, input_dim=0, output_dim=1).data.contiguous()
         if zero_point is None:
