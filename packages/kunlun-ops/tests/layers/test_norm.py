@@ -90,3 +90,16 @@ def test_gated_norm(
     close(ours(x), theirs.forward_native(x.float()).to(dtype))
     wide = z.float()
     assert ours(x, wide).dtype == torch.float32, "operands of two dtypes: vLLM's arithmetic"
+
+
+@pytest.mark.parametrize(("gate", "other"), [("sigmoid", True), ("silu", False)])
+def test_a_gate_that_is_not_silu_is_vllms(
+    gate: str, other: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, _ = replaced_and_own(lambda: RMSNormGated(48))
+    asked: list[Any] = []
+    monkeypatch.setattr(ours, "forward_native", lambda *given: asked.append(given) or given[0])
+    ours.activation = gate
+    x = torch.randn(3, 48)
+    ours(x, x)
+    assert bool(asked) == other

@@ -60,7 +60,10 @@ class KunlunRMSNormGated(RMSNormGated):
 
     def forward_oot(self, x: torch.Tensor, z: torch.Tensor | None = None) -> torch.Tensor:
         """Shapes: x and z ``[.., N]`` -> as x."""
-        if self.weight.dtype != x.dtype or (z is not None and z.dtype != x.dtype):
+        # 0.33 has gates of another kind: the vendor's function multiplies by silu.
+        other_gate = getattr(self, "activation", "swish") not in ("swish", "silu")
+        other_dtype = self.weight.dtype != x.dtype or (z is not None and z.dtype != x.dtype)
+        if other_gate or other_dtype:
             return self.forward_native(x, z)
         rows = x.reshape(-1, x.shape[-1]).contiguous()
         gate = None if z is None else z.reshape(rows.shape).contiguous()
