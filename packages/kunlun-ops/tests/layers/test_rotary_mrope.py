@@ -20,9 +20,12 @@ from support.rotary_pairs import (
     rope,
 )
 from vllm.config import VllmConfig, set_current_vllm_config
+from vllm.model_executor.layers.rotary_embedding import MRotaryEmbedding
 from vllm.model_executor.layers.rotary_embedding.ernie45_vl_rope import Ernie4_5_VLRotaryEmbedding
 
 from vllm_kunlun.ops.layers import LAYERS, register_layers
+from vllm_kunlun.ops.layers.rotary import KunlunRotation
+from vllm_kunlun.ops.layers.rotary_mrope import KunlunMRotaryEmbedding
 
 
 @pytest.fixture(autouse=True)
@@ -80,6 +83,25 @@ def test_yarn_of_images_is_yarn_of_text(extra: dict[str, Any]) -> None:
     positions = torch.tensor([0, 1, 2, 31, 100, 511, 512, 1500, 2047])
     expected = text.forward_native(positions, query, key)
     close(ours(positions.expand(3, -1), query, key), expected)
+
+
+@pytest.mark.parametrize(("given", "length"), [({}, 512), ({"positions_factor": 1}, 2048)])
+def test_rotations_are_counted_over_the_context(
+    given: dict[str, int], length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the table that vLLM makes, which a model of 0.33 may want as long as the context."""
+    counted: list[int] = []
+    monkeypatch.setattr(MRotaryEmbedding, "__init__", lambda self, *_, **__: None)
+    monkeypatch.setattr(
+        MRotaryEmbedding,
+        "_compute_inv_freq",
+        lambda self, base: counted.append(self.max_position_embeddings),
+    )
+    monkeypatch.setattr(KunlunRotation, "__init__", MRotaryEmbedding.__init__)
+    layer = KunlunMRotaryEmbedding(**given)
+    layer.max_position_embeddings = 2048
+    layer._compute_inv_freq(10_000.0)
+    assert (counted, layer.max_position_embeddings) == ([length], 2048)
 
 
 def test_slices_of_a_packed_projection() -> None:

@@ -16,7 +16,8 @@ from vllm_kunlun.ops.torch_ops import rotary
 __all__ = ["MROPE_LAYERS", "KunlunErnie4_5_VLRotaryEmbedding", "KunlunMRotaryEmbedding"]
 
 TABLE_LENGTHS = 4
-"""vLLM makes the table of these layers this many times as long as the context."""
+"""vLLM makes the table of these layers this many times as long as the context; 0.33, unless a
+model's own factor is given."""
 
 Rotated = tuple[torch.Tensor, "torch.Tensor | None"]
 
@@ -34,9 +35,13 @@ class KunlunMRotaryEmbedding(KunlunRotation, MRotaryEmbedding):
     max_position_embeddings: int
     truncate = True
 
+    def __init__(self, *args: Any, **keywords: Any) -> None:
+        self._table_lengths = keywords.get("positions_factor", TABLE_LENGTHS)
+        super().__init__(*args, **keywords)
+
     def _compute_inv_freq(self, base: float) -> torch.Tensor:
         length = self.max_position_embeddings
-        self.max_position_embeddings = length // TABLE_LENGTHS
+        self.max_position_embeddings = length // self._table_lengths
         frequencies = super()._compute_inv_freq(base)
         self.max_position_embeddings = length
         return frequencies
