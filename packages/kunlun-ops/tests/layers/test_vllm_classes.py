@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 from vllm import ModelRegistry
 from vllm.model_executor import custom_op
+from vllm.model_executor.models import registry
 from vllm.plugins import load_general_plugins
 
 from vllm_kunlun.ops.layers import vllm_classes
@@ -36,6 +37,14 @@ def test_our_model_classes_go(registries):
     assert "Qwen3ForCausalLM" in replaced
     assert ModelRegistry.models["Qwen3ForCausalLM"].module_name.endswith("models.qwen3")
     assert ModelRegistry.models["Qwen3ForCausalLM"].class_name == "Qwen3ForCausalLM"
+
+
+def test_a_class_of_vllm_s_may_lie_elsewhere(registries, monkeypatch):
+    place = ("vllm.models.qwen3", "Qwen3ForCausalLM")
+    monkeypatch.setitem(registry._VLLM_MODELS, "Qwen3ForCausalLM", place)
+    vllm_classes.use_vllm_classes()
+    found = ModelRegistry.models["Qwen3ForCausalLM"]
+    assert (found.module_name, found.class_name) == place
 
 
 def test_a_layer_of_another_plugin_stays(registries):

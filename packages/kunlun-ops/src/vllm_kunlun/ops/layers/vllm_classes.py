@@ -40,7 +40,7 @@ def use_vllm_classes(kept: Collection[str] = KEPT) -> list[str]:
     ]
     for name in models:
         module, kind = _VLLM_MODELS[name]
-        ModelRegistry.models[name] = _LazyRegisteredModel(
-            module_name=f"vllm.model_executor.models.{module}", class_name=kind
-        )
+        if not module.startswith("vllm."):  # 0.33 has packages of some models elsewhere
+            module = f"vllm.model_executor.models.{module}"
+        ModelRegistry.models[name] = _LazyRegisteredModel(module_name=module, class_name=kind)
     return sorted([*layers, *models])
