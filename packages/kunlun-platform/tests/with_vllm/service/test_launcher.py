@@ -79,6 +79,18 @@ def test_a_vllm_that_waits_itself_is_told_how_long(monkeypatch: pytest.MonkeyPat
         assert getattr(config, "shutdown_timeout", None) == told
 
 
+def test_a_server_without_an_engine_is_vllms(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def vllms(*given: Any, **options: Any) -> Any:
+        return given, options
+
+    monkeypatch.setattr(patch_ledger, "original", {"service-end": vllms}.__getitem__)
+    app = fastapi.FastAPI()
+    app.state.engine_client = None
+    given = asyncio.run(launcher.serve_http(app, "sock", timeout_keep_alive=5))
+    assert given == ((app, "sock"), {"timeout_keep_alive": 5})
+    assert not app.user_middleware
+
+
 def test_connections_are_kept_for_longer_than_by_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
     """Unless the user says for how long; vLLM hands over its variable, or 5 seconds."""
     monkeypatch.delenv("VLLM_HTTP_TIMEOUT_KEEP_ALIVE", raising=False)

@@ -43,6 +43,8 @@ async def serve_http(app: Any, *arguments: Any, **options: Any) -> Any:
         SystemExit: with code 1, once the clients were answered, if the engine had died.
     """
     engine = app.state.engine_client
+    if engine is None:  # 0.33 has a server that makes prompts for others, with nothing behind it
+        return await patch_ledger.original("service-end")(app, *arguments, **options)
     if getattr(engine.vllm_config, "shutdown_timeout", None) == 0:
         # 0.33 waits itself before it stops the engine, in whole seconds, and by default not at all.
         engine.vllm_config.shutdown_timeout = math.ceil(envs.VLLM_KUNLUN_DRAIN_SECONDS)
