@@ -58,9 +58,11 @@ def configure(folder: Path, options: dict[str, Any]) -> VllmConfig:
     """
     from vllm.engine.arg_utils import EngineArgs
 
+    from vllm_kunlun.platforms.vllm_compat.swap_space import none_taken
+
     return EngineArgs(
-        model=str(folder), skip_tokenizer_init=True, load_format="dummy", swap_space=0,
-        distributed_executor_backend="mp", **options,
+        model=str(folder), skip_tokenizer_init=True, load_format="dummy",
+        distributed_executor_backend="mp", **none_taken(), **options,
     ).create_engine_config()  # fmt: skip
 
 

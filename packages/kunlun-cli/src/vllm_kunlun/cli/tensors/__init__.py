@@ -88,6 +88,7 @@ def surveyed(model: Path, ranks: int, trust_remote_code: bool) -> Survey:
     from vllm.plugins import load_general_plugins
 
     from vllm_kunlun.platforms.loading.survey import survey
+    from vllm_kunlun.platforms.vllm_compat.swap_space import none_taken
 
     load_general_plugins()
     try:
@@ -95,9 +96,9 @@ def surveyed(model: Path, ranks: int, trust_remote_code: bool) -> Survey:
             model=str(model),
             skip_tokenizer_init=True,
             enforce_eager=True,
-            swap_space=0,  # of memory that nothing here takes
             tensor_parallel_size=ranks,
             trust_remote_code=trust_remote_code,
+            **none_taken(),
         ).create_engine_config()
     except ValidationError as error:
         raise refused(error) from None
