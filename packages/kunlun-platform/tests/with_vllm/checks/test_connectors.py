@@ -59,3 +59,15 @@ def test_latent_attention(build: Any) -> None:
     assert "latent attention" in build.refusal(build.latent, **over(connectors.OFFLOADING))
     sparse = build.latent | {"index_topk": 8}
     assert "indexer" in build.refusal(sparse, **over(connectors.FOLDER))
+
+
+def test_the_option_of_which_vllm_makes_a_connector_later(build: Any) -> None:
+    size = {"kv_offloading_size": 1.0}
+    assert build(**size).kv_transfer_config.kv_connector == connectors.OFFLOADING
+    native = "--kv-offloading-size with the backend native"
+    message = build.refusal(build.hybrid, **size)
+    assert native in message and "recurrent states" in message
+    message = build.refusal(build.latent, **size)
+    assert native in message and "latent attention" in message
+    message = build.refusal(**size, kv_offloading_backend="lmcache")
+    assert "with the backend lmcache: its copies" in message

@@ -28,6 +28,7 @@ def config(**changes: Any) -> Any:
         ),
         speculative_config=None,
         kv_transfer_config=None,
+        cache_config=SimpleNamespace(kv_offloading_size=None),
         parallel_config=SimpleNamespace(
             distributed_executor_backend="uni", enable_expert_parallel=False, data_parallel_size=1
         ),
@@ -60,6 +61,7 @@ REFUSED = {
         {"kv_transfer_config": SimpleNamespace(kv_connector="ExampleConnector")},
         "with ExampleConnector",
     ),
+    "offloading": ({"cache_config__kv_offloading_size": 2.0}, "--kv-offloading-size"),
     "ray": ({"parallel_config__distributed_executor_backend": "ray"}, "backend ray"),
 }
 

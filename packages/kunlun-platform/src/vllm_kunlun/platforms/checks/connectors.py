@@ -17,9 +17,10 @@ FOLDER = "ExampleConnector"
 """Over a shared folder: prompts are read in one engine, and answered in another."""
 OFFLOADING = "OffloadingConnector"
 """Pages that leave the device's cache stay in host memory."""
+_LMCACHE = "LMCacheConnectorV1"
 OTHERS = (
     "DecodeBenchConnector",
-    "LMCacheConnectorV1",
+    _LMCACHE,
     "LMCacheMPConnector",
     "MoRIIOConnector",
     "MooncakeConnector",
@@ -41,17 +42,17 @@ def check(config: VllmConfig) -> None:
         UnsupportedError: naming the connector and the alternative.
     """
     transfer, model = config.kv_transfer_config, config.model_config
-    if transfer is None or transfer.kv_connector is None or model is None:
+    name, option = _asked_for(config)
+    if name is None or model is None:
         return
-    name = transfer.kv_connector
-    option = f"--kv-transfer-config with {name}"
     if name in OTHERS:
         raise UnsupportedError(
             f"{option}: its copies are made by libraries of CUDA, or take pages for another "
             f"layout than the vendor's. Use {FOLDER} (a shared folder) or {OFFLOADING} (host "
             "memory)."
         )
-    if transfer.kv_connector_module_path is None and not _is_registered(name):
+    module = None if transfer is None else transfer.kv_connector_module_path
+    if module is None and not _is_registered(name):
         raise UnsupportedError(
             f"{option}: no connector of this name is registered with vLLM. Correct the name, or "
             "name the module that has the class in kv_connector_module_path."
@@ -59,7 +60,7 @@ def check(config: VllmConfig) -> None:
     if is_hybrid(config):
         raise UnsupportedError(
             f"{option}: {model.architecture} keeps recurrent states, of which connectors know "
-            "nothing. Leave --kv-transfer-config out."
+            "nothing. Leave it out."
         )
     if name == OFFLOADING and model.use_mla:
         raise UnsupportedError(
@@ -69,8 +70,22 @@ def check(config: VllmConfig) -> None:
     if name == FOLDER and hasattr(model.hf_text_config, "index_topk"):
         raise UnsupportedError(
             f"{option}: vLLM stores what attention layers hold, and not the keys of "
-            f"{model.architecture}'s indexer. Leave --kv-transfer-config out."
+            f"{model.architecture}'s indexer. Leave it out."
         )
+
+
+def _asked_for(config: VllmConfig) -> tuple[str | None, str]:
+    """The connector's name, if there is one, and the option that asks for it.
+
+    vLLM makes a connector of ``--kv-offloading-size`` once the platform has been asked.
+    """
+    cache, transfer = config.cache_config, config.kv_transfer_config
+    if cache.kv_offloading_size is not None:
+        backend = cache.kv_offloading_backend
+        made = OFFLOADING if backend == "native" else _LMCACHE
+        return made, f"--kv-offloading-size with the backend {backend}"
+    name = None if transfer is None else transfer.kv_connector
+    return name, f"--kv-transfer-config with {name}"
 
 
 def _is_registered(name: str) -> bool:

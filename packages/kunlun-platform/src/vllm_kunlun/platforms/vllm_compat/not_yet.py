@@ -91,6 +91,8 @@ def _found(config: VllmConfig, *, on_card: bool) -> Iterator[str]:
     drafts = config.speculative_config
     if drafts is not None and drafts.method not in _DRAFTS:
         yield f"--speculative-config with {drafts.method}"
+    if config.cache_config.kv_offloading_size is not None:
+        yield "--kv-offloading-size"
     transfer = config.kv_transfer_config
     if transfer is not None and transfer.kv_connector:
         yield f"--kv-transfer-config with {transfer.kv_connector}"
