@@ -81,7 +81,9 @@ def test_a_part_of_a_request_is_not_computed_wrongly(rows):
 def test_the_backend_of_a_layer():
     def of(**options):
         asked = {"use_mla": False, "attn_type": AttentionType.DECODER, **options}
-        return attention.backend_for(None, SimpleNamespace(**asked)).rpartition(".")[2]
+        found = attention.backend_for(None, SimpleNamespace(**asked))
+        assert attention.backend_for(None, SimpleNamespace(**asked), num_heads=4) == found
+        return found.rpartition(".")[2]
 
     assert of() == "FormulaBackend"
     assert of(use_mla=True) == "LatentFormulaBackend"

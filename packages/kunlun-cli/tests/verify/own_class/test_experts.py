@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from transformers import DeepseekV3Config, MixtralConfig
 from transformers.models.deepseek_v3.modeling_deepseek_v3 import DeepseekV3MoE
 from transformers.models.mixtral.modeling_mixtral import MixtralSparseMoeBlock
 
-from vllm_kunlun.cli.verify.own_class.experts import choose, run
+from vllm_kunlun.cli.verify.own_class.experts import FormulaExperts, choose, run
 from vllm_kunlun.platforms.errors import UnsupportedError
 
 TOKENS, WIDTH, INNER, EXPERTS, CHOSEN = 6, 16, 24, 8, 3
@@ -85,3 +87,41 @@ def test_what_has_no_formula_is_refused(tokens):
     matrices = torch.zeros(1, 2 * INNER, WIDTH), torch.zeros(1, WIDTH, INNER)
     with pytest.raises(UnsupportedError, match="activation 'other'"):
         run(tokens, *matrices, torch.ones(TOKENS, 1), ids, "other")
+
+
+GROUPS = {"num_expert_group": 4, "topk_group": 2}
+OF_GROUPS = {"groups": 4, "top_groups": 2, "scale": 2.5}
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ({}, {}),
+        ({**GROUPS, "routed_scaling_factor": 2.5}, OF_GROUPS),
+        ({**GROUPS, "routed_scaling_factor": 2.5, "use_grouped_topk": True}, OF_GROUPS),
+        ({**GROUPS, "routed_scaling_factor": 2.5, "use_grouped_topk": False}, {}),
+    ],
+    ids=["plain", "groups", "told of groups", "told of groups that are not used"],
+)
+@pytest.mark.parametrize("beside", [False, True], ids=["router", "layer"])
+@torch.inference_mode()
+def test_a_layer_of_either_form(rule, expected, beside, tokens):
+    """How experts are chosen is the router's until 0.16, and in 0.33 the layer's, which may say
+    more than its router uses."""
+    generator = torch.Generator().manual_seed(2)
+    logits = torch.randn(TOKENS, EXPERTS, generator=generator)
+    weights = {
+        "w13_weight": torch.randn(EXPERTS, 2 * INNER, WIDTH, generator=generator),
+        "w2_weight": torch.randn(EXPERTS, WIDTH, INNER, generator=generator),
+    }
+    rule = {"top_k": CHOSEN, "scoring_func": "softmax", "renormalize": True, **rule}
+    layer = SimpleNamespace(**weights, activation="silu", apply_router_weight_on_input=False)
+    options = {}
+    if beside:
+        vars(layer).update(rule, activation=SimpleNamespace(value="silu"))
+        options["input_ids"] = None
+    else:
+        layer.router = SimpleNamespace(**rule)
+    found = FormulaExperts.apply_monolithic(None, layer, tokens, logits, **options)
+    chosen = choose(logits, CHOSEN, "softmax", renormalize=True, **expected)
+    torch.testing.assert_close(found, run(tokens, *weights.values(), *chosen, "silu"))

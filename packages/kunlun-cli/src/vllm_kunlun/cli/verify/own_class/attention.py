@@ -49,8 +49,13 @@ class LatentFormulaBackend(FormulaBackend):
         return (num_blocks, block_size, head_size)
 
 
-def backend_for(selected_backend: Any, attn_selector_config: Any) -> str:
+def backend_for(
+    selected_backend: Any, attn_selector_config: Any, num_heads: int | None = None
+) -> str:
     """The path of the backend for a layer, in the place of the platform's choice.
+
+    Args:
+        num_heads: of 0.33, which no choice here depends on.
 
     Raises:
         UnsupportedError: cross attention.

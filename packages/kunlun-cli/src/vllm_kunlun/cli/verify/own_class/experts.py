@@ -13,6 +13,7 @@ from vllm.model_executor.layers.fused_moe.unquantized_fused_moe_method import (
     UnquantizedFusedMoEMethod,
 )
 
+from vllm_kunlun.ops.vllm_compat.expert_activation import name_of
 from vllm_kunlun.platforms.errors import UnsupportedError
 
 __all__ = ["FormulaExperts", "choose", "run"]
@@ -32,9 +33,16 @@ class FormulaExperts(UnquantizedFusedMoEMethod):
     def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
         FusedMoEMethodBase.process_weights_after_loading(self, layer)
 
-    def apply_monolithic(self, layer: Any, x: Tensor, router_logits: Tensor) -> Tensor:
-        """Shapes: x ``[M, N]``, router_logits ``[M, E]`` -> ``[M, N]``."""
-        router = layer.router
+    def apply_monolithic(
+        self, layer: Any, x: Tensor, router_logits: Tensor, input_ids: Tensor | None = None
+    ) -> Tensor:
+        """Shapes: x ``[M, N]``, router_logits ``[M, E]`` -> ``[M, N]``.
+
+        Args:
+            input_ids: of 0.33, for routers without a formula here.
+        """
+        # In 0.33 the layer holds what its router was made of, and what that does not use.
+        router = getattr(layer, "router", layer)
         own = getattr(router, "custom_routing_function", None)
         if own is not None:
             weights, ids = own(
@@ -42,16 +50,20 @@ class FormulaExperts(UnquantizedFusedMoEMethod):
                 renormalize=router.renormalize,
             )  # fmt: skip
         else:
+            grouped = getattr(router, "use_grouped_topk", True)
+            groups, top_groups = (
+                (getattr(router, name, 1) if grouped else 1) or 1
+                for name in ("num_expert_group", "topk_group")
+            )
+            bias = getattr(router, "e_score_correction_bias", None)
+            scaled = grouped or bias is not None
             weights, ids = choose(
                 router_logits, router.top_k, router.scoring_func,
-                renormalize=router.renormalize,
-                bias=getattr(router, "e_score_correction_bias", None),
-                groups=getattr(router, "num_expert_group", 1) or 1,
-                top_groups=getattr(router, "topk_group", 1) or 1,
-                scale=getattr(router, "routed_scaling_factor", 1.0),
+                renormalize=router.renormalize, bias=bias, groups=groups, top_groups=top_groups,
+                scale=getattr(router, "routed_scaling_factor", 1.0) if scaled else 1.0,
             )  # fmt: skip
         return run(
-            x, layer.w13_weight, layer.w2_weight, weights, ids, layer.activation,
+            x, layer.w13_weight, layer.w2_weight, weights, ids, name_of(layer),
             getattr(layer, "w13_bias", None), getattr(layer, "w2_bias", None),
             weight_on_input=layer.apply_router_weight_on_input,
         )  # fmt: skip
