@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from vllm_kunlun.platforms import envs, families
+from vllm_kunlun.platforms import envs, families, version
 from vllm_kunlun.platforms.errors import KunlunError
 from vllm_kunlun.platforms.families import ModelFamily, ServingPreset
 
@@ -130,5 +130,5 @@ def test_a_family_that_the_installed_vllm_does_not_know_is_not_there(
     ground.module("oak_family", described.replace("status=", 'vllm=">=0.33", status='))
     ground.distribution("oak", families={"oak": "oak_family:family"})
     for installed, is_there in (("0.15.1", False), ("0.33.0", True), (None, False)):
-        monkeypatch.setattr(families, "installed_vllm", lambda found=installed: found)
+        monkeypatch.setattr(version, "installed_vllm", lambda found=installed: found)
         assert (families.family_for("OakForCausalLM") is not None) is is_there

@@ -7,13 +7,11 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from packaging.specifiers import SpecifierSet
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
-from vllm_kunlun.platforms import envs, wheels
+from vllm_kunlun.platforms import envs, version, wheels
 from vllm_kunlun.platforms.entry_points import call_providers
 from vllm_kunlun.platforms.errors import KunlunError, UnsupportedError
-from vllm_kunlun.platforms.version import installed_vllm, matches
 
 __all__ = [
     "GROUP",
@@ -117,7 +115,7 @@ class ModelFamily(BaseModel):
     @property
     def is_known(self) -> bool:
         """Whether the installed vLLM is one of :attr:`vllm`."""
-        return not self.vllm or matches(installed_vllm(), SpecifierSet(self.vllm))
+        return not self.vllm or version.lies_in(self.vllm)
 
     @field_validator("architectures", "drafts")
     @classmethod

@@ -27,6 +27,7 @@ __all__ = [
     "installed_torch",
     "installed_vllm",
     "is_written_for",
+    "lies_in",
     "matches",
     "overlap",
     "tested_as",
@@ -88,6 +89,14 @@ def installed_is_from(release: str) -> bool:
         return found is not None and Version(found) >= Version(f"{release}.dev0")
     except InvalidVersion:
         return True
+
+
+def lies_in(releases: str) -> bool:
+    """Whether the installed vLLM is one of ``releases``, as PEP 440 writes them.
+
+    For what a family says of itself.
+    """
+    return matches(installed_vllm(), SpecifierSet(releases))
 
 
 def overlap(one: SpecifierSet, other: SpecifierSet) -> bool:
