@@ -323,8 +323,12 @@ PARITIES = (
     "tests/models/test_moe.py::test_compiled_equals_transformers[qwen3-moe]",
 )
 """One engine each of plain attention, latent attention and experts."""
-NEWEST_RUNS = (PARITIES[0], PARITIES[2])
-"""Those of them whose models run with the newest vLLM."""
+NEWEST_RUNS = (
+    PARITIES[0],
+    PARITIES[2],
+    "tests/models/test_hybrid.py::test_tokens_and_logprobs_equal_transformers[qwen3-next]",
+)
+"""Those of them whose models run with the newest vLLM, and one of linear attention."""
 QUIET = {
     "HF_HUB_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",

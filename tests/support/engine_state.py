@@ -28,8 +28,8 @@ def watch_prompts(llm: LLM) -> dict[str, tuple[int, int]]:
     seen: dict[str, tuple[int, int]] = {}
     schedule = scheduler.schedule
 
-    def watched() -> Any:
-        output = schedule()
+    def watched(*arguments: Any) -> Any:
+        output = schedule(*arguments)
         cached = output.scheduled_cached_reqs
         begun = dict(zip(cached.req_ids, cached.num_computed_tokens, strict=True))
         begun |= {new.req_id: new.num_computed_tokens for new in output.scheduled_new_reqs}

@@ -52,6 +52,15 @@ def test_streams_and_generators_of_the_host_stand_in(
     assert torch.Generator is own
 
 
+def test_new_blocks_stay_as_they_are(runner: Any) -> None:
+    """Where vLLM clears them it takes pages for blocks, and others hold what is in those."""
+    pages = torch.ones(6, 2)
+    layer = SimpleNamespace(kv_cache=pages)
+    runner.compilation_config = SimpleNamespace(static_forward_context={"layer": layer})
+    runner._zero_block_ids([1])
+    assert pages.all()
+
+
 def test_weights_are_loaded_by_the_runner_that_knows_drafters(
     runner: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

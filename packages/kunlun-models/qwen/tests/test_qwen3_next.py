@@ -11,7 +11,6 @@ from vllm.model_executor.models.qwen3_next import (
     Qwen3NextAttention,
     Qwen3NextDecoderLayer,
     Qwen3NextForCausalLM,
-    Qwen3NextGatedDeltaNet,
 )
 
 from vllm_kunlun.models.qwen import qwen3_next
@@ -22,6 +21,7 @@ from vllm_kunlun.models.qwen.qwen3_next import (
     KunlunQwen3NextGatedDeltaNet,
 )
 from vllm_kunlun.ops.layers.rotary import KunlunRotaryEmbedding
+from vllm_kunlun.ops.vllm_compat.delta_net_layer import DeltaNetLayer
 
 THEIRS = ((3, 640), (8, 24, 16))
 OURS = ((3, 640), (8, 16, 24))
@@ -40,7 +40,7 @@ def linear():
         name: torch.nn.Parameter(torch.ones(4, dtype=torch.float16))
         for name in ("A_log", "dt_bias")
     }
-    return bare(Qwen3NextGatedDeltaNet, norm=torch.nn.LayerNorm(4), **gates)
+    return bare(DeltaNetLayer, norm=torch.nn.LayerNorm(4), **gates)
 
 
 def full(eps=1e-6, neox=True):
@@ -53,9 +53,14 @@ def full(eps=1e-6, neox=True):
     )
 
 
-def decoder(attention, scale=False):
-    name = "linear_attn" if isinstance(attention, Qwen3NextGatedDeltaNet) else "self_attn"
-    return bare(Qwen3NextDecoderLayer, layer_scale=scale, **{name: attention})
+def decoder(attention, scale=False, divided=False):
+    name = "linear_attn" if isinstance(attention, DeltaNetLayer) else "self_attn"
+    return bare(
+        Qwen3NextDecoderLayer,
+        layer_scale=scale,
+        use_attn_reduce_scatter_for_moe=divided,
+        **{name: attention},
+    )
 
 
 @pytest.fixture
@@ -120,12 +125,27 @@ def test_attention_that_the_fused_function_cannot_do_stays(build, given):
     assert type(theirs) is Qwen3NextDecoderLayer
 
 
-def test_a_layer_that_scales_its_results_stays(build):
-    layer, scaled = decoder(linear()), decoder(linear(), scale=True)
-    build(layer, scaled)
+@pytest.mark.parametrize("option", ["scale", "divided"])
+def test_a_layer_that_scales_its_results_or_divides_tokens_among_ranks_stays(build, option):
+    layer, other = decoder(linear()), decoder(linear(), **{option: True})
+    build(layer, other)
     assert type(layer) is KunlunQwen3NextDecoderLayer
-    assert type(scaled) is Qwen3NextDecoderLayer
-    assert type(scaled.linear_attn) is KunlunQwen3NextGatedDeltaNet
+    assert type(other) is Qwen3NextDecoderLayer
+    assert type(other.linear_attn) is KunlunQwen3NextGatedDeltaNet
+
+
+@pytest.mark.parametrize(
+    ("kind", "given"),
+    [(KunlunQwen3NextAttention, {"positions": 0}), (KunlunQwen3NextGatedDeltaNet, {})],
+    ids=["full", "linear"],
+)
+def test_results_are_returned_and_put_where_vllm_wants_them(kind, given, monkeypatch):
+    """Until 0.16 it wants them in a tensor of its own."""
+    monkeypatch.setattr(kind, "attended", lambda self, *inputs: inputs[-1] + 1)
+    layer, hidden, wanted = bare(kind), torch.zeros(2, 3), torch.zeros(2, 3)
+    assert (layer(hidden_states=hidden, **given) == 1).all()
+    layer(hidden_states=hidden, output=wanted, **given)
+    assert (wanted == 1).all()
 
 
 @pytest.mark.parametrize("option", ["quant_config", "lora_config"])

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from vllm.model_executor.models.qwen3_next import Qwen3NextGatedDeltaNet
 
 from vllm_kunlun.models.qwen import qwen3_next_gdn
 from vllm_kunlun.models.qwen.qwen3_next_gdn import KunlunQwen3NextGatedDeltaNet, reordered
 from vllm_kunlun.ops.gdn.metadata import KunlunGDNAttentionBackend
+from vllm_kunlun.ops.vllm_compat.delta_net_layer import DeltaNetLayer
 
 HEADS, GROUP, KEY, VALUE, HIDDEN = 4, 2, 3, 5, 6
 CONFIG = SimpleNamespace(
@@ -33,7 +33,7 @@ def layer(ranks=1):
 @pytest.mark.parametrize("theirs", [(KEY, VALUE), (VALUE, KEY)], ids=["0.15", "0.16"])
 def test_a_state_has_values_before_keys(theirs, monkeypatch):
     shapes = ((3, 640), (8, *theirs))
-    monkeypatch.setattr(Qwen3NextGatedDeltaNet, "get_state_shape", lambda self: shapes)
+    monkeypatch.setattr(DeltaNetLayer, "get_state_shape", lambda self: shapes)
     assert layer().get_state_shape() == ((3, 640), (8, VALUE, KEY))
     assert layer().get_attn_backend() is KunlunGDNAttentionBackend
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from vllm_kunlun.platforms.families import ModelFamily
-from vllm_kunlun.platforms.vllm_compat import not_yet
 
 __all__ = ["register_models"]
 
@@ -27,7 +26,7 @@ def register_models(*families: ModelFamily) -> None:
         if not family.is_known:
             continue
         for architecture, path in family.classes.items():
-            if path is not None and not_yet.has_class(architecture):
+            if path is not None:
                 # Taken out first: replacing an entry is what vLLM warns of.
                 ModelRegistry.models.pop(architecture, None)
                 ModelRegistry.register_model(architecture, path)

@@ -43,6 +43,17 @@ def test_a_hybrid_models_blocks_are_whole_pages(build: Any, asked: Any, given: i
     assert state_bytes <= chosen.mamba_page_size_padded
 
 
+def test_a_hybrid_models_pages_are_left_to_a_vllm_that_fits_them_later(build: Any) -> None:
+    """0.33, to which the size is that of a step in which blocks grow."""
+    config = build(build.hybrid)
+    for asked, given in ((16, 64), (100, 128)):
+        config.cache_config = SimpleNamespace(block_size=asked, user_specified_block_size=False)
+        cache.update(config)
+        assert vars(config.cache_config) == {
+            "block_size": given, "user_specified_block_size": True
+        }  # fmt: skip
+
+
 @pytest.mark.parametrize(("mode", "follows"), [("align", True), ("none", False)])
 def test_states_are_kept_at_the_ends_of_blocks_where_they_are_aligned(
     build: Any, mode: str, follows: bool

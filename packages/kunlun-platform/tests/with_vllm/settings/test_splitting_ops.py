@@ -14,6 +14,9 @@ from vllm_kunlun.platforms.settings import splitting_ops
 
 INDEXER_OP = "vllm::sparse_attn_indexer_vllm_kunlun"
 OUTPUT_OP = "vllm::unified_attention_with_output"
+[DELTA_OP] = {"vllm::gdn_attention_core", "vllm::qwen_gdn_attention_core"} & {
+    *CompilationConfig._attention_ops
+}
 MANUAL = [
     "vllm.unified_attention",
     "vllm.unified_attention_with_output",
@@ -49,7 +52,7 @@ def said(caplog: pytest.LogCaptureFixture) -> Any:
         ("vllm::unified_attention_with_output_kunlun", OUTPUT_OP),
         ("vllm.unified_mla_attention_kunlun", "vllm::unified_mla_attention"),
         ("vllm.sparse_attn_indexer_vllm_kunlun", INDEXER_OP),
-        ("vllm.gdn_attention", "vllm::gdn_attention_core"),
+        ("vllm.gdn_attention", DELTA_OP),
         ("vllm.unknown_kunlun", None),
         ("vllm.of_my_model", "vllm::of_my_model"),
         ("mine.op.default", "mine::op.default"),
@@ -101,7 +104,7 @@ def test_the_manuals_list_is_translated_and_completed_in_one_line(said: Any, on_
     [line] = said()
     assert f"vllm.unified_attention_with_output_kunlun is {OUTPUT_OP} here" in line
     assert "vllm.unified_attention is" not in line
-    assert "added" in line and "vllm::gdn_attention_core" in line.partition("added")[2]
+    assert "added" in line and DELTA_OP in line.partition("added")[2]
     assert f"{OUTPUT_OP}," not in line.partition("added")[2]
 
 

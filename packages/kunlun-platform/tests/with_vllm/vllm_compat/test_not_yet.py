@@ -44,17 +44,19 @@ def config(**changes: Any) -> Any:
 
 REFUSED = {
     "card": ({}, "worker of a card"),
-    "linear attention": ({"model_config__is_hybrid": True}, "linear attention of LlamaFor"),
-    "our class": (
-        {"model_config__architecture": "Qwen3NextForCausalLM"},
-        "model class of Qwen3NextForCausalLM",
-    ),
     "quantised experts": (
         {"model_config__is_moe": True, "model_config__quantization": "awq"},
         "quantised mixture of experts",
     ),
     "images": ({"model_config__is_multimodal_model": True}, "images of LlamaFor"),
     "drafts": ({"speculative_config": SimpleNamespace(method="medusa")}, "with medusa"),
+    "drafts of a hybrid": (
+        {
+            "speculative_config": SimpleNamespace(method="ngram"),
+            "model_config__is_hybrid": True,
+        },
+        "linear attention of LlamaFor",
+    ),
     "data-parallel ranks": ({"parallel_config__data_parallel_size": 2}, "data-parallel"),
     "expert-parallel ranks": ({"parallel_config__enable_expert_parallel": True}, "expert-parallel"),
     "connector": (
@@ -82,6 +84,7 @@ def test_what_runs_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(version, "installed_vllm", lambda: "0.33.0")
     not_yet.check(config(), on_card=False)
     not_yet.check(config(model_config__is_moe=True), on_card=False)
+    not_yet.check(config(model_config__is_hybrid=True), on_card=False)
     not_yet.check(config(model_config__quantization="awq"), on_card=False)
     not_yet.check(config(speculative_config=SimpleNamespace(method="ngram")), on_card=False)
     not_yet.check(config(model_config=None), on_card=False)
@@ -104,13 +107,6 @@ def test_formats(method: str, refused: bool, monkeypatch: pytest.MonkeyPatch) ->
         return
     with pytest.raises(UnsupportedError, match=f"quantization='{method}' is not written for"):
         not_yet.check_quantisation(method)
-
-
-def test_a_class_that_does_not_fit_is_not_registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    for installed, has in (("0.16.0", True), ("0.33.0", False)):
-        monkeypatch.setattr(version, "installed_vllm", lambda found=installed: found)
-        assert not_yet.has_class("Qwen3NextForCausalLM") is has
-        assert not_yet.has_class("Qwen3ForCausalLM")
 
 
 def test_weights_of_a_running_engine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,6 +53,13 @@ class KunlunModelRunner(CPUModelRunner):
         with untouched_memory.zeros():
             return super().initialize_kv_cache_tensors(*arguments, **keywords)
 
+    def _zero_block_ids(self, block_ids: list[int]) -> None:
+        """0.33 clears new blocks of a hybrid model, in case that more of them is read than written.
+
+        No function here does so (contract: attention-unowned-memory), and vLLM's runner for host
+        memory would clear other blocks: it takes the pages into which blocks are cut for blocks.
+        """
+
     def sample_tokens(self, *arguments: Any, **keywords: Any) -> Any:
         with host_streams.in_place():
             return super().sample_tokens(*arguments, **keywords)

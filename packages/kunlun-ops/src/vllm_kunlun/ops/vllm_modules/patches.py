@@ -14,6 +14,7 @@ __all__ = ["patches"]
 _RUNNER = "vllm_kunlun.ops.vllm_modules.runner"
 _DRAFTERS = "vllm_kunlun.ops.vllm_modules.spec_decode"
 _LATENT = "vllm_kunlun.ops.vllm_modules.latent_attention"
+_STATE_COPIES = "the platform provides the copy of mamba blocks"
 _NO_TRITON = "vLLM's drafters have a path without triton"
 _LATENT_LAYER = "vllm.model_executor.layers.attention.mla_attention:MLAAttention"
 _LATENT_IMPLEMENTATION = "a latent layer leaves all of a step to its backend"
@@ -36,16 +37,38 @@ def patches() -> Sequence[Entry]:
             target="vllm.v1.worker.mamba_utils:collect_mamba_copy_meta",
             replacement=f"{_RUNNER}:collect_mamba_copy_meta",
             why="prefix caching of recurrent states notes addresses for a triton kernel",
-            sha256={UNTIL_0_16: "eb28c28f2ae403f66c48d754b1809b6a3601b2b7368555a55632d9f304409137"},
-            remove_when="the platform provides the copy of mamba blocks",
+            sha256="eb28c28f2ae403f66c48d754b1809b6a3601b2b7368555a55632d9f304409137",
+            vllm_range=UNTIL_0_16,
+            remove_when=_STATE_COPIES,
+        ),
+        _patch(
+            name="note-state-copies",
+            target="vllm.v1.worker.mamba_utils:collect_mamba_copy_meta",
+            replacement=f"{_RUNNER}:note_state_copies",
+            why="as of earlier releases; here into buffers that it is given",
+            sha256="f0507c18b8d3d6796015207eb46dbed3fca336c10c6de7cc3c74f3088ee00649",
+            vllm_range=V0_33,
+            remove_when=_STATE_COPIES,
+            release="0.33.0",
         ),
         _patch(
             name="copy-states",
             target="vllm.v1.worker.mamba_utils:do_mamba_copy_block",
             replacement=f"{_RUNNER}:do_mamba_copy_block",
             why="prefix caching of recurrent states copies them by a triton kernel on CUDA",
-            sha256={UNTIL_0_16: "23258295ea03d7931395d2e2ed8fff539a13932aca93a565c1a374c03fa63699"},
-            remove_when="the platform provides the copy of mamba blocks",
+            sha256="23258295ea03d7931395d2e2ed8fff539a13932aca93a565c1a374c03fa63699",
+            vllm_range=UNTIL_0_16,
+            remove_when=_STATE_COPIES,
+        ),
+        _patch(
+            name="copy-states",
+            target="vllm.v1.worker.mamba_utils:do_mamba_copy_block",
+            replacement=f"{_RUNNER}:copy_states",
+            why="as of earlier releases; here out of buffers that it is given",
+            sha256="9aa97d241e62da9ff13c1c0b016fd3780a4748b3f62bba8a1001b5f22d9ccaf3",
+            vllm_range=V0_33,
+            remove_when=_STATE_COPIES,
+            release="0.33.0",
         ),
         _patch(
             name="grouped-routing",
@@ -221,6 +244,7 @@ def _patch(
     sha256: str | Mapping[str, str],
     remove_when: str,
     release: str = "0.15.1",
+    vllm_range: str = EVERY,
 ) -> Patch:
     return Patch(
         name=name,
@@ -228,7 +252,7 @@ def _patch(
         replacement=replacement,
         why=why,
         upstream=upstream.link(target, release),
-        vllm_range=EVERY,
+        vllm_range=vllm_range,
         sha256=sha256,
         remove_when=remove_when,
     )

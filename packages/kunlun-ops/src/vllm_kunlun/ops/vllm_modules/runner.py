@@ -3,18 +3,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 if TYPE_CHECKING:  # imported while vLLM's modules are: none of them is there yet
-    from vllm.model_executor.layers.mamba.mamba_utils import MambaStateCopyFunc
+    from vllm.model_executor.layers.mamba.mamba_utils import (
+        MambaCopySpec,
+        MambaStateCopyFunc,
+        MambaStateCopyFuncsByType,
+    )
     from vllm.v1.kv_cache_interface import KVCacheConfig
     from vllm.v1.worker.block_table import BlockTable
     from vllm.v1.worker.gpu_input_batch import CachedRequestState
+    from vllm.v1.worker.mamba_utils import MambaCopyBuffers
 
-__all__ = ["collect_mamba_copy_meta", "do_mamba_copy_block", "get_device_tensor"]
+__all__ = [
+    "collect_mamba_copy_meta",
+    "copy_states",
+    "do_mamba_copy_block",
+    "get_device_tensor",
+    "note_state_copies",
+]
+
+_NOTED = "kunlun_views"
+"""Where the views hang on 0.33's buffers, which have room for addresses."""
 
 
 def get_device_tensor(self: BlockTable, num_reqs: int) -> Tensor:
@@ -46,21 +61,16 @@ def collect_mamba_copy_meta(
 
     Shapes: what is appended is ``[elements]``, source and destination.
     """
-    if src_block_idx == dest_block_idx and accept_token_bias == 0:
-        return
-    for group in mamba_group_ids:
-        blocks = req_state.block_ids[group]
-        for layer_name in kv_cache_config.kv_cache_groups[group].layer_names:
-            pools = forward_context[layer_name].kv_cache[0]
-            for pool, copy_func in zip(pools, mamba_state_copy_funcs, strict=True):
-                spec = copy_func(pool, blocks, src_block_idx, accept_token_bias + 1)
-                # A pool's first row is where its memory starts.
-                past = (spec.start_addr - pool.data_ptr()) // pool.element_size()
-                here = pool.storage_offset() + blocks[dest_block_idx] * pool.stride(0)
-                flat = ((spec.num_elements,), (1,))
-                src_state_list.append(pool.as_strided(*flat, pool.storage_offset() + past))
-                dest_state_list.append(pool.as_strided(*flat, here))
-                num_elements_list.append(spec.num_elements)
+    for blocks, layer in _moved(
+        kv_cache_config, mamba_group_ids, src_block_idx, dest_block_idx, accept_token_bias,
+        req_state, forward_context,
+    ):  # fmt: skip
+        for pool, copy_func in zip(layer.kv_cache[0], mamba_state_copy_funcs, strict=True):
+            spec = copy_func(pool, blocks, src_block_idx, accept_token_bias + 1)
+            source, target = _views(pool, spec, blocks[dest_block_idx])
+            src_state_list.append(source)
+            dest_state_list.append(target)
+            num_elements_list.append(spec.num_elements)
 
 
 def do_mamba_copy_block(
@@ -73,6 +83,64 @@ def do_mamba_copy_block(
     if src_state_list:
         sources = [_apart(*pair) for pair in zip(src_state_list, dest_state_list, strict=True)]
         torch._foreach_copy_(dest_state_list, sources)
+
+
+def note_state_copies(
+    copy_bufs: MambaCopyBuffers,
+    kv_cache_config: KVCacheConfig,
+    mamba_state_copy_funcs: MambaStateCopyFuncsByType,
+    mamba_group_ids: list[int],
+    src_block_idx: int,
+    dest_block_idx: int,
+    accept_token_bias: int,
+    req_state: CachedRequestState,
+    forward_context: dict[str, Any],
+) -> None:
+    """:func:`collect_mamba_copy_meta` as 0.33 calls it: buffers, and functions by kind of layer.
+
+    Shapes: what is noted is ``[elements]``, source and destination.
+    """
+    noted = vars(copy_bufs).setdefault(_NOTED, [])
+    for blocks, layer in _moved(
+        kv_cache_config, mamba_group_ids, src_block_idx, dest_block_idx, accept_token_bias,
+        req_state, forward_context,
+    ):  # fmt: skip
+        funcs = mamba_state_copy_funcs[layer.mamba_type]
+        for pool, copy_func in zip(layer.kv_cache, funcs, strict=True):
+            spec = copy_func(pool, blocks, src_block_idx, accept_token_bias + 1)
+            noted.append(_views(pool, spec, blocks[dest_block_idx]))
+
+
+def copy_states(copy_bufs: MambaCopyBuffers) -> None:
+    """Copy what :func:`note_state_copies` noted, and forget it."""
+    if noted := vars(copy_bufs).pop(_NOTED, None):
+        torch._foreach_copy_([target for _, target in noted], [_apart(*pair) for pair in noted])
+
+
+def _moved(
+    kv_cache_config: KVCacheConfig,
+    groups: list[int],
+    src_block_idx: int,
+    dest_block_idx: int,
+    accept_token_bias: int,
+    request: CachedRequestState,
+    forward_context: dict[str, Any],
+) -> Iterator[tuple[list[int], Any]]:
+    """The request's blocks and the layer, for each layer whose state goes on elsewhere."""
+    if src_block_idx == dest_block_idx and accept_token_bias == 0:
+        return
+    for group in groups:
+        for layer_name in kv_cache_config.kv_cache_groups[group].layer_names:
+            yield request.block_ids[group], forward_context[layer_name]
+
+
+def _views(pool: Tensor, spec: MambaCopySpec, target: int) -> tuple[Tensor, Tensor]:
+    """What ``spec`` names by its address, and as much at the start of block ``target``."""
+    # A pool's first row is where its memory starts.
+    past = (spec.start_addr - pool.data_ptr()) // pool.element_size()
+    here = pool.storage_offset() + target * pool.stride(0)
+    flat = ((spec.num_elements,), (1,))
+    return pool.as_strided(*flat, pool.storage_offset() + past), pool.as_strided(*flat, here)
 
 
 def _apart(source: Tensor, target: Tensor) -> Tensor:

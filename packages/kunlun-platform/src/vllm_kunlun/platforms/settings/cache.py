@@ -23,25 +23,29 @@ def update(config: VllmConfig) -> None:
     if cache is None:
         return
     if is_hybrid(config):
-        _fit_hybrid_pages(config)
+        # The runner cuts it into the longest pages that fit, and attention reads long ones faster.
+        cache.block_size = -(-cache.block_size // DEFAULT_BLOCK_SIZE) * DEFAULT_BLOCK_SIZE
     elif is_left_open(cache):
         latent = model is not None and model.use_mla
         cache.block_size = MLA_BLOCK_SIZE if latent else DEFAULT_BLOCK_SIZE
-        if hasattr(cache, "user_specified_block_size"):
-            cache.user_specified_block_size = True  # else 0.33 chooses again, by its own order
+    if hasattr(cache, "user_specified_block_size"):
+        # Else 0.33 chooses again, by its own order. Once it has a hybrid model's layers, it makes
+        # blocks as long as a recurrent state is large: so many of these.
+        cache.user_specified_block_size = True
+    elif is_hybrid(config):
+        _fit_states(config)
 
 
-def _fit_hybrid_pages(config: VllmConfig) -> None:
-    """Round the block of a hybrid model up to whole pages of the attention functions.
+def _fit_states(config: VllmConfig) -> None:
+    """Give the recurrent states of a hybrid model pages as large as those of attention.
 
-    vLLM has made it as long as a recurrent state is large, a multiple of 16 tokens. The runner cuts
-    it into the longest pages that fit, and attention reads long ones faster.
+    vLLM has made a block as long as a state is large, a multiple of 16 tokens; here it has become
+    whole pages of the attention functions.
     """
     from vllm.utils.torch_utils import get_kv_cache_torch_dtype
     from vllm.v1.kv_cache_interface import FullAttentionSpec
 
     cache, model = config.cache_config, config.model_config
-    cache.block_size = -(-cache.block_size // DEFAULT_BLOCK_SIZE) * DEFAULT_BLOCK_SIZE
     # Attention and recurrent layers share one pool of blocks, so their pages are equally large.
     cache.mamba_page_size_padded = FullAttentionSpec(
         block_size=cache.block_size,

@@ -23,7 +23,10 @@ logger = init_logger("vllm.kunlun.configuration")
 GROUP = "vllm_kunlun.splitting_ops"
 """Entry-point group of ops ``vllm::<name>`` that no graph may hold."""
 
-_RENAMED = {"vllm::gdn_attention": "vllm::gdn_attention_core"}
+_RENAMED = {
+    "vllm::gdn_attention": ("vllm::gdn_attention_core", "vllm::qwen_gdn_attention_core"),
+}
+"""Ops of the manual's with other names here: those of one release of vLLM or of another."""
 _SUFFIXES = ("_vllm_kunlun", "_kunlun")
 """How the ops that the manual registers beside vLLM's end; ours have vLLM's own names."""
 
@@ -50,7 +53,7 @@ def translate(name: str) -> str | None:
     if op in known:
         return op
     if op in _RENAMED:
-        return _RENAMED[op]
+        return next((name for name in _RENAMED[op] if name in known), None)
     for suffix in _SUFFIXES:
         if op.startswith("vllm::") and op.endswith(suffix):
             plain = op.removesuffix(suffix)

@@ -12,13 +12,10 @@ from vllm_kunlun.platforms.errors import UnsupportedError
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
 
-__all__ = ["check", "check_quantisation", "has_class", "reload_weights"]
+__all__ = ["check", "check_quantisation", "reload_weights"]
 
 _DRAFTS = frozenset({"ngram", "mtp", "eagle", "eagle3", "draft_model"})
 """vLLM's names of the ways to draft that run with 0.33."""
-
-_CLASSES = frozenset({"Qwen3NextForCausalLM"})
-"""Architectures of which the class of ours is one of earlier releases'."""
 
 _QUANTISED = frozenset({"awq", "auto_awq", "awq_marlin", "compressed-tensors"})
 """vLLM's names of the formats that run with 0.33."""
@@ -39,11 +36,6 @@ def check(config: VllmConfig, *, on_card: bool) -> None:
         )
     if found := next(_found(config, on_card=on_card), None):
         raise _refusal(found)
-
-
-def has_class(architecture: str) -> bool:
-    """Whether a class of ours for ``architecture``, where there is one, fits the installed vLLM."""
-    return not (version.installed_is_from("0.33") and architecture in _CLASSES)
 
 
 def check_quantisation(method: str) -> None:
@@ -80,10 +72,6 @@ def _found(config: VllmConfig, *, on_card: bool) -> Iterator[str]:
         yield "the worker of a card"
     model = config.model_config
     if model is not None:
-        if not has_class(model.architecture):
-            yield f"the model class of {model.architecture}"
-        if model.is_hybrid or model.is_attention_free:
-            yield f"the linear attention of {model.architecture}"
         if model.quantization is not None and model.is_moe:
             yield f"a quantised mixture of experts ({model.architecture})"
         if model.is_multimodal_model:
@@ -93,6 +81,8 @@ def _found(config: VllmConfig, *, on_card: bool) -> Iterator[str]:
         yield f"--speculative-config with {drafts.method}"
     if config.cache_config.kv_offloading_size is not None:
         yield "--kv-offloading-size"
+    if drafts is not None and model is not None and model.is_hybrid:
+        yield f"--speculative-config with the linear attention of {model.architecture}"
     transfer = config.kv_transfer_config
     if transfer is not None and transfer.kv_connector:
         yield f"--kv-transfer-config with {transfer.kv_connector}"

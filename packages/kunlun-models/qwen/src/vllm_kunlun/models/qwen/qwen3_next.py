@@ -12,7 +12,6 @@ from vllm.model_executor.models.qwen3_next import (
     Qwen3NextAttention,
     Qwen3NextDecoderLayer,
     Qwen3NextForCausalLM,
-    Qwen3NextGatedDeltaNet,
 )
 
 from vllm_kunlun.models.qwen.qwen3 import FusedAttention
@@ -24,6 +23,7 @@ from vllm_kunlun.models.qwen.qwen3_next_gdn import (
 )
 from vllm_kunlun.ops.gdn.drafts import check_drafts
 from vllm_kunlun.ops.torch_ops.rotary import split_norm_rope_gated
+from vllm_kunlun.ops.vllm_compat.delta_net_layer import DeltaNetLayer
 
 __all__ = [
     "KunlunQwen3NextAttention",
@@ -35,9 +35,12 @@ __all__ = [
 class KunlunQwen3NextAttention(Qwen3NextAttention):
     """One function where vLLM's layer calls a split, two norms and a rotation."""
 
-    def forward(self, positions: Tensor, output: Tensor, hidden_states: Tensor) -> None:
-        """Fill ``output`` with :meth:`attended`."""
-        output.copy_(self.attended(positions, hidden_states))
+    def forward(
+        self, positions: Tensor, hidden_states: Tensor, output: Tensor | None = None
+    ) -> Tensor:
+        """:meth:`attended`, also in ``output`` where vLLM gives one, as it does until 0.16."""
+        attended = self.attended(positions, hidden_states)
+        return attended if output is None else output.copy_(attended)
 
     def attended(self, positions: Tensor, hidden_states: Tensor) -> Tensor:
         """Shapes: positions int64 ``[T]``, hidden_states ``[T, hidden]`` -> ``[T, hidden]``."""
@@ -87,10 +90,11 @@ class KunlunQwen3NextDecoderLayer(Qwen3NextDecoderLayer):
 
     @staticmethod
     def can_replace(layer: Qwen3NextDecoderLayer) -> bool:
-        """Its attention is ours, and nothing scales the results."""
+        """Its attention is ours, nothing scales the results, and no rank has some tokens alone."""
         ours = (KunlunQwen3NextGatedDeltaNet, KunlunQwen3NextAttention)
         attention = (getattr(layer, name, None) for name in ("linear_attn", "self_attn"))
-        return not layer.layer_scale and any(type(each) in ours for each in attention)
+        divided = getattr(layer, "use_attn_reduce_scatter_for_moe", False)
+        return not (layer.layer_scale or divided) and any(type(each) in ours for each in attention)
 
 
 class KunlunQwen3NextForCausalLM(Qwen3NextForCausalLM):
@@ -101,7 +105,7 @@ class KunlunQwen3NextForCausalLM(Qwen3NextForCausalLM):
         modules = list(self.model.modules())
         # Same parameters, another forward.
         for layer in modules:
-            if type(layer) is Qwen3NextGatedDeltaNet:
+            if type(layer) is DeltaNetLayer:
                 layer.__class__ = KunlunQwen3NextGatedDeltaNet
                 # The gate's function takes these in float32, whatever the model's dtype.
                 layer.A_log.data = layer.A_log.data.float()

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from vllm.forward_context import get_forward_context
 from vllm.model_executor.layers.linear import ColumnParallelLinear
-from vllm.model_executor.models.qwen3_next import Qwen3NextGatedDeltaNet
 from vllm.v1.attention.backend import AttentionBackend
 
 from vllm_kunlun.ops.gdn.gated_delta_net import GatedDeltaNet
 from vllm_kunlun.ops.gdn.metadata import KunlunGDNAttentionBackend, widest_step
 from vllm_kunlun.ops.torch_ops.gdn import gdn_gating
+from vllm_kunlun.ops.vllm_compat import delta_net_layer
 
 __all__ = ["KunlunQwen3NextGatedDeltaNet", "Shapes", "reordered", "values_first"]
 
@@ -66,7 +66,7 @@ def _joined(parts: list[Tensor]) -> Tensor:
     return torch.cat(parts, 1).flatten(0, 1)
 
 
-class KunlunQwen3NextGatedDeltaNet(Qwen3NextGatedDeltaNet):
+class KunlunQwen3NextGatedDeltaNet(delta_net_layer.DeltaNetLayer):
     """vLLM's layer with another core and with states in the vendor's layout."""
 
     profiled_requests = 0
@@ -89,9 +89,10 @@ class KunlunQwen3NextGatedDeltaNet(Qwen3NextGatedDeltaNet):
             self.conv1d.bias,
         )
 
-    def forward(self, hidden_states: Tensor, output: Tensor) -> None:
-        """Fill ``output`` with :meth:`attended`."""
-        output.copy_(self.attended(hidden_states))
+    def forward(self, hidden_states: Tensor, output: Tensor | None = None) -> Tensor:
+        """:meth:`attended`, also in ``output`` where vLLM gives one, as it does until 0.16."""
+        attended = self.attended(hidden_states)
+        return attended if output is None else output.copy_(attended)
 
     def attended(self, hidden_states: Tensor) -> Tensor:
         """Shapes: hidden_states ``[T, hidden]`` -> as it."""
@@ -100,7 +101,7 @@ class KunlunQwen3NextGatedDeltaNet(Qwen3NextGatedDeltaNet):
         heads = self.num_v_heads // self.tp_size
         # The op fills all of it.
         core = hidden_states.new_empty(hidden_states.shape[0], heads, self.head_v_dim)
-        torch.ops.vllm.gdn_attention_core(mixed_qkv, beta, g, core, self.prefix)
+        delta_net_layer.call_core(mixed_qkv, beta, g, core, self.prefix)
         normed = self.norm(core.view(-1, self.head_v_dim), z.reshape(-1, self.head_v_dim))
         return self.out_proj(normed.view(-1, heads * self.head_v_dim))[0]  # type: ignore[no-any-return]
 
@@ -135,7 +136,7 @@ class KunlunQwen3NextGatedDeltaNet(Qwen3NextGatedDeltaNet):
             if self.profiled_requests and not hasattr(self, "kv_cache"):
                 self._run_widest_step(mixed_qkv, b, a, core_attn_out)
             return
-        conv_states, states = self.kv_cache[context.virtual_engine]
+        conv_states, states = delta_net_layer.states(self)
         metadata = context.attn_metadata[self.prefix]
         self.core.run(mixed_qkv, b, a, conv_states, states, metadata, core_attn_out)
 
