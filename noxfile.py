@@ -324,11 +324,21 @@ PARITIES = (
 )
 """One engine each of plain attention, latent attention and experts."""
 NEWEST_RUNS = (
-    PARITIES[0],
-    PARITIES[2],
+    *PARITIES,
+    "tests/models/test_parity.py::test_float32_tokens_and_logprobs_equal_transformers[deepseek-v3]",
     "tests/models/test_hybrid.py::test_tokens_and_logprobs_equal_transformers[qwen3-next]",
+    "tests/models/test_moe.py::test_compiled_equals_transformers[gpt-oss]",
+    "tests/models/test_sparse_mla.py::test_tokens_and_logprobs_equal_the_formulas",
+    "tests/models/test_glm_sparse.py",
+    "tests/engine/test_mtp.py::test_tokens_equal_plain_greedy_decoding[dense-eager-3]",
+    "tests/engine/test_mtp.py::test_tokens_equal_plain_greedy_decoding[sparse-eager-3]",
+    "tests/engine/test_structured_output.py::test_a_mixed_batch_answers_as_each_alone",
+    "tests/engine/test_lora.py::test_a_mixed_batch_equals_merged_weights",
+    "tests/engine/test_lora.py::test_two_ranks_equal_merged_weights[sharded-b]",
+    "tests/quantised/test_int8.py::test_dense_with_bias_and_fused_layers",
+    "tests/quantised/test_int4.py::test_real_weights_equal_the_dequantised_reference[awq]",
 )
-"""Those of them whose models run with the newest vLLM, and one of linear attention."""
+"""What of the above and beside it runs with the newest vLLM, one of each kind."""
 QUIET = {
     "HF_HUB_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
