@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -61,16 +61,13 @@ def collect_mamba_copy_meta(
 
     Shapes: what is appended is ``[elements]``, source and destination.
     """
-    for blocks, layer in _moved(
+    for source, target in _moved(
         kv_cache_config, mamba_group_ids, src_block_idx, dest_block_idx, accept_token_bias,
-        req_state, forward_context,
+        req_state, forward_context, lambda layer: (layer.kv_cache[0], mamba_state_copy_funcs),
     ):  # fmt: skip
-        for pool, copy_func in zip(layer.kv_cache[0], mamba_state_copy_funcs, strict=True):
-            spec = copy_func(pool, blocks, src_block_idx, accept_token_bias + 1)
-            source, target = _views(pool, spec, blocks[dest_block_idx])
-            src_state_list.append(source)
-            dest_state_list.append(target)
-            num_elements_list.append(spec.num_elements)
+        src_state_list.append(source)
+        dest_state_list.append(target)
+        num_elements_list.append(source.numel())
 
 
 def do_mamba_copy_block(
@@ -100,15 +97,11 @@ def note_state_copies(
 
     Shapes: what is noted is ``[elements]``, source and destination.
     """
-    noted = vars(copy_bufs).setdefault(_NOTED, [])
-    for blocks, layer in _moved(
+    vars(copy_bufs).setdefault(_NOTED, []).extend(_moved(
         kv_cache_config, mamba_group_ids, src_block_idx, dest_block_idx, accept_token_bias,
         req_state, forward_context,
-    ):  # fmt: skip
-        funcs = mamba_state_copy_funcs[layer.mamba_type]
-        for pool, copy_func in zip(layer.kv_cache, funcs, strict=True):
-            spec = copy_func(pool, blocks, src_block_idx, accept_token_bias + 1)
-            noted.append(_views(pool, spec, blocks[dest_block_idx]))
+        lambda layer: (layer.kv_cache, mamba_state_copy_funcs[layer.mamba_type]),
+    ))  # fmt: skip
 
 
 def copy_states(copy_bufs: MambaCopyBuffers) -> None:
@@ -125,13 +118,21 @@ def _moved(
     accept_token_bias: int,
     request: CachedRequestState,
     forward_context: dict[str, Any],
-) -> Iterator[tuple[list[int], Any]]:
-    """The request's blocks and the layer, for each layer whose state goes on elsewhere."""
+    parts: Callable[[Any], tuple[Sequence[Tensor], Sequence[MambaStateCopyFunc]]],
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Source and destination of each state of the request that goes on elsewhere.
+
+    Args:
+        parts: a layer's pools, and the function that says of each what is moved.
+    """
     if src_block_idx == dest_block_idx and accept_token_bias == 0:
         return
     for group in groups:
+        blocks = request.block_ids[group]
         for layer_name in kv_cache_config.kv_cache_groups[group].layer_names:
-            yield request.block_ids[group], forward_context[layer_name]
+            for pool, copy_func in zip(*parts(forward_context[layer_name]), strict=True):
+                spec = copy_func(pool, blocks, src_block_idx, accept_token_bias + 1)
+                yield _views(pool, spec, blocks[dest_block_idx])
 
 
 def _views(pool: Tensor, spec: MambaCopySpec, target: int) -> tuple[Tensor, Tensor]:
