@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from vllm_kunlun.emulator.kernels import panels
+from vllm_kunlun.emulator.kernels.items import as_array
 from vllm_kunlun.emulator.replay import replayable
 from vllm_kunlun.ops.compiled import use_threads
 
@@ -59,22 +60,15 @@ class PackedWeight:
 @replayable
 def _of_one_row(weight: np.ndarray, x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     out = x.new_empty((*x.shape[:-1], weight.shape[0] * weight.shape[2]))
+    row, result = as_array(x.reshape(-1).contiguous()), as_array(out.view(-1))
+    added = _NONE if bias is None else bias.detach().float().numpy()
     use_threads(weight.size)
     if x.dtype == torch.float32:
-        added = _NONE if bias is None else bias.detach().numpy()
-        panels.row_by_float32(
-            weight, x.reshape(-1).contiguous().numpy(), added, out.view(-1).numpy()
-        )
-        return out
-    added = _NONE if bias is None else bias.detach().float().numpy()
-    sums = torch.empty(out.numel(), dtype=torch.float32)
-    panels.row_by_pairs(weight, _bits(x.reshape(-1).contiguous()), added, sums.numpy(), _bits(out))
+        panels.row_by_float32(weight, row, added, result)
+    else:
+        sums = torch.empty(out.numel(), dtype=torch.float32)
+        panels.row_by_pairs(weight, row, added, sums.numpy(), result)
     return out
-
-
-def _bits(x: torch.Tensor) -> np.ndarray:
-    bits: np.ndarray = x.view(-1).view(torch.uint16).numpy()
-    return bits
 
 
 def _panels(weight: torch.Tensor, address: int, size: int) -> np.ndarray | None:

@@ -23,7 +23,6 @@ __all__ = ["row_by_float32", "row_by_pairs"]
 
 _AHEAD_BYTES = 2048
 _LINE_BYTES = 64
-_UPPER = uint32(0xFFFF0000)
 
 
 @intrinsic
@@ -42,14 +41,14 @@ def _fetch(context, array, offset):  # type: ignore[no-untyped-def]
     return types.void(array, types.int64), generate
 
 
-@intrinsic
-def _number(context, bits):  # type: ignore[no-untyped-def]
-    """The float32 that has these bits."""
+@numba.njit(inline="always")
+def _low(word):  # type: ignore[no-untyped-def]
+    return of_bfloat16(uint16(word))
 
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        return builder.bitcast(arguments[0], ir.FloatType())
 
-    return types.float32(types.uint32), generate
+@numba.njit(inline="always")
+def _high(word):  # type: ignore[no-untyped-def]
+    return of_bfloat16(uint16(word >> uint32(16)))
 
 
 @numba.njit(fastmath=FAST)
@@ -111,14 +110,12 @@ def row_by_pairs(panels: Any, x: Any, bias: Any, sums: Any, out: Any) -> None:
             c, d = of_bfloat16(x[2 * i + 2]), of_bfloat16(x[2 * i + 3])
             for n in range(width):
                 v, w = panels[p, i, n], panels[p, i + 1, n]
-                line[n] += (a * _number(uint32(v << 16)) + b * _number(uint32(v & _UPPER))) + (
-                    c * _number(uint32(w << 16)) + d * _number(uint32(w & _UPPER))
-                )
+                line[n] += (a * _low(v) + b * _high(v)) + (c * _low(w) + d * _high(w))
         for i in range(twos, pairs):
             a, b = of_bfloat16(x[2 * i]), of_bfloat16(x[2 * i + 1])
             for n in range(width):
                 v = panels[p, i, n]
-                line[n] += a * _number(uint32(v << 16)) + b * _number(uint32(v & _UPPER))
+                line[n] += a * _low(v) + b * _high(v)
         nearest = out[p * width : (p + 1) * width]
         for n in range(width):
             nearest[n] = narrowed(line[n], nearest)
