@@ -18,7 +18,7 @@ from vllm.model_executor.layers.vocab_parallel_embedding import (
 )
 from vllm.model_executor.models.utils import StageMissingLayer
 
-from vllm_kunlun.emulator.device import linear_packing
+from vllm_kunlun.emulator.device import huge_pages, linear_packing
 from vllm_kunlun.platforms.errors import UnsupportedError
 from vllm_kunlun.platforms.loading import forms
 
@@ -182,7 +182,10 @@ def test_the_weight_comes_out_as_it_went_in(rows: int, columns: int) -> None:
     assert type(layer.weight) is kind and layer.weight.weight_loader == loader
 
 
-def test_a_weight_that_was_written_is_packed_again() -> None:
+def test_a_weight_that_was_written_is_packed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And goes into huge pages, as it did when the model was loaded."""
+    gathered: list[tuple[int, int]] = []
+    monkeypatch.setattr(huge_pages, "gather", gathered.extend)
     layer = linear(24, 16)
     linear_packing.pack(layer)
     known, handle, form = layer.weight, layer.quant_method.handle, forms.form_of(layer)
@@ -193,6 +196,8 @@ def test_a_weight_that_was_written_is_packed_again() -> None:
     layer.weight.data.copy_(weight)
     form.close(fixed=True)
     assert layer.weight is known and known.is_meta and layer.quant_method.handle == handle
+    packed = linear_packing._packed_weights[handle]
+    assert packed is not None and gathered == [packed.memory()]
     x = torch.randn(5, 16)
     torch.testing.assert_close(layer(x)[0], exact(x, weight, None), rtol=1e-5, atol=5e-5)
 

@@ -25,6 +25,7 @@ from vllm.model_executor.layers.vocab_parallel_embedding import (
     VocabParallelEmbedding,
 )
 
+from vllm_kunlun.emulator.device import huge_pages
 from vllm_kunlun.emulator.device.packed_weight import PackedWeight
 from vllm_kunlun.platforms.loading import forms
 
@@ -101,7 +102,8 @@ class _PackedForm(forms.Form):
 
     def close(self, *, fixed: bool) -> None:
         self._is_open = False
-        _packed_weights[self._handle] = PackedWeight(self.layer.weight)
+        packed = _packed_weights[self._handle] = PackedWeight(self.layer.weight)
+        huge_pages.gather([packed.memory()])
         self.layer._parameters.update(self.parameters)
 
     def hide(self) -> None:
