@@ -122,6 +122,24 @@ def test_memory_is_that_of_what_a_step_reads() -> None:
     assert packed_bytes >= 40 * 24 * 4
 
 
+class Wrapped(torch.nn.Module):
+    """A layer around another whose method it gives as its own, as vLLM's with adapters do."""
+
+    def __init__(self, base: torch.nn.Module) -> None:
+        super().__init__()
+        self.base_layer = base
+
+    @property
+    def quant_method(self) -> object:
+        return self.base_layer.quant_method
+
+
+def test_memory_of_a_wrapped_layer_is_counted_once() -> None:
+    layer = linear(40, 24)
+    linear_packing.pack(layer)
+    assert linear_packing.memory(Wrapped(layer)) == linear_packing.memory(layer)
+
+
 def test_layers_do_not_share_a_packed_weight() -> None:
     model = torch.nn.ModuleList([linear(8, 8), linear(8, 8), linear(8, 8)])
     weights = [layer.weight.detach().clone() for layer in model]

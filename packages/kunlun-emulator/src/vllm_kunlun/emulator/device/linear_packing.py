@@ -172,7 +172,8 @@ def memory(*models: torch.nn.Module) -> list[tuple[int, int]]:
     modules = [module for model in models for module in model.modules()]
     unread: set[int] = set()
     for module in modules:
-        method = getattr(module, "quant_method", None)
+        # Its own: a layer with adapters passes on the method of the layer that it wraps.
+        method = vars(module).get("quant_method")
         packed = _packed_weights[method.handle] if isinstance(method, _PackedLayer) else None
         if packed is not None:
             found.append(packed.memory())
