@@ -131,6 +131,7 @@ class KunlunWorker(CPUWorker):
                 storage = tensor.untyped_storage()
                 huge_pages.advise(storage.data_ptr(), storage.nbytes())
 
+    @torch.inference_mode()  # vLLM 0.33 runs a picture's encoder here, too, and sets no mode for it
     def compile_or_warm_up_model(self) -> Any:
         set_random_seed(self.model_config.seed)
         self.model_runner.warming_up_model()
