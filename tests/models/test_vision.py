@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import transformers
 from support import quantised, vision
 from support.engine import engine, greedy
 from support.engine_state import assert_split, watch_prompts
@@ -47,6 +49,25 @@ def seeing(model: Path, **arguments: Any) -> Any:
 
 def answers(llm: LLM, requests: list[Request]) -> list[list[int]]:
     return greedy(llm, [request.for_vllm() for request in requests], NEW_TOKENS)
+
+
+def test_positions_equal_transformers(model, requests):
+    """Of every prompt with version 4, of those without a video with version 5."""
+    reference = VisionReference(model)
+    if not reference.has_frame_positions:
+        pytest.skip("its videos have no positions of their own")
+    rope_index = type(reference.model.model).get_rope_index
+    for request in requests:
+        inputs = reference.inputs(request)
+        if request.video is not None and transformers.__version__ >= "5":
+            continue
+        named = {
+            name: inputs[name]
+            for name in inspect.signature(rope_index).parameters
+            if name in inputs
+        }
+        theirs, _ = rope_index(reference.model.model, **named)
+        assert torch.equal(reference.positions(inputs), theirs[:, 0])
 
 
 def test_tokens_equal_transformers(model, requests, expected, monkeypatch):

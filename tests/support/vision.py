@@ -15,6 +15,8 @@ import numpy as np
 import torch
 import transformers
 from PIL import Image
+from safetensors.torch import load_file, save_file
+from support import rope_index
 from support.checkpoints import VOCABULARY
 from support.reference import judgement
 from support.w8a8 import float_model
@@ -101,7 +103,8 @@ def _qwen3_vl() -> transformers.PretrainedConfig:
 
 
 def _qwen3_vl_moe() -> transformers.PretrainedConfig:
-    experts = {"moe_intermediate_size": 64, "num_experts": 8, "num_experts_per_tok": 2,
+    # No matrix is square, so that none can be mistaken for its transpose.
+    experts = {"moe_intermediate_size": 96, "num_experts": 8, "num_experts_per_tok": 2,
                "norm_topk_prob": True}  # fmt: skip
     return transformers.Qwen3VLMoeConfig(
         text_config={**_QWEN3_TEXT, **experts}, vision_config=_QWEN3_VISION, **_IDS
@@ -176,6 +179,9 @@ def _processor(name: str) -> transformers.ProcessorMixin:
     token = (2 * patch) ** 2
     sizes = {"patch_size": patch, "merge_size": 2, "temporal_patch_size": 2}
     sizes |= {"min_pixels": 4 * token, "max_pixels": 16 * token}
+    if name.startswith("qwen3"):
+        # As public ones have: pictures and videos alike, or newer vLLM confuses them.
+        sizes |= {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
     kinds = {
         "qwen2-vl": (transformers.Qwen2VLProcessor, transformers.Qwen2VLVideoProcessor),
         "qwen2.5-vl": (transformers.Qwen2_5_VLProcessor, transformers.Qwen2VLVideoProcessor),
@@ -206,8 +212,20 @@ def write(name: str, folder: Path, seed: int = 0) -> Path:
     # Never an answer: a judge would take it for a picture's place.
     model.get_output_embeddings().weight.data[list(SPECIAL.values())] = 0
     model.save_pretrained(folder)
+    if name == "qwen3-vl-moe":
+        _experts_as_published(folder / "model.safetensors")
     _processor(name).save_pretrained(folder)
     return folder
+
+
+def _experts_as_published(file: Path) -> None:
+    """Public ones hold ``[experts, in, out]``; transformers 5 saves its own form."""
+    weights = load_file(file)
+    for name, weight in list(weights.items()):
+        if name.endswith("experts.down_proj") and weight.shape[-1] != _TEXT["hidden_size"]:
+            for each in (name, name.replace("down_proj", "gate_up_proj")):
+                weights[each] = weights[each].transpose(1, 2).contiguous()
+    save_file(weights, file, metadata={"format": "pt"})
 
 
 @dataclass(frozen=True)
@@ -280,6 +298,35 @@ class VisionReference:
     def __init__(self, folder: Path, model: transformers.PreTrainedModel | None = None) -> None:
         self.model = float_model(folder) if model is None else model
         self.processor = AutoProcessor.from_pretrained(folder)
+        if self.has_frame_positions and transformers.__version__ >= "5":
+            self.model.model.get_rope_index = self._rope_index
+
+    @property
+    def has_frame_positions(self) -> bool:
+        """Whether a video's tokens count its frames, which later models tell by text between."""
+        return self.model.config.model_type in ("qwen2_vl", "qwen2_5_vl")
+
+    def positions(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Those of :mod:`support.rope_index` for one prompt that the processor made."""
+        config = self.model.config
+        kinds = torch.zeros_like(inputs["input_ids"][0])
+        kinds[inputs["input_ids"][0] == config.image_token_id] = rope_index.IMAGE
+        kinds[inputs["input_ids"][0] == config.video_token_id] = rope_index.VIDEO
+        seconds = inputs.get("second_per_grid_ts")
+        return rope_index.positions(
+            kinds.tolist(),
+            inputs.get("image_grid_thw"),
+            inputs.get("video_grid_thw"),
+            merge=config.vision_config.spatial_merge_size,
+            frame_step=1.0
+            if seconds is None
+            else config.vision_config.tokens_per_second * float(seconds[0]),
+        )
+
+    def _rope_index(self, input_ids: torch.Tensor, **others: Any) -> tuple[torch.Tensor, ...]:
+        """Stands for the method of HF's model, for one prompt without padding."""
+        made = self.positions({"input_ids": input_ids, **others})
+        return made[:, None], (made.max() + 1 - made.shape[1]).reshape(1, 1)
 
     def inputs(self, request: Request) -> Mapping[str, torch.Tensor]:
         media: dict[str, Any] = {}

@@ -71,11 +71,8 @@ def _found(config: VllmConfig, *, on_card: bool) -> Iterator[str]:
     if on_card:
         yield "the worker of a card"
     model = config.model_config
-    if model is not None:
-        if model.quantization is not None and model.is_moe:
-            yield f"a quantised mixture of experts ({model.architecture})"
-        if model.is_multimodal_model:
-            yield f"the images of {model.architecture}"
+    if model is not None and model.quantization is not None and model.is_moe:
+        yield f"a quantised mixture of experts ({model.architecture})"
     drafts = config.speculative_config
     if drafts is not None and drafts.method not in _DRAFTS:
         yield f"--speculative-config with {drafts.method}"
