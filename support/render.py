@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tables from ``support/matrix.json``: the page ``docs/support.md`` and a part of the README.
 
+Another release of vLLM has a file and a page of its own, with its number in their names.
+
 python support/render.py           # write them
 python support/render.py --check   # exit code 1 if they are not what would be written
 python support/render.py --add-report check.json   # of `ops check` or `verify`, from a card
@@ -12,6 +14,7 @@ import argparse
 import json
 import re
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +22,9 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from support.features import FEATURES, USES  # noqa: E402
-from support.matrix import PATH, Cell, Matrix  # noqa: E402
+from support.matrix import FOLDER, Cell, Matrix  # noqa: E402
 
-PAGE = ROOT / "docs" / "support.md"
+DOCS = ROOT / "docs"
 README = ROOT / "README.md"
 REPORTS = ROOT / "support" / "cards"
 BEGIN, END = "<!-- support: begin -->", "<!-- support: end -->"
@@ -35,20 +38,22 @@ def main() -> None:
     options = parser.parse_args()
     if options.add_report:
         add_report(options.add_report)
-    matrix = Matrix.load(PATH)
+    first = Matrix.load(FOLDER / "matrix.json")
+    others = [Matrix.load(path) for path in sorted(FOLDER.glob("matrix-*.json"))]
     old = README.read_text()
     if old.count(BEGIN) != 1 or old.count(END) != 1:
         sys.exit(f"README.md must hold {BEGIN} and {END} once each")
     new = {
-        PAGE: page(matrix),
+        DOCS / "support.md": page(first, others),
         README: re.sub(
-            f"{BEGIN}.*{END}", lambda _: f"{BEGIN}\n{summary(matrix)}\n{END}", old, flags=re.DOTALL
+            f"{BEGIN}.*{END}", lambda _: f"{BEGIN}\n{summary(first)}\n{END}", old, flags=re.DOTALL
         ),
+        **{DOCS / _page_of(matrix): page(matrix) for matrix in others},
     }
     stale = [path for path, text in new.items() if not path.exists() or path.read_text() != text]
     if options.check and stale:
         names = ", ".join(str(path.relative_to(ROOT)) for path in stale)
-        sys.exit(f"{names} differ from support/matrix.json: run `python support/render.py`")
+        sys.exit(f"{names} differ from support/matrix*.json: run `python support/render.py`")
     for path in () if options.check else stale:
         path.write_text(new[path])
         print(f"wrote {path.relative_to(ROOT)}")
@@ -85,8 +90,13 @@ def summary(matrix: Matrix) -> str:
     return "\n".join(lines)
 
 
-def page(matrix: Matrix) -> str:
-    """The whole page."""
+def _page_of(matrix: Matrix) -> str:
+    """Name of the page of another release than the first."""
+    return f"support-{matrix.vllm}.md"
+
+
+def page(matrix: Matrix, others: Sequence[Matrix] = ()) -> str:
+    """The whole page; that of the first release names the pages of the others."""
     families = {
         name: [row for row in matrix.rows.items() if row[1].family == name]
         for name in sorted({row.family for row in matrix.rows.values()}, key=str)
@@ -99,6 +109,7 @@ def page(matrix: Matrix) -> str:
         "– does not apply; *skipped*: not tried, the tests lack a tool for it. "
         "Reasons stand below. **Untested on a card** until a report from one "
         "says otherwise.",
+        *([f"Other releases of vLLM: {', '.join(_link(each) for each in others)}."] * bool(others)),
         "\n".join(
             ["| Column | What is tried | What is compared |", "|---|---|---|"]
             + [f"| {name} | {each.meaning} | {each.compared} |" for name, each in FEATURES.items()]
@@ -113,19 +124,8 @@ def page(matrix: Matrix) -> str:
             for name, row in rows
         ]
         parts += [f"## {title}", "\n".join(table)]
-    tried = sum(cell.status in ("pass", "fail") for cell in matrix.others.values())
-    passed = [name for name, cell in matrix.others.items() if cell.status == "pass"]
-    parts += [
-        "## Other decoders",
-        "Generated: what vLLM registers and transformers can build tiny, eager only; 12 greedy "
-        "tokens for each of ten prompts, equal, and their log-probabilities within 0.001. "
-        f"{len(passed)} of {tried} pass: {', '.join(passed)}.",
-        "\n".join(
-            f"- {name} ({MARK[cell.status]}): {cell.reason}"
-            for name, cell in matrix.others.items()
-            if cell.status != "pass"
-        ),
-    ]
+    if matrix.others:
+        parts += ["## Other decoders", *_decoders(matrix.others)]
     parts += [
         "## Uses, each on one model",
         "\n".join(
@@ -155,6 +155,25 @@ def page(matrix: Matrix) -> str:
         "`python support/render.py --add-report check.json` in a clone of this repository."
     )
     return "\n\n".join(parts) + "\n"
+
+
+def _link(matrix: Matrix) -> str:
+    return f"[{matrix.vllm}]({_page_of(matrix)})"
+
+
+def _decoders(cells: Mapping[str, Cell]) -> tuple[str, str]:
+    tried = sum(cell.status in ("pass", "fail") for cell in cells.values())
+    passed = [name for name, cell in cells.items() if cell.status == "pass"]
+    return (
+        "Generated: what vLLM registers and transformers can build tiny, eager only; 12 greedy "
+        "tokens for each of ten prompts, equal, and their log-probabilities within 0.001. "
+        f"{len(passed)} of {tried} pass: {', '.join(passed)}.",
+        "\n".join(
+            f"- {name} ({MARK[cell.status]}): {cell.reason}"
+            for name, cell in cells.items()
+            if cell.status != "pass"
+        ),
+    )
 
 
 def _outcome(cell: Cell | None) -> str:

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 from support import commit
 from support.features import FEATURES
-from support.matrix import Cell, Matrix, NotApplicable, NotTried
+from support.matrix import Cell, Matrix, NotApplicable, NotTried, path_of
 
 from vllm_kunlun.platforms.errors import UnsupportedError
 
@@ -101,6 +101,15 @@ def test_each_cell_has_its_commit_and_the_file_names_the_usual_one_once(matrix, 
         run(matrix, "Old", feature)
     assert json.loads(file.read_text())["made_at"] == NOW
     assert OLD not in file.read_text()
+
+
+@pytest.mark.parametrize(
+    ("vllm", "name"),
+    [("0.15.1", "matrix"), ("0.15.1+xpu", "matrix"), ("0.33.0", "matrix-0.33.0"),
+     ("0.33.0+cpu", "matrix-0.33.0")],
+)  # fmt: skip
+def test_each_release_has_a_file(vllm, name):
+    assert path_of(vllm).name == f"{name}.json"
 
 
 def git(folder, *arguments):

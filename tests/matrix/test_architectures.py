@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+import vllm
 from support.architectures import NOT_TRIED, architectures, configuration
 from support.engine import engine, greedy_with_logprobs
-from support.matrix import PATH, Matrix, NotTried
+from support.matrix import Matrix, NotTried, path_of
 from support.reference import Reference
 
 pytestmark = pytest.mark.matrix
@@ -25,7 +26,8 @@ LOGPROB_TOLERANCE = 1e-3
 
 def _names() -> list[str]:
     """All that are no row of the matrix, in which more than this is tried."""
-    rows = Matrix.load().rows if PATH.exists() else {}
+    path = path_of(vllm.__version__)
+    rows = Matrix.load(path).rows if path.exists() else {}
     return [name for name in architectures() if name not in rows]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 __all__ = ["committed", "made_at"]
 
 ROOT = Path(__file__).parents[2]
-RESULTS = ("support/matrix.json", "docs/support.md", "README.md")
+RESULTS = ("support/matrix*.json", "docs/support*.md", "README.md")
 """What a run of the support matrix writes itself."""
 
 

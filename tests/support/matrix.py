@@ -14,22 +14,31 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from packaging.version import Version
 from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
 from support import commit
 from support.features import FEATURES, USES
 
+from vllm_kunlun.platforms import version
 from vllm_kunlun.platforms.errors import UnsupportedError
 
 __all__ = [
-    "PATH",
+    "FOLDER",
     "Cell",
     "Matrix",
     "NotApplicable",
     "NotTried",
     "Row",
+    "path_of",
 ]
 
-PATH = Path(__file__).parents[2] / "support" / "matrix.json"
+FOLDER = Path(__file__).parents[2] / "support"
+
+
+def path_of(vllm: str) -> Path:
+    """The matrix of that release of vLLM; that of the first one has no number in its name."""
+    release = version.tested_as(vllm) or Version(vllm).base_version
+    return FOLDER / ("matrix.json" if release == "0.15.1" else f"matrix-{release}.json")
 
 
 class NotApplicable(Exception):
@@ -65,7 +74,7 @@ class Row(BaseModel):
 
 
 class Matrix(BaseModel):
-    """The file ``support/matrix.json``."""
+    """A file ``support/matrix.json``, or of another release (:func:`path_of`)."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -83,13 +92,13 @@ class Matrix(BaseModel):
     _now: str = PrivateAttr(default="")
 
     @classmethod
-    def load(cls, path: Path = PATH) -> Matrix:
+    def load(cls, path: Path) -> Matrix:
         return cls.model_validate_json(path.read_text()).filled()
 
     @classmethod
-    def begin(cls, vllm: str, transformers: str, path: Path = PATH) -> Matrix:
+    def begin(cls, vllm: str, transformers: str, path: Path | None = None) -> Matrix:
         """What is on the disk, to be gone on with at the present commit."""
-        now = commit.made_at()
+        now, path = commit.made_at(), path or path_of(vllm)
         found = cls.load(path) if path.exists() else cls(vllm="", transformers="", made_at=now)
         made = found.model_copy(update={"vllm": vllm, "transformers": transformers})
         before = commit.committed(path)
@@ -127,7 +136,7 @@ class Matrix(BaseModel):
         """See that the architecture has a cell among :attr:`others`."""
         self.others.setdefault(architecture, self._not_reached())
 
-    def save(self, path: Path = PATH) -> None:
+    def save(self, path: Path | None = None) -> None:
         most = self.commits().most_common(1)
         self.made_at = most[0][0] if most else self._now
         rows = dict(sorted(self.rows.items()))
@@ -146,7 +155,7 @@ class Matrix(BaseModel):
             "others": {name: self._dump(cell) for name, cell in sorted(self.others.items())},
             "uses": {name: self._dump(self.uses[name]) for name in USES if name in self.uses},
         }
-        path.write_text(json.dumps(dumped, indent=1) + "\n")
+        (path or path_of(self.vllm)).write_text(json.dumps(dumped, indent=1) + "\n")
 
     def _dump(self, cell: Cell) -> dict[str, Any]:
         usual = {"made_at"} if cell.made_at == self.made_at else set()
@@ -183,9 +192,9 @@ class Matrix(BaseModel):
         before = self._committed and self._committed.find(architecture, feature)
         if before and before.status == "pass" and status not in ("pass", "fail"):
             raise AssertionError(
-                f"{architecture}, {feature or 'eager'}: it passed in the committed "
-                f"support/matrix.json and is now {status}: {reason}. If that is meant, commit the "
-                "new support/matrix.json and run again"
+                f"{architecture}, {feature or 'eager'}: it passed in the committed support matrix "
+                f"of vLLM {self.vllm} and is now {status}: {reason}. If that is meant, commit the "
+                "new one and run again"
             )
 
     def find(self, architecture: str, feature: str | None) -> Cell | None:
