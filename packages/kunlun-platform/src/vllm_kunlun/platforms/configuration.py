@@ -9,7 +9,14 @@ import torch
 from vllm.logger import init_logger
 
 from vllm_kunlun.platforms import families
-from vllm_kunlun.platforms.checks import cache, connectors, lora, model, parallel
+from vllm_kunlun.platforms.checks import (
+    cache,
+    connectors,
+    lora,
+    model,
+    parallel,
+    weight_transfer,
+)
 from vllm_kunlun.platforms.settings import cache as cache_settings
 from vllm_kunlun.platforms.settings import compilation, engine, hosts, quantisation
 from vllm_kunlun.platforms.torch25 import refusals
@@ -44,6 +51,7 @@ def check_and_update(config: VllmConfig, *, on_card: bool) -> None:
     if on_card:
         parallel.check_cards(config)
     connectors.check(config)
+    weight_transfer.check(config)
     cache_settings.update(config)
     engine.update(config, on_card=on_card)
     hosts.update(config)

@@ -48,7 +48,6 @@ REFUSED = {
         {"model_config__is_moe": True, "model_config__quantization": "awq"},
         "quantised mixture of experts",
     ),
-    "images": ({"model_config__is_multimodal_model": True}, "images of LlamaFor"),
     "drafts": ({"speculative_config": SimpleNamespace(method="medusa")}, "with medusa"),
     "drafts of a hybrid": (
         {
@@ -85,6 +84,7 @@ def test_what_runs_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     not_yet.check(config(), on_card=False)
     not_yet.check(config(model_config__is_moe=True), on_card=False)
     not_yet.check(config(model_config__is_hybrid=True), on_card=False)
+    not_yet.check(config(model_config__is_multimodal_model=True), on_card=False)
     not_yet.check(config(model_config__quantization="awq"), on_card=False)
     not_yet.check(config(speculative_config=SimpleNamespace(method="ngram")), on_card=False)
     not_yet.check(config(model_config=None), on_card=False)
