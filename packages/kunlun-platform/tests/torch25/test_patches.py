@@ -40,8 +40,12 @@ def test_they_are_for_torch_before_2_6(monkeypatch, installed: str, applies: boo
 
 @pytest.mark.skipif(not torch25.is_installed(), reason="hashes are of torch 2.5.1")
 def test_hashes_are_of_the_installed_torch() -> None:
-    replaced = [entry for entry in patches() if isinstance(entry, Patch)]
-    assert len(replaced) == 4
+    replaced = [
+        entry
+        for entry in patches()
+        if isinstance(entry, Patch) and entry.holds(version.installed_vllm())
+    ]
+    assert len(replaced) >= 4
     assert {p.target: source_sha256(p.target) for p in replaced} == {
         p.target: p.sha256 for p in replaced
     }

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
@@ -10,7 +12,13 @@ import torch
 
 from vllm_kunlun.platforms.ledger import patch_ledger
 
-__all__ = ["call_class", "inline_call", "inline_call_", "without_guard_filter"]
+__all__ = [
+    "call_class",
+    "inline_call",
+    "inline_call_",
+    "with_parameter_classes",
+    "without_guard_filter",
+]
 
 
 class _Call:
@@ -55,3 +63,26 @@ def call_class(self: Any, tx: Any, args: Any, kwargs: Any) -> Any:
 
         return SizeVariable(args[0].unpack_var_sequence(tx))
     return patch_ledger.original("torch25-size")(self, tx, args, kwargs)
+
+
+@contextlib.contextmanager
+def with_parameter_classes(vllm_config: Any) -> Iterator[None]:
+    """What vLLM compiles in, with its classes of parameters traced as plain tensors.
+
+    Their ``__torch_function__`` is that of ``torch.nn.Parameter``, which does nothing: 2.5 knows so
+    of Parameter itself only.
+    """
+    from torch._dynamo.variables import torch as of_torch
+    from vllm.model_executor import parameter
+
+    classes = {
+        each
+        for each in vars(parameter).values()
+        if isinstance(each, type) and issubclass(each, parameter.BasevLLMParameter)
+    }
+    with (
+        patch_ledger.original("torch25-parameter-classes")(vllm_config),
+        torch._dynamo.config.patch(traceable_tensor_subclasses=classes),
+        mock.patch.object(of_torch, "can_dispatch_torch_function", lambda *_: False),
+    ):
+        yield

@@ -22,6 +22,7 @@ def patches() -> Sequence[Entry]:
         *_imports(),
         _functorch_key(),
         *_dynamo(),
+        _parameter_classes(),
     )
 
 
@@ -127,4 +128,20 @@ def _dynamo() -> Sequence[Entry]:
                 "84757f4a7641fa62a12ed12fbeb73020868553786431dc7adb89823351abdf4e",
             ),
         )
+    )
+
+
+def _parameter_classes() -> Entry:
+    return Patch(
+        name="torch25-parameter-classes",
+        target="vllm.compilation.decorators:maybe_use_cudagraph_partition_wrapper",
+        replacement=f"{_OURS}.dynamo:with_parameter_classes",
+        why="2.5 cannot trace a class of parameters with a __torch_function__; vLLM 0.15 told it "
+        "which may be traced, and 0.16 does so no more",
+        upstream="https://github.com/vllm-project/vllm/blob/v0.16.0/vllm/compilation/decorators.py",
+        vllm_range=V0_16,
+        sha256="5bc3812de8300bfc3f10093a7976c24dc5ee2a629cdddb6f7c270a382f28dbff",
+        remove_when=_REMOVE_WHEN,
+        torch_range=RANGE,
+        only_compilation=True,
     )
