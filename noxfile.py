@@ -161,6 +161,7 @@ def vendor_stack(session: nox.Session) -> None:
         command = str(environment / "bin" / "vllm-kunlun")
         for words in (("doctor",), ("ops", "check"), ("demo",)):
             session.run(command, *words, env=QUIET, external=True)
+        record(session, python, "vendor", "a list of each kind", "doctor", "ops check", "demo")
 
 
 def project() -> dict[str, Any]:
@@ -258,6 +259,7 @@ def vllm016(session: nox.Session) -> None:
         env=QUIET,
         external=True,
     )
+    record(session, held, "pinned", "doctor", "unit tests", "engine tests")
 
 
 NEWEST = "0.33.0"
@@ -284,6 +286,8 @@ def newest(session: nox.Session) -> None:
         env=env,
         external=True,
     )
+    if not session.posargs:
+        record(session, held, "own", "doctor", "one test of each kind that runs")
 
 
 def beside_vllm(

@@ -27,6 +27,7 @@ SETS = {
     "lowest": "the lowest that are allowed",
     "highest": "the newest that are allowed",
     "vendor": "the vendor's",
+    "own": "those that this vLLM asks for",
 }
 """Which versions of the dependencies an environment held."""
 VERSIONS = """
@@ -108,7 +109,8 @@ def page(
             "# Which versions go together",
             "",
             "Written by `python support/compatibility.py` from `support/tested.json`, to which "
-            "`nox -s python` and `nox -s bounds` add what passed.",
+            "`nox -s python`, `bounds`, `vllm016`, `newest` and `vendor_stack -- whole` add what "
+            "passed.",
             "",
             "## Tried together",
             "",
