@@ -200,7 +200,8 @@ def main() -> None:
     except Exception as error:
         answer(error=f"{type(error).__name__}: {error}")
         raise
-    have = {each.metadata["Name"]: each.version for each in metadata.distributions()}
+    found = metadata.distributions()
+    have = {each.metadata["Name"].replace("_", "-"): each.version for each in found}
     versions = {name: have[name] for name in DISTRIBUTIONS if name in have}
     answer(cpu=time.process_time(), versions=versions)
     for line in sys.stdin:
