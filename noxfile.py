@@ -154,13 +154,13 @@ def vendor_stack(session: nox.Session) -> None:
             *("--dist", "loadgroup" if more else "loadfile"),
             *(f"@tests/vendor_stack/{name}.txt" for name in lists),
             *arguments[whole:],
-            env={**QUIET, **more},
+            env={**quiet_in(python), **more},
             external=True,
         )
     if whole:
         command = str(environment / "bin" / "vllm-kunlun")
         for words in (("doctor",), ("ops", "check"), ("demo",)):
-            session.run(command, *words, env=QUIET, external=True)
+            session.run(command, *words, env=quiet_in(python), external=True)
         record(session, python, "vendor", "a list of each kind", "doctor", "ops check", "demo")
 
 
@@ -249,14 +249,16 @@ def vllm016(session: nox.Session) -> None:
             if not each.startswith("vllm==")]  # fmt: skip
     held = beside_vllm(session, "0.16.0", pins=pins)
     if session.posargs:
-        session.run(str(held), "-m", "pytest", "-q", *session.posargs, env=QUIET, external=True)
+        session.run(
+            str(held), "-m", "pytest", "-q", *session.posargs, env=quiet_in(held), external=True
+        )
         return
-    session.run(str(held.with_name("vllm-kunlun")), "doctor", env=QUIET, external=True)
+    session.run(str(held.with_name("vllm-kunlun")), "doctor", env=quiet_in(held), external=True)
     unit_tests(session, held)
     session.run(
         *(str(held), "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile"),
         *("tests/engine", "tests/models", "tests/quantised", "-m", "not matrix"),
-        env=QUIET,
+        env=quiet_in(held),
         external=True,
     )
     record(session, held, "pinned", "doctor", "unit tests", "engine tests")
@@ -278,7 +280,7 @@ def newest(session: nox.Session) -> None:
     With arguments for pytest those tests alone run.
     """
     held = beside_vllm(session, NEWEST, left_out=NEWEST_LEFT_OUT)
-    env = {**QUIET, "VLLM_KUNLUN_ALLOW_UNTESTED_VLLM": "1"}
+    env = {**quiet_in(held), "VLLM_KUNLUN_ALLOW_UNTESTED_VLLM": "1"}
     if not session.posargs:
         session.run(str(held.with_name("vllm-kunlun")), "doctor", env=env, external=True)
     session.run(
@@ -355,6 +357,15 @@ QUIET = {
 }
 
 
+def quiet_in(held: Path) -> dict[str, str]:
+    """:data:`QUIET`, and a cache of its own for vLLM.
+
+    vLLM keeps what it found out of a model's class under the class's name: two releases side by
+    side would each find the other's, and start a process per model to look again.
+    """
+    return {**QUIET, "VLLM_CACHE_ROOT": str(held.parents[1] / "cache")}
+
+
 def unit_tests(session: nox.Session, held: Path) -> None:
     """Every wheel's own tests with another Python, each in processes of its own."""
     for member in MEMBERS:
@@ -364,7 +375,7 @@ def unit_tests(session: nox.Session, held: Path) -> None:
             folders.append((beside_vllm,))
         for arguments in folders:
             session.run(str(held), "-m", "pytest", "-q", "-n", "2", "-m", "not slow", *arguments,
-                        env=QUIET, external=True)  # fmt: skip
+                        env=quiet_in(held), external=True)  # fmt: skip
 
 
 def record(session: nox.Session, held: Path, which: str, *ran: str) -> None:
