@@ -48,7 +48,7 @@ def test_what_is_kept_follows_the_values_it_was_made_from() -> None:
             raise ValueError("too large")
         return (2 * source,)
 
-    kept = Kept(source, double)
+    kept = Kept((source,), double)
     (values,) = kept.values
     kept.refresh()
     assert made == [[1, 2]]
@@ -64,10 +64,20 @@ def test_what_is_kept_follows_the_values_it_was_made_from() -> None:
     assert values.tolist() == [0, 6]
 
 
+def test_a_change_of_any_source_is_seen() -> None:
+    one, other, made = torch.tensor([1]), torch.tensor([2, 3]), []
+    kept = Kept((one, other), lambda: made.append((one.tolist(), other.tolist())) or ())
+    for source in (one, other):
+        source.add_(5)
+        for _ in range(2):
+            kept.refresh()
+    assert made == [([1], [2, 3]), ([6], [2, 3]), ([6], [7, 8])]
+
+
 def test_one_step_keeps_one_table_for_all_its_layers() -> None:
     source, step = torch.tensor([1, 2]), {}
     one, other = Recording(step), Recording(step)
-    values = [each.kept(("table",), source, lambda: (2 * source,)) for each in (one, other)]
+    values = [each.kept(("table",), (source,), lambda: (2 * source,)) for each in (one, other)]
     assert values[0][0] is values[1][0]
     assert len(step) == 1
     assert one.calls == other.calls

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import fx
 
-from vllm_kunlun.emulator.device.tape import Recorder, are_apart, own_copy, storage_of
+from vllm_kunlun.emulator.device.tape import Recorder, are_apart, own_copy
+from vllm_kunlun.emulator.device.watch import storage_of
 from vllm_kunlun.ops.torch_ops.registration import custom_op
 from vllm_kunlun.platforms.compiler import call_directly
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from vllm_kunlun.emulator.functions import step_cache
-from vllm_kunlun.emulator.functions.step_cache import StepCache
+from vllm_kunlun.emulator.functions.step_cache import StepCache, check_values
+from vllm_kunlun.emulator.replay import Kept, Recording
 
 
 class Plans:
@@ -91,3 +92,34 @@ def test_a_plan_that_could_not_be_made_is_tried_again(plans: Plans) -> None:
         with pytest.raises(ValueError, match="wrong lengths"):
             plans.cache.get((0,), (torch.zeros(1),), fail)
     assert plans.get(0, torch.zeros(1)) == 1
+
+
+def test_values_are_checked_once_and_again_before_a_repetition_with_others() -> None:
+    lengths, checked = torch.tensor([3, 5]), []
+    held: StepCache[None] = StepCache()
+
+    def check() -> None:
+        checked.append(lengths.tolist())
+
+    for _ in range(2):
+        check_values(held, ("f",), (lengths,), check)
+    assert checked == [[3, 5]]
+
+    of_step: dict[tuple[object, ...], Kept] = {}
+    for _ in range(2):
+        recording = Recording(of_step)
+        with recording.open(), recording.inside():
+            check_values(held, ("f",), (lengths,), check)
+    assert checked == [[3, 5]] * 2, "a recording does not rely on what was checked outside"
+    lengths.add_(1)
+    for _ in range(2):
+        for call in recording.calls:
+            call()
+    assert checked == [[3, 5], [3, 5], [4, 6]]
+
+
+def test_a_call_that_no_recording_repeats_leaves_nothing_in_it() -> None:
+    of_step: dict[tuple[object, ...], Kept] = {}
+    with Recording(of_step).open():
+        check_values(StepCache(), ("f",), (torch.tensor([3]),), lambda: None)
+    assert not of_step

@@ -34,25 +34,28 @@ _thread = _Thread()
 
 
 class Kept:
-    """Tensors computed from another one's values, in memory of their own.
+    """Tensors computed from other ones' values, in memory of their own.
 
     Args:
-        source: a small tensor; it is compared by value.
-        make: computes them from ``source``, and may raise.
+        sources: small tensors; they are compared by value.
+        make: computes them from ``sources``, and may raise.
     """
 
-    def __init__(self, source: torch.Tensor, make: Callable[[], tuple[torch.Tensor, ...]]) -> None:
-        self._source, self._make = source, make
+    def __init__(
+        self, sources: tuple[torch.Tensor, ...], make: Callable[[], tuple[torch.Tensor, ...]]
+    ) -> None:
+        self._sources, self._make = sources, make
         self.values = tuple(each.clone() for each in make())
-        self._made_from = source.clone()
+        self._made_from = tuple(each.clone() for each in sources)
 
     def refresh(self) -> None:
         """Compute them again, in place, unless they are those of the values of now."""
-        if torch.equal(self._made_from, self._source):
+        if all(map(torch.equal, self._made_from, self._sources)):
             return
         for old, new in zip(self.values, self._make(), strict=True):
             old.copy_(new)
-        self._made_from.copy_(self._source)
+        for seen, source in zip(self._made_from, self._sources, strict=True):
+            seen.copy_(source)
 
 
 class Recording:
@@ -88,6 +91,11 @@ class Recording:
         else:
             self._is_foreign = True
 
+    @property
+    def is_inside(self) -> bool:
+        """Whether what runs now is repeated by its loops."""
+        return self._depth > 0
+
     @contextlib.contextmanager
     def inside(self) -> Iterator[None]:
         """In a function that is replayable."""
@@ -100,20 +108,22 @@ class Recording:
     def kept(
         self,
         key: tuple[object, ...],
-        source: torch.Tensor,
+        sources: tuple[torch.Tensor, ...],
         make: Callable[[], tuple[torch.Tensor, ...]],
     ) -> tuple[torch.Tensor, ...]:
         """What ``make`` gives, in memory that each repetition brings up to date first.
 
+        A check of values is a ``make`` that gives nothing, and raises.
+
         Args:
-            key: what it depends on besides ``source``. An ``id`` in it is of something that
+            key: what it depends on besides ``sources``. An ``id`` in it is of something that
                 ``make`` keeps alive.
         """
-        key = (*key, source.data_ptr(), source.shape, source.dtype)
+        key = (*key, *((each.data_ptr(), each.shape, each.dtype) for each in sources))
         self.is_making = True
         try:
             if key not in self._kept:
-                self._kept[key] = Kept(source, make)
+                self._kept[key] = Kept(sources, make)
             kept = self._kept[key]
             kept.refresh()
         finally:

@@ -22,7 +22,8 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from vllm.logger import init_logger
 
 from vllm_kunlun.emulator.device.packed_weight import PackedWeight
-from vllm_kunlun.emulator.device.tape import Recorder, are_apart, own_copy, storage_of
+from vllm_kunlun.emulator.device.tape import Recorder, are_apart, own_copy
+from vllm_kunlun.emulator.device.watch import storage_of
 from vllm_kunlun.ops.vendor_ops import library
 
 __all__ = ["MAX_TOKENS", "RecordedSteps"]

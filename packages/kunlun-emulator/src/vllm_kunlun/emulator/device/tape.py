@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """One step of a graph as a list of calls, each bound to the memory that it was recorded with.
 
-The graph runs node by node, and each node becomes one of four things:
+The graph runs node by node, and each node becomes one of five things:
 
 * nothing, if it only makes views, takes memory or computes with numbers: its result is kept;
 * a copy, if it is ``contiguous`` and has something to do;
 * the loops of a function that is :func:`~vllm_kunlun.emulator.replay.replayable`;
-* the call itself, whose new results are copied over the recorded ones: all other ops, attention
-  (which asks for its step's metadata) and collectives among them.
+* attention of that layer, which takes its loops from its first step of decodes, see
+  :mod:`~vllm_kunlun.emulator.device.recorded_attention`;
+* the call itself, whose new results are copied over the recorded ones: all other ops, collectives
+  among them.
 
 So a later run does the same work on the same memory, without what lies between.
 """
@@ -15,87 +17,29 @@ So a later run does the same work on the same memory, without what lies between.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
 from torch import fx
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from vllm_kunlun.emulator.device.recorded_attention import AttentionSteps
+from vllm_kunlun.emulator.device.watch import Watch, storage_of, storages, strided, written_by
 from vllm_kunlun.emulator.replay import Kept, Recording
 from vllm_kunlun.platforms.compiler import OP
 
-__all__ = ["Recorder", "are_apart", "own_copy", "storage_of"]
+__all__ = ["Recorder", "are_apart", "own_copy"]
 
-_TAKE_MEMORY = {
-    "aten::empty",
-    "aten::empty_like",
-    "aten::empty_strided",
-    "aten::new_empty",
-    "aten::new_empty_strided",
-}
 _NUMBERS = (int, float, bool, str, type(None), torch.dtype, torch.device, torch.Size)
 _OF_SHAPES = {"dim", "element_size", "is_contiguous", "ndimension", "numel", "size", "stride"}
 _MODULES_OF_NUMBERS = {"_operator", "builtins", "math"}
 
 
-def storage_of(tensor: torch.Tensor) -> int:
-    """The address of a tensor's storage."""
-    return tensor.untyped_storage().data_ptr()
-
-
 def own_copy(tensor: torch.Tensor) -> torch.Tensor:
     """A copy in new memory with the same strides."""
     return torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype).copy_(tensor)
-
-
-def _strided(values: Any) -> Iterator[torch.Tensor]:
-    for each in tree_leaves(values):
-        if isinstance(each, torch.Tensor) and each.layout == torch.strided:
-            yield each
-
-
-def _storages(values: Any) -> set[int]:
-    return {storage_of(each) for each in _strided(values)}
-
-
-def _written(schema: torch.FunctionSchema, arguments: Any, keywords: Any) -> Iterator[torch.Tensor]:
-    for place, argument in enumerate(schema.arguments):
-        if argument.alias_info is not None and argument.alias_info.is_write:
-            given = arguments[place] if place < len(arguments) else keywords.get(argument.name)
-            yield from _strided(given)
-
-
-class _Watch(TorchDispatchMode):
-    """Which memory torch is asked to write, and whether it is asked for more than views."""
-
-    def __init__(self, recording: Recording) -> None:
-        super().__init__()
-        self._recording = recording
-        self.written: set[int] = set()
-        self.does_work = self.is_dynamic = False
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        keywords = kwargs or {}
-        self.written |= _storages(list(_written(func._schema, args, keywords)))
-        result = func(*args, **keywords)
-        if not self._recording.is_making:
-            given, new = map(_storages, ((args, keywords), result))
-            # In inference mode torch shows ``contiguous`` as it is called, a view or a copy.
-            self.does_work |= func._schema.name not in _TAKE_MEMORY and not (
-                _is_view(func._schema) and new <= given
-            )
-            self.is_dynamic |= torch.Tag.dynamic_output_shape in func.tags
-        return result
-
-
-def _is_view(schema: torch.FunctionSchema) -> bool:
-    aliases = [each.alias_info for each in schema.returns]
-    return bool(aliases) and all(each is not None and not each.is_write for each in aliases)
 
 
 class Recorder(fx.Interpreter):
@@ -115,6 +59,7 @@ class Recorder(fx.Interpreter):
         self._outer = outer
         self._own: dict[int, int] = {}
         self._kept: dict[tuple[object, ...], Kept] = {}
+        self._attention = AttentionSteps()
         self._node: fx.Node | None = None
 
     @property
@@ -155,14 +100,14 @@ class Recorder(fx.Interpreter):
         op: Any,
         subject: Any = None,
     ) -> Any:
-        given = list(_strided((subject, arguments, keywords)))
+        given = list(strided((subject, arguments, keywords)))
         recording = Recording(self._kept)
-        with _Watch(recording) as watch, recording.open():
+        with Watch(recording) as watch, recording.open():
             result = function(*arguments, **keywords)
         self.written |= watch.written
         if op is not None:
-            self.written |= _storages(list(_written(op._schema, arguments, keywords)))
-        results = list(_strided(result))
+            self.written |= storages(list(written_by(op._schema, arguments, keywords)))
+        results = list(strided(result))
         self._check(function, given, result, watch, op)
         if op is None and not watch.does_work:
             self._hold(results)
@@ -171,10 +116,14 @@ class Recorder(fx.Interpreter):
             self._hold(results)
             self.calls += recording.calls
             return result
-        return self._call_again(partial(function, *arguments, **keywords), given, result, subject)
+        call = partial(function, *arguments, **keywords)
+        if attention := self._attention.layer(op, call):
+            self.calls += attention
+            return result
+        return self._call_again(call, given, result, subject)
 
     def _check(
-        self, function: Any, given: list[torch.Tensor], result: Any, watch: _Watch, op: Any
+        self, function: Any, given: list[torch.Tensor], result: Any, watch: Watch, op: Any
     ) -> None:
         assert self._node is not None
         name = str(self._node.target)
@@ -197,7 +146,7 @@ class Recorder(fx.Interpreter):
     def _call_again(
         self, call: partial[Any], given: list[torch.Tensor], result: Any, subject: Any
     ) -> Any:
-        before = _storages(given)
+        before = storages(given)
         alone = isinstance(result, torch.Tensor)
         results = [result] if alone else list(result) if isinstance(result, (tuple, list)) else []
         fresh = [

@@ -16,7 +16,7 @@ from vllm_kunlun.emulator.checks import (
     require,
 )
 from vllm_kunlun.emulator.functions.cache import check_caches, dense_pages
-from vllm_kunlun.emulator.functions.step_cache import StepCache
+from vllm_kunlun.emulator.functions.step_cache import StepCache, check_values
 from vllm_kunlun.emulator.kernels.attention import attend
 from vllm_kunlun.ops.contract.limits import MAX_DECODE_BATCH, MAX_DECODE_QUERIES
 
@@ -86,8 +86,9 @@ def speculative_attention(
     alternate = not k_cache.is_contiguous()
     limit = min(max_context_len, max_num_blocks_per_seq * block_size)
     # All layers of a step pass the same lengths and table, so their values are checked once.
-    _checked.get(
-        (qlen, max_window_size, block_size, limit, keys.shape[0], alternate),
+    check_values(
+        _checked,
+        (name, qlen, max_window_size, block_size, limit, keys.shape[0], alternate),
         (context_lens_cpu, context_lens_xpu, block_tables),
         lambda: _check_pages_in_use(
             context_lens_cpu, context_lens_xpu, block_tables, qlen, max_window_size, block_size,

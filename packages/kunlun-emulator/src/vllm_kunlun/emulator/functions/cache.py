@@ -15,7 +15,7 @@ from vllm_kunlun.emulator.checks import (
     check_shape,
     check_tensor,
 )
-from vllm_kunlun.emulator.functions.step_cache import StepCache
+from vllm_kunlun.emulator.functions.step_cache import StepCache, check_values
 from vllm_kunlun.emulator.kernels.rows import copy_to_slots
 
 __all__ = [
@@ -35,7 +35,7 @@ _SLOT_DTYPES = (torch.int64, torch.int32)
 _workspaces = threading.local()
 
 
-_slots: StepCache[int] = StepCache()
+_slots: StepCache[None] = StepCache()
 _pages: StepCache[torch.Tensor] = StepCache()
 
 
@@ -111,11 +111,11 @@ def _write(
         return
     blocks, block_size = key_cache.shape[0], key_cache.shape[slot_dim]
     slots = blocks * block_size
-    _slots.get(
-        (slots, slot_mapping.dtype),
-        (slot_mapping,),
-        lambda: check_range(name, "slot_mapping", slot_mapping, slots, low=-(1 << 62)),
-    )
+
+    def check_slots() -> None:
+        check_range(name, "slot_mapping", slot_mapping, slots, low=-(1 << 62))
+
+    check_values(_slots, (name, slots, slot_mapping.dtype), (slot_mapping,), check_slots)
     if not heads_first:
         key_cache, value_cache = key_cache.transpose(1, 2), value_cache.transpose(1, 2)
     copy_to_slots(key, value, key_cache, value_cache, slot_mapping)

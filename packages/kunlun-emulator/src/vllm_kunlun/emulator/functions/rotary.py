@@ -250,7 +250,7 @@ def _lookup(
         return cos.contiguous(), sin.contiguous()
 
     if (recording := current()) is not None:
-        cos, sin = recording.kept((id(table),), positions, read)
+        cos, sin = recording.kept((id(table),), (positions,), read)
         return cos, sin
     return _angles.get((id(table),), (positions,), read, source=table)
 

@@ -16,7 +16,9 @@ from typing import Generic, TypeVar
 
 import torch
 
-__all__ = ["StepCache"]
+from vllm_kunlun.emulator.replay import current
+
+__all__ = ["StepCache", "check_values"]
 
 Plan = TypeVar("Plan")
 
@@ -66,3 +68,31 @@ class StepCache(Generic[Plan]):
         if len(self._entries) > CAPACITY:
             self._entries.popitem(last=False)
         return plan
+
+
+def check_values(
+    held: StepCache[None],
+    key: tuple[object, ...],
+    tensors: tuple[torch.Tensor, ...],
+    check: Callable[[], None],
+) -> None:
+    """Make ``check`` of these values once a step, whichever layer comes first.
+
+    In a recording it is kept, and made again before a repetition that finds other values.
+
+    Args:
+        held: the values that were checked, where nothing is recorded.
+        key: what the check depends on besides ``tensors``; it begins with the function's name.
+
+    Raises: what ``check`` raises.
+    """
+    recording = current()
+    if recording is None or not recording.is_inside:
+        held.get(key, tensors, check)
+        return
+
+    def make() -> tuple[torch.Tensor, ...]:
+        check()
+        return ()
+
+    recording.kept(key, tensors, make)

@@ -80,6 +80,11 @@ class KunlunAttentionImpl(AttentionImpl[KunlunAttentionMetadata]):
                 "attention runs in plain torch and is slower."
             )
 
+    @property
+    def decodes_by_vendor_functions(self) -> bool:
+        """Whether a step of decodes is a cache write and ``speculative_attention``, no more."""
+        return self.uses_cache and self._alibi_slopes is None and self.logits_soft_cap is None
+
     def process_weights_after_loading(self, act_dtype: torch.dtype) -> None:
         """Per-head constants on the device in float32; after a reload, where they lie."""
         if self._loaded_sinks is not None:
