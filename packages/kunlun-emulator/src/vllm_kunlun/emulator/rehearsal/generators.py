@@ -12,7 +12,7 @@ __all__ = ["Generator"]
 _TORCHS: type = torch.Generator
 
 
-class _Kind(type):
+class _Kind(type(torch.Generator)):  # type: ignore[misc]  # in torch 2.14 not type
     """A generator that torch made itself is one, too."""
 
     def __instancecheck__(cls, instance: Any) -> bool:
