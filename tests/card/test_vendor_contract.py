@@ -316,6 +316,7 @@ def test_attention_sends_each_copy_from_where_it_is() -> None:
     from vllm_kunlun.ops.attention.implementation import KunlunAttentionImpl
     from vllm_kunlun.ops.attention.metadata import KunlunAttentionMetadataBuilder
     from vllm_kunlun.ops.vendor_ops import library
+    from vllm_kunlun.platforms.vllm_compat.step_on_host import SEQ_LENS
 
     new, held = [1, 1, 5, 3], [4, 9, 0, 6]
     start = torch.tensor([0, *new]).cumsum(0).to(torch.int32)
@@ -324,7 +325,6 @@ def test_attention_sends_each_copy_from_where_it_is() -> None:
         query_start_loc=start.to("meta"),
         query_start_loc_cpu=start,
         seq_lens=lengths.to("meta"),
-        _seq_lens_cpu=lengths,
         num_reqs=4,
         num_actual_tokens=10,
         max_query_len=5,
@@ -332,6 +332,7 @@ def test_attention_sends_each_copy_from_where_it_is() -> None:
         block_table_tensor=torch.zeros(4, 2, dtype=torch.int32, device="meta"),
         slot_mapping=torch.zeros(10, dtype=torch.int64, device="meta"),
         causal=True,
+        **{SEQ_LENS: lengths},
     )
     builder = KunlunAttentionMetadataBuilder.__new__(KunlunAttentionMetadataBuilder)
     builder.reorder_batch_threshold = 1

@@ -24,6 +24,7 @@ from vllm_kunlun.ops.attention.metadata import (
     KunlunAttentionMetadata,
     KunlunAttentionMetadataBuilder,
 )
+from vllm_kunlun.platforms.vllm_compat.step_on_host import SEQ_LENS
 
 TOLERANCES = {torch.float32: 2e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
 
@@ -153,7 +154,6 @@ class Step:
             query_start_loc=start.clone(),
             query_start_loc_cpu=start,
             seq_lens=lengths.clone(),
-            _seq_lens_cpu=lengths,
             num_reqs=len(self.requests),
             num_actual_tokens=self.tokens,
             max_query_len=int(new.max()),
@@ -161,6 +161,7 @@ class Step:
             block_table_tensor=self.table,
             slot_mapping=self.slots,
             causal=causal,
+            **{SEQ_LENS: lengths},
         )
 
     def run(self, builder: KunlunAttentionMetadataBuilder | None = None) -> torch.Tensor:

@@ -8,6 +8,8 @@ from itertools import accumulate
 import torch
 from vllm.v1.attention.backend import CommonAttentionMetadata
 
+from vllm_kunlun.platforms.vllm_compat.step_on_host import SEQ_LENS
+
 VOCABULARY = 50
 
 
@@ -27,11 +29,11 @@ def step(lengths: list[int] = ENDS) -> CommonAttentionMetadata:
         query_start_loc=query_lod,
         query_start_loc_cpu=query_lod.clone(),
         seq_lens=torch.tensor(lengths, dtype=torch.int32),
-        _seq_lens_cpu=torch.tensor(lengths, dtype=torch.int32),
         num_reqs=len(QUERIES),
         num_actual_tokens=sum(QUERIES),
         max_query_len=max(QUERIES),
         max_seq_len=max(lengths),
         block_table_tensor=torch.zeros(len(QUERIES), 4, dtype=torch.int32),
         slot_mapping=torch.arange(sum(QUERIES)),
+        **{SEQ_LENS: torch.tensor(lengths, dtype=torch.int32)},
     )

@@ -21,6 +21,7 @@ from vllm.v1.kv_cache_interface import MLAAttentionSpec
 from vllm.v1.worker.workspace import init_workspace_manager, reset_workspace_manager
 
 from vllm_kunlun.mla import flashmla
+from vllm_kunlun.platforms.vllm_compat.step_on_host import SEQ_LENS
 
 HEADS, LATENT, ROPE, NOPE, VALUE, BLOCK = 3, 40, 16, 24, 32, 64
 SCALE = 0.3
@@ -105,13 +106,13 @@ class Batch:
             query_start_loc=lod.clone(),
             query_start_loc_cpu=lod,
             seq_lens=lengths.clone(),
-            _seq_lens_cpu=lengths,
             num_reqs=len(self.requests),
             num_actual_tokens=len(self.new),
             max_query_len=int(query_lens.max()),
             max_seq_len=max(self.lengths),
             block_table_tensor=self.table,
             slot_mapping=self.slots,
+            **{SEQ_LENS: lengths},
         )
 
     def configuration(self):
@@ -140,9 +141,10 @@ class Batch:
 
     def run(self, backend, indexer=None, scale: float = SCALE) -> torch.Tensor:
         """Attention of the step, ``[T, H V]``."""
-        assert self.cache.shape == backend.get_kv_cache_shape(
-            len(self.cache), BLOCK, 1, LATENT + ROPE
-        )
+        if hasattr(backend, "get_kv_cache_shape"):  # in 0.33 the cache's specification says it
+            assert self.cache.shape == backend.get_kv_cache_shape(
+                len(self.cache), BLOCK, 1, LATENT + ROPE
+            )
         builder = self.builder(backend)
         layer = _implementation(backend, self.weight, indexer, scale)
         output = self.query.new_full((len(self.new) + 2, HEADS * VALUE), torch.nan)

@@ -16,6 +16,7 @@ from vllm_kunlun.mla import indexer, indexer_metadata
 from vllm_kunlun.mla.indexer import sparse_attn_indexer_vllm_kunlun
 from vllm_kunlun.mla.indexer_metadata import KunlunIndexerBackend
 from vllm_kunlun.ops import check_op
+from vllm_kunlun.platforms.vllm_compat.step_on_host import SEQ_LENS
 
 HEADS, WIDTH, BLOCK, TOPK = 3, 32, 64, 12
 BATCHES = {
@@ -87,13 +88,13 @@ class Batch:
             query_start_loc=lod.clone(),
             query_start_loc_cpu=lod,
             seq_lens=lengths.clone(),
-            _seq_lens_cpu=lengths,
             num_reqs=len(requests),
             num_actual_tokens=len(slots),
             max_query_len=int(query_lens.max()),
             max_seq_len=int(lengths.max()),
             block_table_tensor=self.table,
             slot_mapping=slots,
+            **{SEQ_LENS: lengths},
         )
         return SimpleNamespace(
             attn_metadata={"cache": builder.build(0, step)},

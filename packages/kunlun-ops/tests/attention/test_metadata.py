@@ -23,6 +23,7 @@ from vllm.config import VllmConfig
 from vllm.v1.kv_cache_interface import FullAttentionSpec
 
 from vllm_kunlun.ops.attention.backend import KunlunAttentionBackend
+from vllm_kunlun.platforms.vllm_compat.step_on_host import SEQ_LENS
 
 
 def test_the_batch_is_split_after_its_leading_decodes() -> None:
@@ -59,7 +60,7 @@ def test_whole_batch_is_one_prefill() -> None:
 def test_a_drafter_that_gives_no_host_lengths_is_served() -> None:
     step = Step(CHUNKED)
     common = step.common()
-    common._seq_lens_cpu = None
+    setattr(common, SEQ_LENS, None)
     step.check(step.run_with(make_builder(step).build(0, common)))
 
 

@@ -28,6 +28,7 @@ from vllm_kunlun.ops.gdn.metadata import (
     KunlunGDNMetadata,
     widest_step,
 )
+from vllm_kunlun.platforms.vllm_compat.step_on_host import SEQ_LENS
 
 KEY_HEADS, VALUE_HEADS, KEY_SIZE, VALUE_SIZE, WIDTH = 2, 6, 16, 8, 4
 
@@ -123,13 +124,13 @@ class Served:
             query_start_loc=starts,
             query_start_loc_cpu=starts.clone(),
             seq_lens=seq_lens,
-            _seq_lens_cpu=seq_lens.clone(),
             num_reqs=len(rows),
             num_actual_tokens=int(starts[-1]),
             max_query_len=max(query_lens),
             max_seq_len=int(seq_lens.max()),
             block_table_tensor=self.table[rows],
             slot_mapping=torch.zeros(0, dtype=torch.int64),
+            **{SEQ_LENS: seq_lens.clone()},
         )
         told: dict[str, Any] = {}
         if drafts is not None and max(drafts) >= 0:

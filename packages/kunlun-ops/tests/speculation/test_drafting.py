@@ -13,6 +13,7 @@ from vllm.platforms import current_platform
 from vllm_kunlun.ops.speculation import drafting
 from vllm_kunlun.ops.vllm_modules import spec_decode
 from vllm_kunlun.platforms.vllm_compat.drafting import DraftingSteps
+from vllm_kunlun.platforms.vllm_compat.step_on_host import SEQ_LENS
 
 assert current_platform.is_out_of_tree()  # asked first: it puts the patches in place
 
@@ -160,7 +161,7 @@ def test_expanded_tokens_equal_a_loop(seed: int, shift: bool, slots: int) -> Non
 def test_host_lengths_follow_the_device_through_a_proposal() -> None:
     """As vLLM's drafters count: rejected ones off before the second pass, then one by one."""
     common, steps = step(), DraftingSteps()
-    common._seq_lens_cpu += 100  # stale, as after vLLM extended every query
+    getattr(common, SEQ_LENS).add_(100)  # stale, as after vLLM extended every query
     seen = []
     for draft_index in range(4):
         if draft_index == 1:
@@ -168,7 +169,8 @@ def test_host_lengths_follow_the_device_through_a_proposal() -> None:
         if draft_index > 0:
             common.seq_lens += 1
         passed = steps.step(common, draft_index)
-        assert torch.equal(passed._seq_lens_cpu, common.seq_lens)
-        seen.append(passed._seq_lens_cpu)
+        on_host = getattr(passed, SEQ_LENS)
+        assert torch.equal(on_host, common.seq_lens)
+        seen.append(on_host)
     assert seen[0].tolist() == ENDS
     assert seen[3].tolist() == [42, 10, 28, 11, 6]
