@@ -54,6 +54,15 @@ BATCHES = {
 }
 
 
+def speculation(tokens: int) -> SimpleNamespace | None:
+    """What builders of metadata read of a configuration that drafts so many tokens; None for 0."""
+    if not tokens:
+        return None
+    return SimpleNamespace(
+        num_speculative_tokens=tokens, parallel_drafting=False, use_eagle_block_drop=lambda: False
+    )
+
+
 @dataclass
 class Layer:
     """What a model says about one attention layer."""
@@ -240,7 +249,7 @@ def make_builder(step: Step, speculative_tokens: int = 0) -> KunlunAttentionMeta
     config = plain_config()
     if speculative_tokens:
         config = copy.copy(config)
-        config.speculative_config = SimpleNamespace(num_speculative_tokens=speculative_tokens)
+        config.speculative_config = speculation(speculative_tokens)
     return KunlunAttentionMetadataBuilder(
         spec, ["model.layers.0.attn"], config, torch.device("cpu")
     )

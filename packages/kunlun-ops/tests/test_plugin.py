@@ -73,7 +73,10 @@ def test_on_another_platform_nothing_is_registered() -> None:
         assert op_registry_oot == {}
 
 
-@pytest.mark.parametrize("redirect", redirects(), ids=lambda redirect: redirect.target)
+APPLIED = [each for each in redirects() if each.out_of_range() is None]
+
+
+@pytest.mark.parametrize("redirect", APPLIED, ids=lambda redirect: redirect.target)
 def test_redirect_was_written_against_the_installed_vllm(redirect: Any) -> None:
     root = Path(importlib.util.find_spec("vllm").origin).parent
     source = root.joinpath(*redirect.target.split(".")[1:]).with_suffix(".py")
@@ -118,4 +121,5 @@ def test_in_a_process_of_vllm_the_redirect_and_the_layers_are_active() -> None:
     assert found["platform"] == "KunlunPlatform"
     assert found["sampler"] == "vllm_kunlun.ops.vllm_modules.topk_topp_sampler"
     assert set(LAYERS) <= set(found["layers"])
-    assert found["states"] == ["active" for _ in redirects()]
+    assert found["states"].count("active") == len(APPLIED)
+    assert len(found["states"]) - len(APPLIED) == found["states"].count("out of range")

@@ -18,6 +18,7 @@ from support.attention_steps import (
     Layer,
     Step,
     make_builder,
+    speculation,
 )
 from vllm.config import VllmConfig
 from vllm.v1.kv_cache_interface import FullAttentionSpec
@@ -108,9 +109,8 @@ def test_speculative_requests_before_longer_ones() -> None:
 
 
 def builder(drafts: int) -> Any:
-    speculative = SimpleNamespace(num_speculative_tokens=drafts) if drafts else None
     config = SimpleNamespace(
-        speculative_config=speculative, parallel_config=VllmConfig().parallel_config
+        speculative_config=speculation(drafts), parallel_config=VllmConfig().parallel_config
     )
     spec = FullAttentionSpec(block_size=64, num_kv_heads=2, head_size=64, dtype=torch.float16)
     make = KunlunAttentionBackend.get_builder_cls()

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from support.attention_steps import speculation
 from torch import Tensor
 from transformers.models.qwen3_next.modeling_qwen3_next import torch_recurrent_gated_delta_rule
 from vllm.config import VllmConfig
@@ -100,11 +101,14 @@ class Served:
         blocks = torch.randperm(BLOCKS)[: len(lengths) * (1 + drafts)]
         self.table = blocks.view(len(lengths), -1).int()
         config = SimpleNamespace(
-            speculative_config=SimpleNamespace(num_speculative_tokens=drafts) if drafts else None,
+            speculative_config=speculation(drafts),
             compilation_config=VllmConfig().compilation_config,
             parallel_config=VllmConfig().parallel_config,
             scheduler_config=SimpleNamespace(max_num_seqs=8),
             cache_config=SimpleNamespace(mamba_cache_mode="none"),
+            additional_config={},
+            use_v2_model_runner=False,
+            model_config=SimpleNamespace(hf_text_config=SimpleNamespace()),
         )
         spec = MambaSpec(block_size=1024, shapes=(conv_shape, state_shape), dtypes=(dtype, dtype))
         builder = KunlunGDNAttentionBackend.get_builder_cls()

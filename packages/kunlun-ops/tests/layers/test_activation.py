@@ -39,6 +39,13 @@ BUILDS: dict[str, Callable[[torch.dtype], Any]] = {
     "SwigluStepAndMul": lambda dtype: activation.SwigluStepAndMul(limit=2.0),
     "XIELU": lambda dtype: activation.XIELU(0.7, 0.9, dtype=dtype),
 }
+if hasattr(activation, "SituAndMul"):  # those of 0.33
+    BUILDS |= {
+        "GELU": lambda dtype: activation.GELU(),
+        "GELUTanh": lambda dtype: activation.GELUTanh(),
+        "SiluAndMulWithClamp": lambda dtype: activation.SiluAndMulWithClamp(1.5, 1.7, 1.0),
+        "SituAndMul": lambda dtype: activation.SituAndMul(1.3, 0.8),
+    }
 
 
 @pytest.fixture(autouse=True)

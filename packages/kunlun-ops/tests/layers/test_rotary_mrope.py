@@ -20,6 +20,7 @@ from support.rotary_pairs import (
     rope,
 )
 from vllm.config import VllmConfig, set_current_vllm_config
+from vllm.model_executor.layers import rotary_embedding
 from vllm.model_executor.layers.rotary_embedding import MRotaryEmbedding
 from vllm.model_executor.layers.rotary_embedding.ernie45_vl_rope import Ernie4_5_VLRotaryEmbedding
 
@@ -126,6 +127,7 @@ def test_ernie(dtype: torch.dtype) -> None:
         close(ours(positions, query.clone(), key.clone()), expected)
 
 
+@pytest.mark.skipif(not hasattr(rotary_embedding, "XDRotaryEmbedding"), reason="not in this vLLM")
 @DTYPES
 def test_xd(dtype: torch.dtype) -> None:
     parameters = {"rope_type": "xdrope", "alpha": 1000.0, "xdrope_section": [3, 4, 4, 5]}

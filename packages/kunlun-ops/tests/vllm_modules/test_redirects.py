@@ -14,7 +14,11 @@ from vllm_kunlun.platforms.ledger.import_hook import Redirect
 
 assert current_platform.is_out_of_tree()  # asked first: it puts the redirects in place
 
-ENTRIES = pytest.mark.parametrize("redirect", redirects(), ids=lambda each: each.target)
+ENTRIES = pytest.mark.parametrize(
+    "redirect",
+    [each for each in redirects() if each.out_of_range() is None],
+    ids=lambda each: each.target,
+)
 
 
 @ENTRIES

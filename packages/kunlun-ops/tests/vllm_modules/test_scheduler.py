@@ -19,7 +19,10 @@ def test_drafts_behind_a_piece_of_a_prompt_are_dropped() -> None:
         return SimpleNamespace(**counts, is_finished=lambda: False, spec_token_ids=[])
 
     requests = {"piece": request(40, 90), "decode": request(89, 90), "whole": request(90, 91)}
-    manager = SimpleNamespace(should_advance=lambda _: False)
+    manager = SimpleNamespace(
+        should_advance=lambda _: False,
+        validate_tokens=lambda _, drafts: drafts,  # which 0.33 asks instead
+    )
     scheduler = SimpleNamespace(requests=requests, structured_output_manager=manager)
     drafts = DraftTokenIds(["piece", "decode", "gone", "whole"], [[1, 2], [3, 4], [5, 6], [7, 8]])
     Scheduler.update_draft_token_ids(scheduler, drafts)

@@ -54,9 +54,20 @@ def test_neither_side_reaches_beyond_the_other(columns, words):
     assert (logits[:, 32 * words :] == 1).all()
 
 
-def step(drafts: dict[str, int], batch: list[str], with_grammar: list[str], vocabulary: int = 70):
-    """What vLLM hands over: a mask for each row of each request in ``with_grammar``."""
-    rows = sum(1 + drafts.get(each, 0) for each in with_grammar)
+def step(
+    drafts: dict[str, int],
+    batch: list[str],
+    with_grammar: list[str],
+    vocabulary: int = 70,
+    padded: bool = False,
+):
+    """What vLLM hands over: a mask for each row of each request in ``with_grammar``.
+
+    Args:
+        padded: each request has as many rows as the longest, as in 0.33.
+    """
+    counts = [1 + drafts.get(each, 0) for each in with_grammar]
+    rows = max(counts) * len(counts) if padded else sum(counts)
     return (
         SimpleNamespace(scheduled_spec_decode_tokens={k: [0] * n for k, n in drafts.items()}),
         SimpleNamespace(
@@ -94,7 +105,8 @@ def test_a_step_as_vllms_own_function(case, monkeypatch):
 
     theirs = patch_ledger.original("grammar-mask")
     monkeypatch.setattr(torch, "tensor", lambda rows, **_: Rows(rows))
-    scheduled, grammar, batch, logits = step(*CASES[case])
+    padded = "mask_stride" in theirs.__code__.co_varnames
+    scheduled, grammar, batch, logits = step(*CASES[case], padded=padded)
     expected = logits.clone()
     theirs(scheduled, grammar, batch, expected)
     apply_grammar_bitmask(scheduled, grammar, batch, logits)
