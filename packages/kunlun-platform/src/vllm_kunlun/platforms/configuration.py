@@ -42,6 +42,7 @@ def check_and_update(config: VllmConfig, *, on_card: bool) -> None:
         UnsupportedError: naming the option, what came, and the alternative.
     """
     _say_what_serves(config)
+    connectors.check(config)  # one that runs with no release is not said to run with an earlier one
     not_yet.check(config, on_card=on_card)
     model.check(config)
     quantisation.update(config)
@@ -50,7 +51,6 @@ def check_and_update(config: VllmConfig, *, on_card: bool) -> None:
     parallel.check(config)
     if on_card:
         parallel.check_cards(config)
-    connectors.check(config)
     weight_transfer.check(config)
     cache_settings.update(config)
     engine.update(config, on_card=on_card)

@@ -20,16 +20,24 @@ OFFLOADING = "OffloadingConnector"
 _LMCACHE = "LMCacheConnectorV1"
 OTHERS = (
     "DecodeBenchConnector",
+    "ExampleHiddenStatesConnector",
+    "FlexKVConnectorV1",
+    "HF3FSKVConnector",
+    "HiSparseConnector",
     _LMCACHE,
     "LMCacheMPConnector",
     "MoRIIOConnector",
     "MooncakeConnector",
+    "MooncakeStoreConnector",
     "MultiConnector",
     "NixlConnector",
+    "NixlPullConnector",
+    "NixlPushConnector",
     "P2pNcclConnector",
+    "SimpleCPUOffloadConnector",
 )
-"""What vLLM has besides. Some of them cannot be imported without CUDA's libraries, to be judged by
-their class."""
+"""What vLLM has besides, in one release or another. Some of them cannot be imported without CUDA's
+libraries, to be judged by their class."""
 
 
 def check(config: VllmConfig) -> None:
