@@ -21,7 +21,10 @@ UNTESTED = ["0.11.0", "0.15.0", "0.15.1rc1", "0.15.1.dev3", "0.14.9", "1.0", "de
 
 
 @pytest.mark.parametrize("found", UNTESTED)
-def test_untested_says_found_tested_and_command(found: str) -> None:
+def test_untested_says_found_tested_and_command(
+    found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("VLLM_KUNLUN_ALLOW_UNTESTED_VLLM", raising=False)
     with pytest.raises(IncompatibleVllmError) as caught:
         version.check_vllm(found)
     message = str(caught.value)

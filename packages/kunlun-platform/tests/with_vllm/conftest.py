@@ -31,7 +31,7 @@ LATENT = {
     "qk_nope_head_dim": 32,
     "qk_rope_head_dim": 16,
     "v_head_dim": 32,
-    "n_routed_experts": None,
+    "n_routed_experts": 0,
 }
 # 4 heads of states 32 x 32 and the convolution's: 9.5 KiB in float16, as 76 tokens of attention.
 HYBRID = {

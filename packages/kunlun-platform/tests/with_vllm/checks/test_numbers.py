@@ -18,7 +18,8 @@ NAN, INFINITY = float("nan"), float("inf")
 @pytest.mark.parametrize("field", ["temperature", "repetition_penalty"])
 @pytest.mark.parametrize("value", [NAN, INFINITY, 1e39])
 def test_a_float_that_is_no_number_is_refused_by_name(field: str, value: float) -> None:
-    with pytest.raises(UnsupportedError, match=rf"^{field}=.*expected"):
+    """By whichever looks first: 0.33 does as the parameters are made, in words of its own."""
+    with pytest.raises(ValueError, match=rf"^{field}(=.*expected| must be .*got {value}\.)"):
         numbers.check(SamplingParams(**{field: value}))
 
 
@@ -40,7 +41,7 @@ def test_a_tiny_penalty_is_refused_with_its_bounds() -> None:
     ],
 )
 def test_numbers_within_a_field_are_checked_too(field: str, value: Any) -> None:
-    with pytest.raises(UnsupportedError, match=rf"^{field}="):
+    with pytest.raises(ValueError, match=rf"^{field}(=| integers must be )"):
         numbers.check(SamplingParams(**{field: value}))
 
 

@@ -20,7 +20,10 @@ from vllm_kunlun.platforms.errors import UnsupportedError
             ["context parallelism", "--tensor-parallel-size"],
         ),
         ({"enable_dbo": True}, ["--enable-dbo", "Leave it out"]),
-        ({"all2all_backend": "pplx"}, ["--all2all-backend pplx", "Leave it out"]),
+        (
+            {"all2all_backend": "deepep_low_latency"},
+            ["--all2all-backend deepep_low_latency", "Leave it out"],
+        ),
     ],
     ids=["context", "dbo", "exchange"],
 )

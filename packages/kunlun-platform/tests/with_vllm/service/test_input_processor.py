@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +20,16 @@ from vllm_kunlun.platforms.service import input_processor
 Process = Callable[..., Any]
 
 
+def _given(prompt: list[int], params: SamplingParams) -> tuple[Any, ...]:
+    """The prompt and what follows it: 0.33 wants a prompt as its renderer leaves it, and tasks."""
+    if (
+        "supported_tasks"
+        not in inspect.signature(patch_ledger.original("request-bounds")).parameters
+    ):
+        return {"prompt_token_ids": prompt}, params
+    return {"type": "token", "prompt_token_ids": prompt}, params, ("generate",)
+
+
 @pytest.fixture
 def process(build: Any) -> Process:
     """``process(prompt, priority=..., **params)``: without a tokenizer, of 128 token ids."""
@@ -26,8 +37,7 @@ def process(build: Any) -> Process:
 
     def process(prompt: list[int], priority: int = 0, **params: Any) -> Any:
         given = SamplingParams(detokenize=False, **params)
-        prompt_of_ids = {"prompt_token_ids": prompt}
-        return processor.process_inputs("one", prompt_of_ids, given, priority=priority)
+        return processor.process_inputs("one", *_given(prompt, given), priority=priority)
 
     return process
 
@@ -54,7 +64,7 @@ def test_a_request_comes_as_vllm_makes_it(process: Process) -> None:
 def test_without_a_tokenizer_the_model_bounds_them(
     process: Process, prompt: list[int], params: dict[str, Any], field: str
 ) -> None:
-    with pytest.raises(UnsupportedError, match=f"^{field}"):
+    with pytest.raises(ValueError, match=f"^{field}"):
         process(prompt, **params)
 
 
@@ -66,12 +76,17 @@ class Processor:
 
     def __init__(self, backend: str) -> None:
         self.structured_outputs_config = SimpleNamespace(backend=backend)
-        self.model_config = SimpleNamespace(skip_tokenizer_init=False)
+        self.model_config = SimpleNamespace(skip_tokenizer_init=False, is_diffusion=False)
 
 
 def validate(backend: str = "auto", **kind: Any) -> SamplingParams:
     params = SamplingParams(structured_outputs=StructuredOutputsParams(**kind))
-    input_processor.validate_structured_output(Processor(backend), params)
+    processor = Processor(backend)
+    if hasattr(SamplingParams, "_validate_structured_outputs"):  # as 0.33 calls it
+        config = processor.structured_outputs_config
+        params._validate_structured_outputs(processor.model_config, config, object())
+    else:
+        input_processor.validate_structured_output(processor, params)
     return params
 
 
