@@ -14,7 +14,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,10 @@ def main() -> None:
     if options.add_report:
         add_report(options.add_report)
     first = Matrix.load(FOLDER / "matrix.json")
-    others = [Matrix.load(path) for path in sorted(FOLDER.glob("matrix-*.json"))]
+    others = {
+        f"{path.stem.replace('matrix', 'support')}.md": Matrix.load(path)
+        for path in sorted(FOLDER.glob("matrix-*.json"))
+    }
     old = README.read_text()
     if old.count(BEGIN) != 1 or old.count(END) != 1:
         sys.exit(f"README.md must hold {BEGIN} and {END} once each")
@@ -48,7 +51,7 @@ def main() -> None:
         README: re.sub(
             f"{BEGIN}.*{END}", lambda _: f"{BEGIN}\n{summary(first)}\n{END}", old, flags=re.DOTALL
         ),
-        **{DOCS / _page_of(matrix): page(matrix) for matrix in others},
+        **{DOCS / name: page(matrix) for name, matrix in others.items()},
     }
     stale = [path for path, text in new.items() if not path.exists() or path.read_text() != text]
     if options.check and stale:
@@ -90,13 +93,9 @@ def summary(matrix: Matrix) -> str:
     return "\n".join(lines)
 
 
-def _page_of(matrix: Matrix) -> str:
-    """Name of the page of another release than the first."""
-    return f"support-{matrix.vllm}.md"
-
-
-def page(matrix: Matrix, others: Sequence[Matrix] = ()) -> str:
+def page(matrix: Matrix, others: Mapping[str, Matrix] | None = None) -> str:
     """The whole page; that of the first release names the pages of the others."""
+    links = [f"[{each.vllm}]({name})" for name, each in (others or {}).items()]
     families = {
         name: [row for row in matrix.rows.items() if row[1].family == name]
         for name in sorted({row.family for row in matrix.rows.values()}, key=str)
@@ -109,7 +108,7 @@ def page(matrix: Matrix, others: Sequence[Matrix] = ()) -> str:
         "– does not apply; *skipped*: not tried, the tests lack a tool for it. "
         "Reasons stand below. **Untested on a card** until a report from one "
         "says otherwise.",
-        *([f"Other releases of vLLM: {', '.join(_link(each) for each in others)}."] * bool(others)),
+        *([f"Other releases of vLLM: {', '.join(links)}."] if links else []),
         "\n".join(
             ["| Column | What is tried | What is compared |", "|---|---|---|"]
             + [f"| {name} | {each.meaning} | {each.compared} |" for name, each in FEATURES.items()]
@@ -155,10 +154,6 @@ def page(matrix: Matrix, others: Sequence[Matrix] = ()) -> str:
         "`python support/render.py --add-report check.json` in a clone of this repository."
     )
     return "\n\n".join(parts) + "\n"
-
-
-def _link(matrix: Matrix) -> str:
-    return f"[{matrix.vllm}]({_page_of(matrix)})"
 
 
 def _decoders(cells: Mapping[str, Cell]) -> tuple[str, str]:

@@ -38,7 +38,8 @@ FOLDER = Path(__file__).parents[2] / "support"
 def path_of(vllm: str) -> Path:
     """The matrix of that release of vLLM; that of the first one has no number in its name."""
     release = version.tested_as(vllm) or Version(vllm).base_version
-    return FOLDER / ("matrix.json" if release == "0.15.1" else f"matrix-{release}.json")
+    is_first = release == next(iter(version.TESTED_VLLM))
+    return FOLDER / ("matrix.json" if is_first else f"matrix-{release}.json")
 
 
 class NotApplicable(Exception):
