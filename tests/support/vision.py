@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
+from packaging.version import Version
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from support import rope_index
@@ -23,6 +24,9 @@ from support.w8a8 import float_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoProcessor
 from transformers.video_utils import VideoMetadata
+
+COUNTS_AS_PUBLISHED = Version(transformers.__version__).major < 5
+"""Whether transformers numbers what follows a video as :mod:`support.rope_index` does."""
 
 SPECIAL = {
     "<|endoftext|>": 256,
@@ -298,7 +302,7 @@ class VisionReference:
     def __init__(self, folder: Path, model: transformers.PreTrainedModel | None = None) -> None:
         self.model = float_model(folder) if model is None else model
         self.processor = AutoProcessor.from_pretrained(folder)
-        if self.has_frame_positions and transformers.__version__ >= "5":
+        if self.has_frame_positions and not COUNTS_AS_PUBLISHED:
             self.model.model.get_rope_index = self._rope_index
 
     @property
