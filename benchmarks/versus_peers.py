@@ -200,9 +200,10 @@ def main() -> None:
     except Exception as error:
         answer(error=f"{type(error).__name__}: {error}")
         raise
-    found = metadata.distributions()
-    have = {each.metadata["Name"].replace("_", "-"): each.version for each in found}
-    versions = {name: have[name] for name in DISTRIBUTIONS if name in have}
+    # However a distribution spells its name.
+    versions = {
+        name: each.version for name in DISTRIBUTIONS for each in metadata.distributions(name=name)
+    }
     answer(cpu=time.process_time(), versions=versions)
     for line in sys.stdin:
         prompts, count = json.loads(line)
