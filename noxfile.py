@@ -248,17 +248,16 @@ def vllm016(session: nox.Session) -> None:
     pins = [each for each in project()["tool"]["uv"]["constraint-dependencies"]
             if not each.startswith("vllm==")]  # fmt: skip
     held = beside_vllm(session, "0.16.0", pins=pins)
+    env = quiet_in(held)
     if session.posargs:
-        session.run(
-            str(held), "-m", "pytest", "-q", *session.posargs, env=quiet_in(held), external=True
-        )
+        session.run(str(held), "-m", "pytest", "-q", *session.posargs, env=env, external=True)
         return
-    session.run(str(held.with_name("vllm-kunlun")), "doctor", env=quiet_in(held), external=True)
+    session.run(str(held.with_name("vllm-kunlun")), "doctor", env=env, external=True)
     unit_tests(session, held)
     session.run(
         *(str(held), "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile"),
         *("tests/engine", "tests/models", "tests/quantised", "-m", "not matrix"),
-        env=quiet_in(held),
+        env=env,
         external=True,
     )
     record(session, held, "pinned", "doctor", "unit tests", "engine tests")
