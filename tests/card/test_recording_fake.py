@@ -21,6 +21,7 @@ from support.engine import engine, greedy, greedy_with_logprobs
 from support.reference import Reference
 from vllm import LLM, SamplingParams
 from vllm.lora.request import LoRARequest
+from vllm.model_executor.models.qwen3 import Qwen3ForCausalLM
 
 NEW_TOKENS = 6
 
@@ -78,6 +79,10 @@ DELTA_RULE = {
     "xspeedgate_ops.solve_tril_ns",
 }
 
+# From 0.16 on vLLM gives an adapter's slots to Qwen3's logits, too, and their rows go one by one.
+ADAPTERS = {"xspeedgate_ops.sgmv_shrink_cluster", "xspeedgate_ops.sgmv_expand_cluster"}
+if "lm_head" in getattr(Qwen3ForCausalLM, "embedding_modules", ()):
+    ADAPTERS |= {"xspeedgate_ops.bgmv_shrink_cluster", "xspeedgate_ops.bgmv_expand_cluster"}
 
 LATENT = {
     *SAMPLING,
@@ -173,7 +178,7 @@ RUNS = {
     ),
     "lora": Run(
         "qwen3",
-        QWEN3 | {"xspeedgate_ops.sgmv_shrink_cluster", "xspeedgate_ops.sgmv_expand_cluster"},
+        QWEN3 | ADAPTERS,
         {"enable_lora": True, "max_lora_rank": 8},
         say=with_adapters,
     ),
