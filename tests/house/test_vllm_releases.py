@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Only files in a folder ``vllm_compat`` ask which release of vLLM is installed."""
+"""Only files in a folder ``vllm_compat`` ask which release of vLLM is installed, and do so once.
+
+The answer is read from a distribution's files: in a step that costs more than the step's own work,
+and Dynamo cannot trace it.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +22,9 @@ MESSAGES = {
     "packages/kunlun-cli/src/vllm_kunlun/cli/checks.py",
 }
 """What judges the installed release as a whole, or names it in a message."""
+
+AT_EACH_START = "packages/kunlun-platform/src/vllm_kunlun/platforms/vllm_compat/not_yet.py"
+"""Refuses configurations, never in a step."""
 
 VERSIONS = {"vllm.__version__", "vllm.__version_tuple__"}
 
@@ -47,7 +54,32 @@ def test_no_release_outside_the_folders() -> None:
     assert found == {}, "put the difference into a file of a folder vllm_compat"
 
 
+def asked_later(tree: ast.AST) -> Iterator[str]:
+    """Functions that ask whenever they are called, instead of using what the import found."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and "installed_is_from" in asked(node):
+            yield node.name
+
+
+def test_a_release_is_asked_for_at_the_import() -> None:
+    found = {
+        name: functions
+        for file in SOURCES
+        if "vllm_compat" in file.parts
+        and (name := file.relative_to(ROOT).as_posix()) != AT_EACH_START
+        and (functions := list(asked_later(ast.parse(file.read_text()))))
+    }
+    assert found == {}, "keep the answer in a constant of the module"
+
+
+def test_a_planted_later_question_is_found() -> None:
+    source = "from a import version\nnow = version.installed_is_from('0.16')\ndef use(): return "
+    assert not list(asked_later(ast.parse(source + "now")))
+    assert list(asked_later(ast.parse(source + "version.installed_is_from('0.16')"))) == ["use"]
+
+
 def test_the_exceptions_are_needed() -> None:
+    assert list(asked_later(ast.parse((ROOT / AT_EACH_START).read_text())))
     for name in MESSAGES - {"packages/kunlun-platform/src/vllm_kunlun/platforms/version.py"}:
         assert list(asked(ast.parse((ROOT / name).read_text()))), name
 

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import pytest
 from vllm.v1.worker import worker_base
 
-from vllm_kunlun.platforms import version
 from vllm_kunlun.platforms.vllm_compat import host_worker
 
 
@@ -18,14 +17,12 @@ class Times(NamedTuple):
     encoder: float
 
 
-@pytest.mark.parametrize(
-    ("installed", "expected"), [("0.15.1", "host"), ("0.16.0", "host"), ("0.33.0", "any")]
-)
+@pytest.mark.parametrize(("measures", "expected"), [(False, "host"), (True, "any")])
 def test_which_worker_makes_it(
-    monkeypatch: pytest.MonkeyPatch, installed: str, expected: str
+    monkeypatch: pytest.MonkeyPatch, measures: bool, expected: str
 ) -> None:
     made: list[Any] = []
-    monkeypatch.setattr(version, "installed_vllm", lambda: installed)
+    monkeypatch.setattr(host_worker, "_MEASURES", measures)
     for name, kind in (("Worker", "any"), ("CPUWorker", "host")):
         monkeypatch.setattr(
             host_worker,

@@ -10,23 +10,23 @@ from typing import Any
 import pytest
 from vllm.v1.core import kv_cache_utils
 
-from vllm_kunlun.platforms import version
-from vllm_kunlun.platforms.vllm_compat.planned_cache import planned
+from vllm_kunlun.platforms.vllm_compat import planned_cache
 
 
 def test_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(version, "installed_vllm", lambda: "0.16.0")
+    monkeypatch.setattr(planned_cache, "_IN_TWO_STEPS", False)
     monkeypatch.setattr(
         kv_cache_utils, "get_kv_cache_configs", lambda *given: list(given), raising=False
     )
-    assert planned("config", [{}], [7]) == ["config", [{}], [7]]
+    assert planned_cache.planned("config", [{}], [7]) == ["config", [{}], [7]]
 
 
 def test_two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(version, "installed_vllm", lambda: "0.33.0")
+    monkeypatch.setattr(planned_cache, "_IN_TWO_STEPS", True)
     module: Any = ModuleType("kv_cache_planning")
     module.get_global_kv_cache_groups = lambda config, layers: ("groups of", config, layers)
     module.get_kv_cache_configs = lambda *given: list(given)
     monkeypatch.setitem(sys.modules, "vllm.v1.core.kv_cache_planning", module)
     monkeypatch.setattr("vllm.v1.core.kv_cache_planning", module, raising=False)
-    assert planned("config", [{}], [7]) == ["config", [{}], [7], ("groups of", "config", [{}])]
+    groups = ("groups of", "config", [{}])
+    assert planned_cache.planned("config", [{}], [7]) == ["config", [{}], [7], groups]

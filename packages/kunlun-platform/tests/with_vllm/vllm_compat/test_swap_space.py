@@ -6,18 +6,14 @@ from __future__ import annotations
 import pytest
 from vllm.engine.arg_utils import EngineArgs
 
-from vllm_kunlun.platforms import version
-from vllm_kunlun.platforms.vllm_compat.swap_space import none_taken
+from vllm_kunlun.platforms.vllm_compat import swap_space
 
 
 def test_vllm_knows_what_is_given() -> None:
-    assert set(none_taken()) == {"swap_space"} & set(EngineArgs.__dataclass_fields__)
+    assert set(swap_space.none_taken()) == {"swap_space"} & set(EngineArgs.__dataclass_fields__)
 
 
-@pytest.mark.parametrize(
-    ("installed", "given"),
-    [("0.15.1", {"swap_space": 0}), ("0.16.0", {"swap_space": 0}), ("0.33.0", {})],
-)
-def test_releases(installed: str, given: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(version, "installed_vllm", lambda: installed)
-    assert none_taken() == given
+@pytest.mark.parametrize(("gone", "given"), [(False, {"swap_space": 0}), (True, {})])
+def test_releases(gone: bool, given: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(swap_space, "_IS_GONE", gone)
+    assert swap_space.none_taken() == given

@@ -19,12 +19,15 @@ from vllm_kunlun.platforms.errors import UnsupportedError
 __all__ = ["layouts", "split"]
 
 
+_ASKED = version.installed_is_from("0.33")
+
+
 def layouts() -> tuple[Any, ...]:
     """How 0.33 may lay the cache out: layer by layer, block by block, dense within a block.
 
     Earlier releases do not ask.
     """
-    if version.installed_is_from("0.33"):
+    if _ASKED:
         from vllm.v1.kv_cache_layout import KVCacheLayout
 
         return (KVCacheLayout.LBHNC,)

@@ -9,9 +9,11 @@ from vllm_kunlun.platforms import version
 
 __all__ = ["TransferResult", "succeeded"]
 
+_IS_A_CLASS = version.installed_is_from("0.16")
+
 
 def succeeded(job: int) -> TransferResult:
     """The report that ``job`` has ended well."""
-    if version.installed_is_from("0.16"):
+    if _IS_A_CLASS:
         return TransferResult(job_id=job, success=True)
     return job, True

@@ -16,13 +16,15 @@ if TYPE_CHECKING:
 
 __all__ = ["compilation_times", "make"]
 
+_MEASURES = version.installed_is_from("0.33")
+
 
 def make(worker: CPUWorker, *arguments: Any, **keywords: Any) -> None:
     """Call the ``__init__`` that ``worker`` is made by.
 
     That of ``CPUWorker`` measures the host's memory by a compiled kernel in 0.33, and is passed by.
     """
-    if version.installed_is_from("0.33"):
+    if _MEASURES:
         Worker.__init__(worker, *arguments, **keywords)
     else:
         CPUWorker.__init__(worker, *arguments, **keywords)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["planned"]
 
+_IN_TWO_STEPS = version.installed_is_from("0.33")
+
 
 def planned(
     config: VllmConfig, layers: list[dict[str, KVCacheSpec]], available_bytes: list[int]
@@ -21,7 +23,7 @@ def planned(
 
     Raises: ValueError: one request of the longest length does not fit (vLLM's own error).
     """
-    if version.installed_is_from("0.33"):
+    if _IN_TWO_STEPS:
         from vllm.v1.core import kv_cache_planning
 
         groups = kv_cache_planning.get_global_kv_cache_groups(config, layers)

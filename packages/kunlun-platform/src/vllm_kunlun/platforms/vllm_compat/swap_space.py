@@ -7,10 +7,12 @@ from vllm_kunlun.platforms import version
 
 __all__ = ["none_taken"]
 
+_IS_GONE = version.installed_is_from("0.33")
+
 
 def none_taken() -> dict[str, int]:
     """Fields of ``EngineArgs`` for an engine that is configured and never runs.
 
     vLLM refuses a configuration that would set aside more than the host has.
     """
-    return {} if version.installed_is_from("0.33") else {"swap_space": 0}
+    return {} if _IS_GONE else {"swap_space": 0}
