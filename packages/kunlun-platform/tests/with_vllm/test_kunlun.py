@@ -8,6 +8,8 @@ import importlib
 import pytest
 import torch
 from vllm import SamplingParams
+from vllm import envs as vllm_envs
+from vllm.platforms import interface
 from vllm.platforms.interface import Platform, PlatformEnum
 from vllm.utils.import_utils import resolve_obj_by_qualname
 
@@ -44,6 +46,29 @@ def test_attributes_that_vllm_reads(platform: KunlunPlatform) -> None:
     assert not platform.support_static_graph_mode()
     assert platform.opaque_attention_op() and platform.support_hybrid_kv_cache()
     assert not platform.is_sleep_mode_available()
+
+
+def test_our_variables_are_no_misspelt_ones_of_vllms(
+    platform: KunlunPlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not hasattr(Platform, "validate_environ"):
+        pytest.skip("this vLLM does not check the names")
+    known = dict(vllm_envs.environment_variables)
+    monkeypatch.setenv("VLLM_KUNLUN_MAX_N", "3")
+    platform.validate_environ(hard_fail=True)
+    monkeypatch.setenv("VLLM_KUNLUN_MAX_M", "3")
+    with pytest.raises(ValueError, match="VLLM_KUNLUN_MAX_M"):
+        platform.validate_environ(hard_fail=True)
+    assert vllm_envs.environment_variables == known
+
+
+def test_an_engine_that_ends_warns_of_nothing(
+    platform: KunlunPlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(interface.logger, "warning", lambda text, *_: said.append(text))
+    platform.empty_cache()  # asked for by cleanup_dist_env_and_memory
+    assert said == []
 
 
 def test_nothing_is_computed_with_gradients(platform: KunlunPlatform) -> None:

@@ -97,6 +97,12 @@ class KunlunPlatform(Platform):
             torch.cuda.manual_seed_all(seed)
 
     @classmethod
+    def empty_cache(cls) -> None:
+        """Give a card's unused memory back; the emulated device holds none."""
+        if _ON_CARD:
+            torch.cuda.empty_cache()
+
+    @classmethod
     def check_runner_kv_caches_multi_layer(cls) -> None:
         """Two layers may have one number: a drafter's are counted from 0, as the target's are."""
 
@@ -138,6 +144,27 @@ class KunlunPlatform(Platform):
         """
         not_yet.check_quantisation(quant)
         quantisation.check(quant)
+
+    @classmethod
+    def validate_environ(cls, hard_fail: bool) -> None:
+        """vLLM's check of names (since 0.33), which takes ours for misspelt ones of its own.
+
+        Args:
+            hard_fail: raise instead of logging a warning.
+
+        Raises:
+            ValueError: a variable that begins with ``VLLM_`` is in neither table.
+        """
+        from vllm import envs as vllm_envs
+
+        known = vllm_envs.environment_variables
+        ours = {name: lambda: None for name in envs.TABLE.keys() - known.keys()}
+        known.update(ours)
+        try:
+            super().validate_environ(hard_fail)
+        finally:
+            for name in ours:
+                del known[name]
 
     @classmethod
     def validate_request(
