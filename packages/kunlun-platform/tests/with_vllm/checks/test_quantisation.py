@@ -18,8 +18,8 @@ REFUSED = sorted(KNOWN & (quantisation.WITHOUT_ARITHMETIC | set(quantisation.OTH
 
 
 def test_the_message_names_what_runs(build: Any) -> None:
-    message = build.refusal(quantization="fp8")
-    for sentence in ("quantization='fp8'", "int8", "AWQ"):
+    message = build.refusal(quantization="modelopt")
+    for sentence in ("quantization='modelopt'", "int8", "AWQ"):
         assert sentence in message
 
 
@@ -63,11 +63,28 @@ def test_a_method_of_another_package_is_its_own() -> None:
 
 OF_SOME_RELEASES = {
     "auto_awq",
+    "auto_gptq",
     "bitblas",
+    "bitsandbytes",
+    "cpu_awq",
+    "deepseek_v4_fp8",
+    "fp8_per_block",
+    "fp8_per_channel",
+    "fp8_per_tensor",
+    "gguf",
+    "gpt_oss_mxfp4",
     "gptq_bitblas",
     "gptq_marlin_24",
+    "humming",
+    "int8_per_channel_weight_only",
     "ipex",
+    "modelopt_mixed",
     "modelopt_mxfp8",
+    "mxfp8",
+    "nvfp4_per_token",
+    "online",
+    "petit_nvfp4",
+    "ptpc_fp8",
 }
 """Of vLLM's names those that not every release has."""
 

@@ -97,9 +97,11 @@ def test_the_second_model_runner(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "refused"), [("awq", False), ("compressed-tensors", False), ("gptq", True)]
+    ("method", "refused"),
+    [("awq", False), ("compressed-tensors", False), ("bitsandbytes", False), ("gptq", True)],
 )
 def test_formats(method: str, refused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(version, "installed_vllm", lambda: "0.16.0")
     not_yet.check_quantisation(method)
     monkeypatch.setattr(version, "installed_vllm", lambda: "0.33.0")
     if not refused:

@@ -9,19 +9,28 @@ __all__ = ["CONVERTED", "OTHERS", "WITHOUT_ARITHMETIC", "check"]
 
 WITHOUT_ARITHMETIC = {
     "fp8",
+    "deepseek_v4_fp8",
     "fbgemm_fp8",
-    "ptpc_fp8",
+    "fp8_per_block",
+    "fp8_per_channel",
+    "fp8_per_tensor",
     "fp_quant",
+    "gpt_oss_mxfp4",
     "modelopt",
     "modelopt_fp4",
+    "modelopt_mixed",
     "modelopt_mxfp8",
     "mxfp4",
+    "mxfp8",
+    "nvfp4_per_token",
     "petit_nvfp4",
+    "ptpc_fp8",
 }
 """What multiplies in fp8 or fp4."""
 
 CONVERTED = {
     "auto_awq",
+    "auto_gptq",
     "awq",
     "awq_marlin",
     "compressed-tensors",
@@ -57,6 +66,15 @@ OTHERS = {
         "would quantise experts while loading, for a triton kernel that this device lacks",
         "Leave --quantization out, or use a checkpoint in int8 (compressed-tensors W8A8).",
     ),
+    "online": (
+        "would quantise while loading, mostly to fp8 or fp4, which have no arithmetic here",
+        "Leave --quantization out, or use a checkpoint in int8 (compressed-tensors W8A8).",
+    ),
+    "int8_per_channel_weight_only": (
+        "would quantise weights while loading, for kernels of a CUDA library",
+        "Leave --quantization out, or use a checkpoint in int8 (compressed-tensors W8A8).",
+    ),
+    "humming": ("runs on kernels that are compiled for NVIDIA's GPUs at hand", _LEAVE_OUT),
     "bitblas": ("needs a CUDA compiler of its own, BitBLAS", _ANOTHER),
     "gptq_bitblas": ("needs a CUDA compiler of its own, BitBLAS", _LEAVE_OUT),
     "gptq_marlin_24": ("needs sparse CUDA kernels, for weights of which half are zero", _ANOTHER),

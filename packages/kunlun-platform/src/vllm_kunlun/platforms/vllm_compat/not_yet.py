@@ -17,8 +17,10 @@ __all__ = ["check", "check_quantisation", "reload_weights"]
 _DRAFTS = frozenset({"ngram", "mtp", "eagle", "eagle3", "draft_model"})
 """vLLM's names of the ways to draft that run with 0.33."""
 
-_QUANTISED = frozenset({"awq", "auto_awq", "awq_marlin", "compressed-tensors"})
-"""vLLM's names of the formats that run with 0.33."""
+_QUANTISED = frozenset(
+    {"auto_gptq", "fp8", "gpt_oss_mxfp4", "gptq", "gptq_marlin", "inc", "moe_wna16", "mxfp4"}
+)
+"""vLLM's names of the formats that run with earlier releases alone."""
 
 
 def check(config: VllmConfig, *, on_card: bool) -> None:
@@ -39,7 +41,7 @@ def check(config: VllmConfig, *, on_card: bool) -> None:
 
 
 def check_quantisation(method: str) -> None:
-    """Refuse, with vLLM 0.33, a quantised checkpoint of another format than :data:`_QUANTISED`.
+    """Refuse, with vLLM 0.33, a quantised checkpoint of a format in :data:`_QUANTISED`.
 
     Args:
         method: vLLM's name of it.
@@ -47,7 +49,7 @@ def check_quantisation(method: str) -> None:
     Raises:
         UnsupportedError: naming it and the releases that run it.
     """
-    if version.installed_is_from("0.33") and method not in _QUANTISED:
+    if version.installed_is_from("0.33") and method in _QUANTISED:
         raise _refusal(f"quantization={method!r}")
 
 
