@@ -42,8 +42,9 @@ CASES: dict[str, list[str]] = {
 PARSE = """
 import json, logging, sys
 from vllm.engine.arg_utils import AsyncEngineArgs
-from vllm.entrypoints.openai.cli_args import make_arg_parser
 from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+from vllm_kunlun.platforms.vllm_compat.server_options import make_arg_parser
 
 lines = []
 class Keep(logging.Handler):

@@ -8,10 +8,15 @@ import subprocess
 import sys
 
 _IMPORT = """
+import importlib
 from vllm.platforms import current_platform
 current_platform.device_type
-import vllm.model_executor.layers.fused_moe.config
-import vllm.model_executor.layers.fused_moe.gpt_oss_triton_kernels_moe
+experts = "vllm.model_executor.layers.fused_moe"
+importlib.import_module(f"{experts}.config")
+try:
+    importlib.import_module(f"{experts}.gpt_oss_triton_kernels_moe")
+except ModuleNotFoundError:  # its place in 0.33
+    importlib.import_module(f"{experts}.experts.gpt_oss_triton_kernels_moe")
 """
 
 

@@ -37,9 +37,10 @@ class KunlunCommunicator(DeviceCommunicatorBase):
     tokens and add up what came of them, since vLLM's other ways are CUDA libraries.
     """
 
-    ca_comm = None
-    """vLLM asks before a capture: an all-reduce over peer memory, with a context of its own, which
-    ours is not. The vendor's collectives are captured like any other call."""
+    ca_comm = fi_pcie_ipc_ar_comm = None
+    """vLLM asks before a capture: all-reduces over peer memory, with a context of their own, which
+    ours is not (the second since 0.33). The vendor's collectives are captured like any other call.
+    """
 
     def __init__(
         self,

@@ -43,7 +43,10 @@ def test_an_encoder_with_a_decoder(build: Any) -> None:
     ("architecture", "more"),
     [
         ("MambaForCausalLM", {"model_type": "mamba", "state_size": 8, "expand": 2}),
-        ("BambaForCausalLM", {"model_type": "bamba", "attn_layer_indices": [1]}),
+        (
+            "GraniteMoeHybridForCausalLM",
+            {"model_type": "granitemoehybrid", "layer_types": ["mamba", "attention"]},
+        ),
     ],
 )
 def test_layers_of_a_state_space(build: Any, architecture: str, more: dict[str, Any]) -> None:

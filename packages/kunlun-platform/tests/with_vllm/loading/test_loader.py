@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from safetensors.torch import save_file
-from vllm.config import LoadConfig
+from vllm.config import LoadConfig, VllmConfig, set_current_vllm_config
 from vllm.lora.layers import BaseLayerWithLoRA
 from vllm.model_executor.model_loader import get_model_loader
 
@@ -58,8 +58,11 @@ def load(tmp_path, monkeypatch):
     def run(model, quantization=None, **state):
         save_file(state, tmp_path / "model.safetensors")
         found = get_model_loader(LoadConfig(use_tqdm_on_load=False))
-        config = SimpleNamespace(model=str(tmp_path), revision=None, quantization=quantization)
-        found.load_weights(model, config)
+        config = SimpleNamespace(
+            model=str(tmp_path), revision=None, quantization=quantization, is_moe=False
+        )
+        with set_current_vllm_config(VllmConfig()):
+            found.load_weights(model, config)
         return model
 
     return run
