@@ -25,14 +25,19 @@ def windows(tokens: Sequence[int], length: int, count: int) -> list[list[int]]:
 
 def perplexity(llm: LLM, pieces: Sequence[Sequence[int]]) -> float:
     """``exp`` of the mean negative log-probability of each token but a piece's first."""
+    found = log_probabilities(llm, pieces)
+    return math.exp(-sum(found) / len(found))
+
+
+def log_probabilities(llm: LLM, pieces: Sequence[Sequence[int]]) -> list[float]:
+    """The log-probability of each token but a piece's first, piece after piece."""
     outputs: list[Any] = llm.generate(
         [{"prompt_token_ids": list(piece)} for piece in pieces],
         SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0, detokenize=False),
         use_tqdm=False,
     )
-    found = [
+    return [
         step[token].logprob
         for piece, output in zip(pieces, outputs, strict=True)
         for token, step in zip(piece[1:], output.prompt_logprobs[1:], strict=True)
     ]
-    return math.exp(-sum(found) / len(found))
