@@ -15,6 +15,7 @@ from vllm.v1.worker.workspace import init_workspace_manager, reset_workspace_man
 from vllm_kunlun.mla import indexer, indexer_metadata
 from vllm_kunlun.mla.indexer import sparse_attn_indexer_vllm_kunlun
 from vllm_kunlun.mla.indexer_metadata import KunlunIndexerBackend
+from vllm_kunlun.mla.vllm_compat import indexer_parts
 from vllm_kunlun.ops import check_op
 from vllm_kunlun.platforms.vllm_compat.step_on_host import SEQ_LENS
 
@@ -59,6 +60,7 @@ class Batch:
             else None,
             parallel_config=SimpleNamespace(decode_context_parallel_size=1),
             model_config=SimpleNamespace(max_model_len=256),
+            attention_config=SimpleNamespace(sparse_mla_prefill_workspace_factor=1),
         )
 
     def run(self) -> torch.Tensor:
@@ -96,9 +98,11 @@ class Batch:
             slot_mapping=slots,
             **{SEQ_LENS: lengths},
         )
+        # As the model runner binds it: one of a list until 0.16.
+        bound = self.cache if indexer_parts._ONE_PROJECTION else [self.cache]
         return SimpleNamespace(
             attn_metadata={"cache": builder.build(0, step)},
-            no_compile_layers={"cache": SimpleNamespace(kv_cache=[self.cache])},
+            no_compile_layers={"cache": SimpleNamespace(kv_cache=bound)},
             virtual_engine=0,
         )
 

@@ -12,6 +12,7 @@ from vllm.model_executor.models.deepseek_v2 import DeepseekV32IndexerCache, Inde
 
 from vllm_kunlun.mla.indexer_layer import KunlunIndexer, KunlunIndexerCache, replace_indexers
 from vllm_kunlun.mla.indexer_metadata import KunlunIndexerBackend
+from vllm_kunlun.mla.vllm_compat import indexer_parts
 
 HEADS, WIDTH, ROPE, HIDDEN, TOKENS = 2, 8, 4, 6, 3
 
@@ -56,6 +57,12 @@ def test_what_the_op_is_given(indexer, is_neox):
     """vLLM's own queries, keys and weights, but for a factor that is common to all weights."""
     replace_indexers(indexer)
     given = {}
+    if indexer_parts._ONE_PROJECTION:
+        both = torch.nn.Linear(HIDDEN, WIDTH + HEADS)
+        for name, parameter in both.named_parameters():
+            parts = (getattr(each, name) for each in (indexer.wk, indexer.weights_proj))
+            parameter.copy_(torch.cat(list(parts)))
+        indexer.wk_weights_proj = lambda hidden: (both(hidden), None)
     indexer.indexer_op = lambda hidden, q, k, weights: given.update(q=q, k=k, weights=weights)
     hidden, qr = torch.randn(TOKENS, HIDDEN), torch.randn(TOKENS, 5)
     positions = torch.tensor([5, 0, 2])

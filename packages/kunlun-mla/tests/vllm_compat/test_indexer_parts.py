@@ -35,6 +35,8 @@ def test_keys_and_weights(one_projection):
     x = torch.randn(4, HIDDEN)
     found = indexer_parts.keys_and_weights(indexer, x)
     torch.testing.assert_close(found, (keys(x)[0], weights(x)[0]))
+    traced = torch.compile(indexer_parts.keys_and_weights, fullgraph=True, backend="eager")
+    torch.testing.assert_close(traced(indexer, x), found)
 
 
 def test_cache(one_projection):

@@ -26,7 +26,8 @@ def int8_layer(layer, copy):
 def _int8_layer(layer, copy) -> tuple[KunlunW8A8Int8MoEMethod, torch.nn.Module]:
     channel = QuantizationArgs(num_bits=8, type="int", symmetric=True, strategy="channel")
     token = QuantizationArgs(num_bits=8, type="int", symmetric=True, strategy="token", dynamic=True)
-    method = KunlunW8A8Int8MoEMethod(channel, token, SimpleNamespace(is_act_and_mul=True))
+    config = SimpleNamespace(is_act_and_mul=True, has_bias=False)
+    method = KunlunW8A8Int8MoEMethod(channel, token, config)
     of = layer("silu")
     method.create_weights(of, EXPERTS, HIDDEN, INNER, torch.float32, weight_loader=copy)
     return method, of

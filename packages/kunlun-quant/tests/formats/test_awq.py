@@ -7,11 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from vllm.model_executor.layers.fused_moe import FusedMoE
 from vllm.model_executor.layers.linear import LinearBase, UnquantizedLinearMethod
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
 
 from vllm_kunlun.platforms.errors import UnsupportedError
+from vllm_kunlun.platforms.vllm_compat.expert_layer import ExpertLayer
 from vllm_kunlun.quantization.experts.awq import KunlunAWQMoEMethod
 from vllm_kunlun.quantization.formats import awq
 from vllm_kunlun.quantization.formats.awq import KunlunAWQConfig
@@ -36,7 +36,7 @@ def test_which_method_a_layer_gets(bare, monkeypatch):
     config.packed_modules_mapping = {}
     moe = SimpleNamespace()
     monkeypatch.setattr(awq, "UnquantizedFusedMoEMethod", lambda moe_config: ("plain", moe_config))
-    linear, experts = bare(LinearBase), bare(FusedMoE, moe_config=moe)
+    linear, experts = bare(LinearBase), bare(ExpertLayer, moe_config=moe)
     assert isinstance(config.get_quant_method(linear, "m.q_proj"), KunlunAWQLinearMethod)
     assert isinstance(config.get_quant_method(linear, "m.lm_head"), UnquantizedLinearMethod)
     method = config.get_quant_method(experts, "m.experts")

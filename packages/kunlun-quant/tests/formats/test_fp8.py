@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from vllm.model_executor.layers.fused_moe import FusedMoE
 from vllm.model_executor.layers.linear import LinearBase, UnquantizedLinearMethod
 
 from vllm_kunlun.platforms.errors import UnsupportedError
+from vllm_kunlun.platforms.vllm_compat.expert_layer import ExpertLayer
 from vllm_kunlun.quantization.experts.fp8 import KunlunFp8MoEMethod
 from vllm_kunlun.quantization.formats import fp8
 from vllm_kunlun.quantization.formats.fp8 import KunlunFp8Config
@@ -35,7 +35,7 @@ def test_which_method_a_layer_gets(bare, monkeypatch):
     config = KunlunFp8Config(True, "dynamic", ["m.left", "left.experts.0.gate_proj"])
     config.packed_modules_mapping = {}
     linear = bare(LinearBase)
-    experts = bare(FusedMoE, moe_config=SimpleNamespace())
+    experts = bare(ExpertLayer, moe_config=SimpleNamespace())
     assert isinstance(config.get_quant_method(linear, "m.q_proj"), KunlunFp8LinearMethod)
     assert isinstance(config.get_quant_method(linear, "m.left"), UnquantizedLinearMethod)
     assert isinstance(config.get_quant_method(experts, "m.experts"), KunlunFp8MoEMethod)

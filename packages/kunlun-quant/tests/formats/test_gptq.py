@@ -6,7 +6,6 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from vllm.model_executor.layers.fused_moe import FusedMoE
 from vllm.model_executor.layers.linear import LinearBase, UnquantizedLinearMethod
 from vllm.model_executor.layers.vocab_parallel_embedding import (
     ParallelLMHead,
@@ -14,6 +13,7 @@ from vllm.model_executor.layers.vocab_parallel_embedding import (
 )
 
 from vllm_kunlun.platforms.errors import UnsupportedError
+from vllm_kunlun.platforms.vllm_compat.expert_layer import ExpertLayer
 from vllm_kunlun.quantization.formats import gptq
 from vllm_kunlun.quantization.formats.gptq import KunlunGPTQConfig
 from vllm_kunlun.quantization.linear.gptq import KunlunGPTQLinearMethod
@@ -104,7 +104,7 @@ def test_a_quantised_output_projection(bare):
 @pytest.mark.parametrize(("stored", "offset"), [("", 1), ("gptq", 1), ("gptq_v2", 0)])
 def test_experts_are_as_the_first_ones_gate_projection(stored, offset, bare):
     override = {r"+:.*experts\.0\.gate_proj": {"bits": 8, "group_size": 64, "desc_act": False}}
-    experts = bare(FusedMoE, moe_config=SimpleNamespace())
+    experts = bare(ExpertLayer, moe_config=SimpleNamespace())
     method = config(checkpoint_format=stored).get_quant_method(experts, "m.experts")
     assert (method.bits, method.group_size, method.desc_act) == (4, 32, True)
     assert method.zero_offset == offset
@@ -118,11 +118,11 @@ def test_experts_are_as_the_first_ones_gate_projection(stored, offset, bare):
 )
 def test_experts_that_were_left_out_stay_floats(change, bare, monkeypatch):
     monkeypatch.setattr(gptq, "UnquantizedFusedMoEMethod", lambda moe_config: "plain")
-    experts = bare(FusedMoE, moe_config=SimpleNamespace())
+    experts = bare(ExpertLayer, moe_config=SimpleNamespace())
     assert config(**change).get_quant_method(experts, "m.experts") == "plain"
 
 
 def test_experts_that_are_named_are_quantised(bare):
     given = config(modules_in_block_to_quantize=["experts.0.gate_proj"])
-    experts = bare(FusedMoE, moe_config=SimpleNamespace())
+    experts = bare(ExpertLayer, moe_config=SimpleNamespace())
     assert given.get_quant_method(experts, "m.experts").bits == 4

@@ -59,7 +59,11 @@ def load(tmp_path, monkeypatch):
         save_file(state, tmp_path / "model.safetensors")
         found = get_model_loader(LoadConfig(use_tqdm_on_load=False))
         config = SimpleNamespace(
-            model=str(tmp_path), revision=None, quantization=quantization, is_moe=False
+            model=str(tmp_path),
+            revision=None,
+            quantization=quantization,
+            is_moe=False,
+            multimodal_config=None,
         )
         with set_current_vllm_config(VllmConfig()):
             found.load_weights(model, config)
