@@ -58,10 +58,13 @@ def engine(checkpoint: Path, **arguments: Any) -> Iterator[LLM]:
         # Also of an engine that was refused: the next one may want other groups of ranks.
         from vllm.distributed import cleanup_dist_env_and_memory
         from vllm.model_executor.layers.rotary_embedding import _ROPE_DICT
+        from vllm.model_executor.models import interfaces
         from vllm.utils import func_utils
 
-        # vLLM remembers methods of the model, and with them its weights and its cache.
+        # vLLM remembers methods of the model, and with them its weights and its cache; until 0.16
+        # a model with pictures, too.
         getattr(func_utils, "_supports_kw", func_utils.supports_kw).cache_clear()
+        interfaces._language_model_by_module.clear()
         gc.collect()
         cleanup_dist_env_and_memory()
         # vLLM keeps rotations for the next model, and some models (GLM, Ernie) change theirs.
