@@ -14,7 +14,7 @@ from vllm_kunlun.platforms.vllm_compat import planned_cache
 
 
 def test_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planned_cache, "_IN_TWO_STEPS", False)
+    monkeypatch.setattr(planned_cache, "_HAS_PLANNING", False)
     monkeypatch.setattr(
         kv_cache_utils, "get_kv_cache_configs", lambda *given: list(given), raising=False
     )
@@ -22,7 +22,7 @@ def test_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planned_cache, "_IN_TWO_STEPS", True)
+    monkeypatch.setattr(planned_cache, "_HAS_PLANNING", True)
     module: Any = ModuleType("kv_cache_planning")
     module.get_global_kv_cache_groups = lambda config, layers: ("groups of", config, layers)
     module.get_kv_cache_configs = lambda *given: list(given)

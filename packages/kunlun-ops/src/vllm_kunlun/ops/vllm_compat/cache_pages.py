@@ -19,7 +19,7 @@ from vllm_kunlun.platforms.errors import UnsupportedError
 __all__ = ["layouts", "split"]
 
 
-_ASKED = version.installed_is_from("0.33")
+_HAS_LAYOUTS = version.installed_is_from("0.33")
 
 
 def layouts() -> tuple[Any, ...]:
@@ -27,7 +27,7 @@ def layouts() -> tuple[Any, ...]:
 
     Earlier releases do not ask.
     """
-    if _ASKED:
+    if _HAS_LAYOUTS:
         from vllm.v1.kv_cache_layout import KVCacheLayout
 
         return (KVCacheLayout.LBHNC,)

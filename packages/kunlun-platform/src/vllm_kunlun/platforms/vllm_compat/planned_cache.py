@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["planned"]
 
-_IN_TWO_STEPS = version.installed_is_from("0.33")
+_HAS_PLANNING = version.installed_is_from("0.33")
 
 
 def planned(
@@ -23,7 +23,7 @@ def planned(
 
     Raises: ValueError: one request of the longest length does not fit (vLLM's own error).
     """
-    if _IN_TWO_STEPS:
+    if _HAS_PLANNING:
         from vllm.v1.core import kv_cache_planning
 
         groups = kv_cache_planning.get_global_kv_cache_groups(config, layers)
