@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from support import smollm2, text, w8a8
 from support.agreement import assert_agrees
 from support.engine import engine, greedy_with_logprobs
+from support.reference import judgement
 from support.w8a8 import Scheme
 from transformers import AutoTokenizer
 
@@ -187,12 +188,8 @@ def _log_probabilities(
     model: transformers.PreTrainedModel, pieces: Sequence[list[int]]
 ) -> torch.Tensor:
     """Of each token but a piece's first, piece after piece."""
-    rows = [torch.tensor(piece) for piece in pieces]
     return torch.cat(
-        [
-            model(row[None]).logits[0, :-1].log_softmax(-1).gather(-1, row[1:, None])[:, 0]
-            for row in rows
-        ]
+        [judgement(model(torch.tensor([piece])).logits[0, :-1], piece[1:])[1] for piece in pieces]
     )
 
 

@@ -18,7 +18,6 @@ from vllm_kunlun.platforms.errors import UnsupportedError
 
 __all__ = ["layouts", "split"]
 
-
 _HAS_LAYOUTS = version.installed_is_from("0.33")
 
 

@@ -44,6 +44,9 @@ CONVERTED = {
 _INTEGERS = "a checkpoint in int8 (compressed-tensors W8A8), AWQ or GPTQ"
 _ANOTHER = f"Use {_INTEGERS}."
 _LEAVE_OUT = "Leave --quantization out: AWQ and GPTQ checkpoints run by their own names."
+_QUANTISED_BEFORE = (
+    "Leave --quantization out, or use a checkpoint in int8 (compressed-tensors W8A8)."
+)
 
 OTHERS = {
     "bitsandbytes": (
@@ -64,15 +67,15 @@ OTHERS = {
     ),
     "experts_int8": (
         "would quantise experts while loading, for a triton kernel that this device lacks",
-        "Leave --quantization out, or use a checkpoint in int8 (compressed-tensors W8A8).",
+        _QUANTISED_BEFORE,
     ),
     "online": (
         "would quantise while loading, mostly to fp8 or fp4, which have no arithmetic here",
-        "Leave --quantization out, or use a checkpoint in int8 (compressed-tensors W8A8).",
+        _QUANTISED_BEFORE,
     ),
     "int8_per_channel_weight_only": (
         "would quantise weights while loading, for kernels of a CUDA library",
-        "Leave --quantization out, or use a checkpoint in int8 (compressed-tensors W8A8).",
+        _QUANTISED_BEFORE,
     ),
     "humming": ("runs on kernels that are compiled for NVIDIA's GPUs at hand", _LEAVE_OUT),
     "bitblas": ("needs a CUDA compiler of its own, BitBLAS", _ANOTHER),
