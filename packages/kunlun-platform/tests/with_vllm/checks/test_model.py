@@ -39,6 +39,21 @@ def test_an_encoder_with_a_decoder(build: Any) -> None:
     assert "WhisperForConditionalGeneration is an encoder with a decoder" in message
 
 
+PICTURES = {
+    "architectures": ["Gemma3ForConditionalGeneration"],
+    "model_type": "gemma3",
+    "text_config": {"model_type": "gemma3_text", "num_hidden_layers": 1},
+    "vision_config": {"model_type": "siglip_vision_model", "num_hidden_layers": 1},
+    "torch_dtype": "bfloat16",
+}
+
+
+def test_pictures_that_attend_in_both_directions(build: Any) -> None:
+    message = build.refusal(PICTURES)
+    assert "Gemma3ForConditionalGeneration lets image tokens attend each other" in message
+    build(PICTURES, limit_mm_per_prompt={"image": 0})
+
+
 @pytest.mark.parametrize(
     ("architecture", "more"),
     [
@@ -87,6 +102,7 @@ def test_a_tokenizer_is_asked_of_a_target_and_of_no_draft(tmp_path: Path) -> Non
     described = SimpleNamespace(
         enable_sleep_mode=False,
         is_encoder_decoder=False,
+        is_mm_prefix_lm=False,
         is_hybrid=False,
         is_attention_free=False,
         use_mla=False,

@@ -72,9 +72,14 @@ def select(selected: AttentionBackendEnum | None, wanted: AttentionSelectorConfi
                 "on another platform."
             )
     if wanted.use_mm_prefix:
-        raise UnsupportedError(
-            "this model lets image tokens attend each other in both directions inside a causal "
-            "prompt (prefix LM), which no Kunlun attention function offers. Text-only use of it: "
-            "--limit-mm-per-prompt '{\"image\": 0}'."
-        )
+        raise prefix_lm("this model")
     return f"{backend.__module__}.{backend.__qualname__}"
+
+
+def prefix_lm(model: str) -> UnsupportedError:
+    """The error of a model whose pictures attend in both directions."""
+    return UnsupportedError(
+        f"{model} lets image tokens attend each other in both directions inside a causal prompt "
+        "(prefix LM), which no Kunlun attention function offers. Text-only use of it: "
+        "--limit-mm-per-prompt '{\"image\": 0}'."
+    )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from vllm_kunlun.platforms import families, wheels
 from vllm_kunlun.platforms.checks import attention_backends, checkpoint, tokenizer
 from vllm_kunlun.platforms.errors import UnsupportedError
+from vllm_kunlun.platforms.vllm_compat import inputs
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -22,7 +23,7 @@ def check(config: VllmConfig) -> None:
     Raises:
         MissingWheelError: it has latent attention, and no installed wheel computes that.
         UnsupportedError: sleep mode; an encoder with a decoder; layers without a function of the
-            vendor's; a damaged file.
+            vendor's; pictures that attend in both directions; a damaged file.
     """
     model = config.model_config
     if model is None:
@@ -43,6 +44,9 @@ def check(config: VllmConfig) -> None:
     if model.use_mla:
         sparse = hasattr(model.hf_text_config, "index_topk")
         attention_backends.find("mla_sparse" if sparse else "mla")
+    if model.is_mm_prefix_lm and inputs.takes_more_than_text(model):
+        # Until 0.16 the language model inside has a configuration that no longer tells.
+        raise attention_backends.prefix_lm(model.architecture)
     folder = Path(model.model)
     if folder.is_dir() and config.load_config.load_format != "dummy":
         checkpoint.check_files(folder)
