@@ -25,7 +25,7 @@ def looked(configuration):
         config = configure(
             folder,
             {"dtype": "float16", "block_size": 64, "max_model_len": 4096, "max_num_seqs": 8,
-             "max_num_batched_tokens": 4096, **options},
+             "max_num_batched_tokens": 4096, "gpu_memory_utilization": 0.9, **options},
         )  # fmt: skip
         return fit(config, build(config))
 

@@ -28,6 +28,9 @@ CARD_BYTES = 98_304 * 2**20
 RUNTIME_BYTES = 2 * 2**30
 """Captured graphs, collectives, the vendor's libraries: assumed, no figure is public."""
 
+_AMPLE_BYTES = 2**60
+"""More than any request asks of a card."""
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -124,6 +127,7 @@ def _capacity(config: VllmConfig, stages: list[Stage], left: list[int]) -> tuple
     try:
         cut = planned(config, caches, left)
     except ValueError:  # vLLM's way to say that one request of this length does not fit
+        planned(config, caches, [_AMPLE_BYTES for _ in left])  # any other error is one here, too
         return 0, 0.0
     requests = get_max_concurrency_for_kv_cache_config(config, cut[0])
     return int(requests * length), requests
