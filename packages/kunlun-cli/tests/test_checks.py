@@ -30,6 +30,7 @@ def only(monkeypatch):
 
 def test_unsupported_vllm(run_json, only, monkeypatch):
     only("vllm", "wheels")
+    monkeypatch.delenv("VLLM_KUNLUN_ALLOW_UNTESTED_VLLM", raising=False)
     monkeypatch.setattr(version, "installed_vllm", lambda: "0.11.0")
     code, value = run_json("doctor")
     assert (code, value["ok"]) == (1, False)

@@ -185,6 +185,7 @@ def test_a_path_that_is_not_there(run, tmp_path):
 
 
 def test_an_unsupported_vllm_is_refused(run, model, monkeypatch):
+    monkeypatch.delenv("VLLM_KUNLUN_ALLOW_UNTESTED_VLLM", raising=False)
     monkeypatch.setattr(version, "installed_vllm", lambda: "0.11.0")
     result = run("serve", model, "--dry-run")
     assert result.exit_code == 2

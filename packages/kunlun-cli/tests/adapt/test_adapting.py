@@ -16,9 +16,9 @@ def quiet(text):
 
 
 def test_vllm_has_it(checkpoint):
-    found = from_model(str(checkpoint("arcee", "ArceeForCausalLM")), None, quiet)
+    found = from_model(str(checkpoint("granite", "GraniteForCausalLM")), None, quiet)
     assert (found.case, found.todo, found.wheel.text) == ("A", [], "")
-    assert found.wheel.config["architectures"] == ["ArceeForCausalLM"]
+    assert found.wheel.config["architectures"] == ["GraniteForCausalLM"]
     assert found.wheel.config["hidden_size"] == 128
     assert not found.wheel.experts
 
@@ -44,7 +44,7 @@ def test_a_family_serves_it(checkpoint, monkeypatch):
     )  # fmt: skip
     monkeypatch.setattr(adapting, "family_for", lambda architecture: family)
     with pytest.raises(UnsupportedError, match=r"of the family planted .* nothing to adapt"):
-        from_model(str(checkpoint("arcee", "ArceeForCausalLM")), None, quiet)
+        from_model(str(checkpoint("granite", "GraniteForCausalLM")), None, quiet)
 
 
 def test_nothing_has_its_class(checkpoint):

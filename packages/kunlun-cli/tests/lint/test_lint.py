@@ -10,6 +10,7 @@ import pytest
 
 from vllm_kunlun.cli import lint as command
 from vllm_kunlun.cli.lint.installed import folders
+from vllm_kunlun.platforms import version
 
 ROOT = Path(__file__).parents[4]
 PLANTED = "from vllm.attention import AttentionType\nimport flash_attn\n"
@@ -25,6 +26,15 @@ VLLM = {
 }
 """Findings in the model files of vLLM 0.15.1. Each was read: all are so but the one of
 ``stacked-params`` in chatglm.py, whose mapping is for a class of another file."""
+NOT_IMPORTED_WITH_0_33 = {
+    "packages/kunlun-ops/src/vllm_kunlun/ops/kv_transfer/offloading.py",
+    "packages/kunlun-ops/src/vllm_kunlun/ops/vllm_compat/transfer_result.py",
+    "packages/kunlun-platform/src/vllm_kunlun/platforms/ranks/ray_executor.py",
+    "packages/kunlun-quant/src/vllm_kunlun/quantization/formats/gptq.py",
+    "packages/kunlun-quant/src/vllm_kunlun/quantization/formats/marlin.py",
+    "packages/kunlun-quant/src/vllm_kunlun/quantization/linear/gptq.py",
+}
+"""What they are for is refused there, by name (``platforms/vllm_compat/not_yet.py``)."""
 
 
 @pytest.fixture
@@ -102,8 +112,12 @@ def test_our_own_wheels_have_no_finding(run_json):
     wheels = [*ROOT.glob("packages/*/src"), *ROOT.glob("packages/kunlun-models/*/src")]
     wheels.append(ROOT / "examples")
     code, content = run_json("lint", *wheels)
-    assert content["findings"] == []
-    assert (code, content["files"] > 400) == (0, True)
+    found = {Path(each["file"]).relative_to(ROOT).as_posix() for each in content["findings"]}
+    if version.lies_in(version.V0_33):
+        assert found == NOT_IMPORTED_WITH_0_33
+    else:
+        assert (code, found) == (0, set())
+    assert content["files"] > 400
 
 
 @pytest.mark.slow

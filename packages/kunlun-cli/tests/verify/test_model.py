@@ -30,9 +30,9 @@ def test_transformers_judges_what_it_has(folder):
 
 
 def test_vllm_judges_what_transformers_lacks(folder):
-    place = folder("deepseek_v32")
+    place = folder("ovis")
     assert judge_of("auto", place, trust_remote_code=False) == "vllm"
-    assert "deepseek_v32" in lacking(place, trust_remote_code=False)
+    assert "ovis" in lacking(place, trust_remote_code=False)
 
 
 def test_a_configuration_without_a_model_is_none(folder):

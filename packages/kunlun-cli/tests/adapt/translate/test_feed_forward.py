@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from vllm_kunlun.cli.adapt.translate.feed_forward import feed_forward_of
@@ -27,7 +29,11 @@ def test_of_transformers(parts, model_type, gate, up, down, activation):
 
 @pytest.mark.parametrize(
     ("model_type", "said"),
-    [("bitnet", "self.ffn_sub_norm"), ("aria_text", "the statement"), ("apertus", "self.act_fn")],
+    [
+        ("bitnet", r"self\.ffn_sub_norm"),
+        ("aria_text", "the statement|is not one projection"),  # of transformers 4, and of 5
+        ("apertus", r"self\.act_fn"),
+    ],
 )
 def test_what_is_not_understood_is_named(parts, model_type, said):
-    assert any(said in each for each in feed_forward_of(parts(model_type)).todo)
+    assert any(re.search(said, each) for each in feed_forward_of(parts(model_type)).todo)

@@ -11,11 +11,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import transformers
+from packaging.version import Version
 from torch import nn
 
 from vllm_kunlun.cli.adapt.translate.translated import translate
 from vllm_kunlun.cli.lint import registry, run
 
+SINCE_5 = Version(transformers.__version__) >= Version("5")
 WHOLE = {
     "helium": ("HeliumForCausalLM", ["is_neox_style=False", "math.sqrt(self.head_dim)"]),
     "vaultgemma": (
@@ -23,8 +26,8 @@ WHOLE = {
         [
             "GemmaRMSNorm",
             "logits_soft_cap=config.attn_logit_softcapping",
-            'if config.layer_types[layer_idx] == "sliding_attention" else None',
-            "hidden_states = hidden_states * normalizer",
+            '== "sliding_attention" else None',
+            "* self.embed_scale" if SINCE_5 else "hidden_states = hidden_states * normalizer",
             "logits = torch.tanh(logits)",
         ],
     ),
@@ -43,7 +46,12 @@ WHOLE = {
     ),
     "gemma3_text": (
         "Gemma3ForCausalLM",
-        ["config.rope_local_base_freq", "return self.embed_tokens(input_ids) * self.embed_scale"],
+        [
+            'config.rope_parameters["sliding_attention"]'
+            if SINCE_5
+            else "config.rope_local_base_freq",
+            "return self.embed_tokens(input_ids) * self.embed_scale",
+        ],
     ),
     "glm4": ("Glm4ForCausalLM", ["self.post_self_attn_layernorm(hidden_states)"]),
 }
