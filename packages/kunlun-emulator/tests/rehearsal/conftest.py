@@ -11,6 +11,11 @@ import torch
 
 from vllm_kunlun.emulator.rehearsal import counts, facade, graphs, installation, threads
 from vllm_kunlun.ops.torch_ops.vllm_names import weak_ref_tensor
+from vllm_kunlun.platforms import version
+
+if version.lies_in(version.V0_33):
+    # The card's worker is refused there, by name, and so there is nothing to rehearse.
+    collect_ignore_glob = ["test_*.py"]
 
 
 @pytest.fixture
