@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import hung
+from support import hung, judges_classes
 from vllm import LLM, SamplingParams
 from vllm.lora.request import LoRARequest
 
@@ -48,12 +48,13 @@ def engine(checkpoint: Path, **arguments: Any) -> Iterator[LLM]:
         **arguments,
     }
     try:
-        llm = _start(model=str(checkpoint), **options)
-        try:
-            yield llm
-        finally:
-            llm.llm_engine.engine_core.shutdown()
-            del llm
+        with judges_classes.kept():
+            llm = _start(model=str(checkpoint), **options)
+            try:
+                yield llm
+            finally:
+                llm.llm_engine.engine_core.shutdown()
+                del llm
     finally:
         # Also of an engine that was refused: the next one may want other groups of ranks.
         from vllm.distributed import cleanup_dist_env_and_memory
