@@ -76,4 +76,4 @@ def assert_never_twice(folder: Path, dtype: str = "float16") -> None:
             pass
     [(weights, memory)] = watched
     print(f"{weights / 2**20:.0f} MiB of weights, peak {memory.peak_bytes / 2**20:.0f} MiB")
-    assert memory.peak_bytes < 1.3 * weights
+    assert memory.peak_bytes < 1.4 * weights  # 1.14 alone; after other tests some 0.15 more
