@@ -75,6 +75,11 @@ class Subject:
         """What is expected of :attr:`prompts`."""
         return self.expected(self.prompts)
 
+    def differing(self, prompts: Sequence[Any], answers: Sequence[list[int]]) -> int:
+        """How many of ``answers`` are not the judge's."""
+        expected = self.judged if prompts is self.prompts else self.expected(prompts)
+        return sum(a != e for a, e in zip(answers, expected, strict=True))
+
     def longer(self, times: int) -> list[Any]:
         """The prompts, each said several times: some are longer than a page then."""
         return [prompt * times for prompt in self.prompts]
@@ -95,6 +100,22 @@ class Subject:
             config.hidden_size = 128
         even = checkpoints.write_configuration(config, folder / "even")
         return dataclasses.replace(self, folder=even, base=even, reference=Reference(even))
+
+
+class SparseSubject(Subject):
+    """A model whose queries attend chosen keys, of which rounding may choose one for another."""
+
+    EDGES = 2
+    """Places, of all answers, at which that may turn a token (:func:`sparse.assert_agrees`)."""
+
+    def differing(self, prompts: Sequence[Any], answers: Sequence[list[int]]) -> int:
+        differ = [
+            sum(
+                a != b for a, b in zip(tokens, self.reference.judge(prompt, tokens)[0], strict=True)
+            )
+            for prompt, tokens in zip(prompts, answers, strict=True)
+        ]
+        return sum(map(bool, differ)) if sum(differ) > self.EDGES else 0
 
 
 class VisionSubject(Subject):
@@ -130,7 +151,7 @@ def _plain(name: str) -> Callable[[Path, Sequence[list[int]]], Subject]:
 
 def _sparse(folder: Path, prompts: Sequence[list[int]]) -> Subject:
     reference = sparse.SparseReference(sparse.write(folder, topk=24))
-    return Subject(folder, reference, sparse.ARCHITECTURE, prompts, "the paper's formulas")
+    return SparseSubject(folder, reference, sparse.ARCHITECTURE, prompts, "the paper's formulas")
 
 
 _REMOTE = {"trust_remote_code": True}
