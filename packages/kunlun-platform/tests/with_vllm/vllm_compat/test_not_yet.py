@@ -48,6 +48,10 @@ REFUSED = {
         {"model_config__is_moe": True, "model_config__quantization": "awq"},
         "quantised mixture of experts",
     ),
+    "unequal heads": (
+        {"model_config__hf_text_config": SimpleNamespace(head_dim=64, v_head_dim=32)},
+        r"values of another width than keys \(LlamaFor",
+    ),
     "drafts": ({"speculative_config": SimpleNamespace(method="medusa")}, "with medusa"),
     "drafts of a hybrid": (
         {
@@ -88,6 +92,11 @@ def test_what_runs_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     not_yet.check(config(model_config__quantization="awq"), on_card=False)
     not_yet.check(config(speculative_config=SimpleNamespace(method="ngram")), on_card=False)
     not_yet.check(config(model_config=None), on_card=False)
+    equal = SimpleNamespace(head_dim=64, v_head_dim=64)
+    not_yet.check(config(model_config__hf_text_config=equal), on_card=False)
+    latent = SimpleNamespace(head_dim=64, v_head_dim=128)
+    asked = config(model_config__hf_text_config=latent, model_config__use_mla=True)
+    not_yet.check(asked, on_card=False)
 
 
 def test_the_second_model_runner(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from vllm_kunlun.platforms import version
 from vllm_kunlun.platforms.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from vllm.config import VllmConfig
+    from vllm.config import ModelConfig, VllmConfig
 
 __all__ = ["check", "check_quantisation", "reload_weights"]
 
@@ -75,6 +75,8 @@ def _found(config: VllmConfig, *, on_card: bool) -> Iterator[str]:
     model = config.model_config
     if model is not None and model.quantization is not None and model.is_moe:
         yield f"a quantised mixture of experts ({model.architecture})"
+    if model is not None and _has_unequal_heads(model):
+        yield f"attention with values of another width than keys ({model.architecture})"
     drafts = config.speculative_config
     if drafts is not None and drafts.method not in _DRAFTS:
         yield f"--speculative-config with {drafts.method}"
@@ -90,3 +92,14 @@ def _found(config: VllmConfig, *, on_card: bool) -> Iterator[str]:
         yield "--distributed-executor-backend ray"
     if parallel.data_parallel_size > 1 or parallel.enable_expert_parallel:
         yield "a server of data-parallel or expert-parallel ranks"
+
+
+def _has_unequal_heads(model: ModelConfig) -> bool:
+    """Whether a layer of ``model`` takes vLLM's triton backend for such heads past the platform.
+
+    Latent attention has values of another width as well, and a backend of ours.
+    """
+    text = model.hf_text_config
+    key = getattr(text, "head_dim", None)
+    values = {getattr(text, name, None) for name in ("v_head_dim", "v_channels")} - {None}
+    return bool(not model.use_mla and key and values - {key})
