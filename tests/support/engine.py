@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -48,7 +49,7 @@ def engine(checkpoint: Path, **arguments: Any) -> Iterator[LLM]:
         **arguments,
     }
     try:
-        with judges_classes.kept():
+        with judges_classes.kept(), _kept_variable("VLLM_USE_BREAKABLE_CUDAGRAPH"):
             llm = _start(model=str(checkpoint), **options)
             try:
                 yield llm
@@ -70,6 +71,18 @@ def engine(checkpoint: Path, **arguments: Any) -> Iterator[LLM]:
         cleanup_dist_env_and_memory()
         # vLLM keeps rotations for the next model, and some models (GLM, Ernie) change theirs.
         _ROPE_DICT.clear()
+
+
+@contextlib.contextmanager
+def _kept_variable(name: str) -> Iterator[None]:
+    """Leave ``name`` as it was: 0.33 sets it for some models, and compiles no other one then."""
+    before = os.environ.get(name)
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
+        if before is not None:
+            os.environ[name] = before
 
 
 class HungStartError(Exception):
