@@ -365,6 +365,10 @@ class VisionReference:
         """As :meth:`support.reference.Reference.judge`."""
         inputs = dict(self.inputs(request))
         length = inputs["input_ids"].shape[1]
-        inputs["input_ids"] = torch.cat([inputs["input_ids"], torch.tensor([tokens[:-1]])], 1)
+        answer = torch.tensor([tokens[:-1]])
+        inputs["input_ids"] = torch.cat([inputs["input_ids"], answer], 1)
+        if "mm_token_type_ids" in inputs:  # of transformers 5: an answer is text, kind 0
+            kinds = inputs["mm_token_type_ids"]
+            inputs["mm_token_type_ids"] = torch.cat([kinds, torch.zeros_like(answer)], 1)
         inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
         return judgement(self.model(**inputs).logits[0, length - 1 :], tokens)
