@@ -22,6 +22,8 @@ def _head(method: str, name: str, *paddings: bool):
     def tried(folder: Path, prompts: judged.Prompts) -> None:
         config = copy.deepcopy(checkpoints.CONFIGURATIONS[name])
         config.num_hidden_layers = 4
+        # transformers 5 refuses a Llama, as these heads are, whose width its heads do not divide.
+        config.num_attention_heads, config.num_key_value_heads = 6, 2
         if getattr(config, "layer_types", None):
             config.layer_types = ["full_attention"] * 4
         target = drafters.weaken(checkpoints.write_configuration(config, folder / "target"))
