@@ -9,11 +9,17 @@ from pathlib import Path
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from support import checkpoints
+from support import characters, checkpoints
 from support.engine import engine
 from support.tried import judged
 
 __all__ = ["TRIED"]
+
+
+def _pooling(folder: Path):
+    """An engine that pools, with a tokenizer: 0.33 asks for one though prompts are tokens."""
+    characters.add(folder)
+    return engine(folder, runner="pooling", skip_tokenizer_init=False)
 
 
 def _pooled(task: str):
@@ -30,7 +36,7 @@ def _pooled(task: str):
             described["id2label"] = {str(n): str(n) for n in range(3)}
             file.write_text(json.dumps(json.loads(file.read_text()) | described))
         asked = [{"prompt_token_ids": prompt} for prompt in prompts]
-        with engine(source, runner="pooling") as llm:
+        with _pooling(source) as llm:
             outputs = llm.encode(asked, pooling_task=task, use_tqdm=False)
         for prompt, output in zip(prompts, outputs, strict=True):
             with torch.inference_mode():
@@ -58,7 +64,7 @@ def _encoder(folder: Path, prompts: judged.Prompts) -> None:
     )
     model = transformers.BertModel(config).eval()
     model.save_pretrained(folder)
-    with engine(folder, runner="pooling") as llm:
+    with _pooling(folder) as llm:
         asked = [{"prompt_token_ids": prompt} for prompt in prompts]
         outputs = llm.encode(asked, pooling_task="embed", use_tqdm=False)
     for prompt, output in zip(prompts, outputs, strict=True):
