@@ -17,6 +17,7 @@ def kept() -> Iterator[None]:
     Since 0.17 an engine decorates the class of the decoder for ``torch.compile``, in place; without
     an engine around, such a class is neither made nor called.
     """
+    from torch._dynamo import convert_frame
     from vllm.compilation import decorators
 
     decorate = decorators._support_torch_compile
@@ -32,6 +33,8 @@ def kept() -> Iterator[None]:
         yield
     finally:
         decorators._support_torch_compile = decorate
+        if before:  # each of vLLM's looks up what its class has no more
+            convert_frame._bytecode_hooks.clear()
         for cls, (bases, own) in before.items():
             cls.__bases__ = bases
             for name in vars(cls).keys() - own.keys():
