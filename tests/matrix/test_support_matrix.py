@@ -77,7 +77,8 @@ def _prefix_cache(subject: Subject, folder: Path, monkeypatch: pytest.MonkeyPatc
         first, second = (subject.answers(llm, prompts) for _ in range(2))
         hits = next(m.value for m in llm.get_metrics() if m.name == "vllm:prefix_cache_hits")
     _agree(subject, prompts, first)
-    _agree(subject, prompts, second)
+    if second != first:  # the judge takes as long as the engine
+        _agree(subject, prompts, second)
     assert hits > 0
 
 

@@ -14,7 +14,7 @@ __all__ = ["kept"]
 def kept() -> Iterator[None]:
     """Give each class of transformers its own methods back, so that it still can judge.
 
-    Since 0.17 an engine decorates the class of the decoder for ``torch.compile``, in place; without
+    An engine of 0.33 decorates the class of the decoder for ``torch.compile``, in place; without
     an engine around, such a class is neither made nor called.
     """
     from torch._dynamo import convert_frame
