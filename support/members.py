@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import tomlkit
 
-__all__ = ["FAMILIES", "META", "ROOT", "Wheel", "meta_package", "read_all"]
+__all__ = ["FAMILIES", "META", "ROOT", "Wheel", "as_built", "meta_package", "read_all"]
 
 ROOT = Path(__file__).parents[1]
 FAMILIES = "packages/kunlun-models"
@@ -69,6 +69,16 @@ def meta_package(root: Path = ROOT) -> Wheel:
         folder=".", name=META, version=project["version"], description=project["description"],
         owns="", card=True, architectures=[], entry_points={},
     )  # fmt: skip
+
+
+def as_built(root: Path = ROOT) -> list[str]:
+    """Options of ``uv pip install``: this project's wheels as ``--find-links`` has them now.
+
+    Without them uv takes a wheel that it kept, if that came from a folder of the same path and had
+    the same version, though another build lies there since.
+    """
+    names = [META, *(wheel.name for wheel in read_all(root))]
+    return [part for name in names for part in ("--refresh-package", name)]
 
 
 def _read(file: Path, root: Path) -> Wheel:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from members import ROOT
+from members import ROOT, as_built
 
 from vllm_kunlun.platforms import envs
 
@@ -28,7 +28,8 @@ def main() -> None:
     uv("build", "-q", "--clear", "--all-packages", "--wheel", "--out-dir", dist)
     uv("venv", "-q", "--clear", "-p", sys.executable, environment)
     # In the tree's root, so that uv applies the pins and exclusions that are written there.
-    uv("pip", "install", "-q", "-p", python, "--find-links", dist, "--no-sources", *INSTALLED)
+    uv("pip", "install", "-q", "-p", python, "--find-links", dist, *as_built(), "--no-sources",
+       *INSTALLED)  # fmt: skip
     # Not by `uv tool run`, which would put a python of its own first on the path.
     uv("venv", "-q", "--clear", "-p", sys.executable, PLACE / "prysk")
     uv("pip", "install", "-q", "--no-config", "-p", PLACE / "prysk" / "bin" / "python", PRYSK)

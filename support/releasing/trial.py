@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from members import META, Wheel
+from members import META, Wheel, as_built
 
 from releasing.artifacts import uv
 
@@ -33,7 +33,7 @@ def _environment(folder: Path, root: Path, dist: Path, others: Path, *wanted: st
     """Python of a new environment; run in ``root``, so uv applies the exclusions written there."""
     uv("venv", "--quiet", "--python", sys.executable, folder, cwd=root)
     python = folder / "bin" / "python"
-    uv("pip", "install", "--quiet", "--python", python, "--no-sources",
+    uv("pip", "install", "--quiet", "--python", python, "--no-sources", *as_built(root),
        "--find-links", dist, "--find-links", others, *wanted, cwd=root)  # fmt: skip
     return python
 

@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-__all__ = ["ROOT", "build", "environment", "uv"]
+from members import as_built
+
+__all__ = ["ROOT", "build", "environment", "install", "uv"]
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,13 +29,19 @@ def build(folder: Path) -> Path:
     return folder
 
 
+def install(python: Path, dist: Path, *wanted: str) -> None:
+    """Into its environment: ``wanted`` and what that needs, from ``dist`` first, not the tree."""
+    uv("pip", "install", "--python", python, "--find-links", dist, *as_built(), "--no-sources",
+       *wanted)  # fmt: skip
+
+
 def environment(folder: Path, dist: Path, *wanted: str, seed: bool = False) -> Path:
-    """Its Python; ``wanted`` and what that needs are from ``dist`` first, none from the tree.
+    """The Python of a new one that has ``wanted``, as :func:`install` does.
 
     Args:
         seed: with pip.
     """
     uv("venv", "--python", sys.executable, *(["--seed"] if seed else []), folder)
     python = folder / "bin" / "python"
-    uv("pip", "install", "--python", python, "--find-links", dist, "--no-sources", *wanted)
+    install(python, dist, *wanted)
     return python

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import zipfile
 from email.parser import Parser
@@ -105,6 +106,19 @@ def test_no_plugin_wheel_asks_for_vllm_or_torch_or_the_emulator(wheels):
         assert required(wheels[name]) & {"vllm", "torch", META, EMULATOR} == set(), name
 
 
+def test_a_wheel_built_again_is_the_one_that_is_installed(tmp_path):
+    source, dist = tmp_path / "source", tmp_path / "dist"
+    wheel = WHEELS["kunlun-platform"]
+    shutil.copytree(clean.ROOT / wheel.folder, source)
+    module = Path(wheel.owns.replace(".", "/"), "built.py")
+    for time in ("first", "second"):
+        (source / "src" / module).write_text(f"TIME = {time!r}\n")
+        uv("build", "--wheel", "--clear", "--out-dir", dist, source)
+        python = clean.environment(tmp_path / time, dist, wheel.name)
+        packages = next(python.parents[1].glob("lib/*/site-packages"))
+        assert (packages / module).read_text() == f"TIME = {time!r}\n"
+
+
 def brings(wheels: dict[str, Path], *names: str) -> set[str]:
     """``names`` and the wheels of this project that they need, by what is in the built wheels."""
     found: set[str] = set()
@@ -122,7 +136,7 @@ def resolve(dist: Path, tmp_path: Path, extra: str) -> set[str]:
     wanted = tmp_path / "wanted.in"
     wanted.write_text(f"vllm-kunlun[{extra}]\n")
     done = uv("pip", "compile", "--no-config", "--no-header", "--no-annotate", "--quiet",
-              "--find-links", dist, wanted, cwd=tmp_path)  # fmt: skip
+              "--find-links", dist, *members.as_built(), wanted, cwd=tmp_path)  # fmt: skip
     return {line.partition("==")[0] for line in done.stdout.splitlines() if "==" in line}
 
 
@@ -254,8 +268,7 @@ def test_without_the_emulator_the_one_error_names_it(clean_python, dist, family,
         transformers.AutoModelForCausalLM.from_config(FAMILIES[family]()).save_pretrained(tmp_path)
         done = run_engine(clean_python, tmp_path, tmp_path)
     finally:
-        uv("pip", "install", "--python", clean_python, "--find-links", dist, "--no-sources",
-           EMULATOR)  # fmt: skip
+        clean.install(clean_python, dist, EMULATOR)
     assert done.returncode != 0
     assert "RESULT" not in done.stdout
     errors = [line for line in done.stderr.splitlines() if "Error: " in line]
@@ -267,7 +280,7 @@ def test_two_families_and_one_again(clean_python, dist, family, tmp_path):
     if family != "seed-oss":
         pytest.skip("once is enough")
     added = "kunlun-models-qwen"
-    uv("pip", "install", "--python", clean_python, "--find-links", dist, "--no-sources", added)
+    clean.install(clean_python, dist, added)
     (tmp_path / "qwen").mkdir()
     said = runs_like_transformers(clean_python, "qwen", tmp_path / "qwen")
     assert "of the family qwen" in said
