@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 __all__ = ["eagle", "eagle3", "medusa", "weaken"]
 
 WEAK = 0.05
-HEADS, KEY_HEADS, HEAD = 9, 3, 32
+HEADS, KEY_HEADS, HEAD = 6, 3, 32
 """Of a head's attention; the keys' heads together are as wide as the tiny models are."""
 
 AUXILIARY = [1, 2, 3]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 
 import torch
@@ -12,14 +13,21 @@ from safetensors.torch import load_file, save_file
 from support import characters, checkpoints
 from support.engine import engine
 from support.tried import judged
+from vllm.config import PoolerConfig
 
 __all__ = ["TRIED"]
 
 
-def _pooling(folder: Path):
-    """An engine that pools, with a tokenizer: 0.33 asks for one though prompts are tokens."""
+def _pooling(folder: Path, task: str):
+    """An engine for ``task``, with a tokenizer.
+
+    vLLM 0.33 asks for one though prompts are tokens, and for the task at its start.
+    """
     characters.add(folder)
-    return engine(folder, runner="pooling", skip_tokenizer_init=False)
+    named = {"task": task} if "task" in {each.name for each in fields(PoolerConfig)} else {}
+    return engine(
+        folder, runner="pooling", skip_tokenizer_init=False, pooler_config=PoolerConfig(**named)
+    )
 
 
 def _pooled(task: str):
@@ -36,7 +44,7 @@ def _pooled(task: str):
             described["id2label"] = {str(n): str(n) for n in range(3)}
             file.write_text(json.dumps(json.loads(file.read_text()) | described))
         asked = [{"prompt_token_ids": prompt} for prompt in prompts]
-        with _pooling(source) as llm:
+        with _pooling(source, task) as llm:
             outputs = llm.encode(asked, pooling_task=task, use_tqdm=False)
         for prompt, output in zip(prompts, outputs, strict=True):
             with torch.inference_mode():
@@ -64,7 +72,7 @@ def _encoder(folder: Path, prompts: judged.Prompts) -> None:
     )
     model = transformers.BertModel(config).eval()
     model.save_pretrained(folder)
-    with _pooling(folder) as llm:
+    with _pooling(folder, "embed") as llm:
         asked = [{"prompt_token_ids": prompt} for prompt in prompts]
         outputs = llm.encode(asked, pooling_task="embed", use_tqdm=False)
     for prompt, output in zip(prompts, outputs, strict=True):
