@@ -8,6 +8,8 @@ from pathlib import Path
 from support import checkpoints, renewal, served_tokens
 from support.engine import engine, greedy
 from support.tried import judged
+from vllm.engine.arg_utils import EngineArgs
+from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 __all__ = ["EXPERTS", "SHARDS", "TRIED", "TWO", "equal_to_hf", "quantised_equal_to_one_device"]
 
@@ -41,9 +43,18 @@ def quantised_equal_to_one_device(
         judged.agree(served_tokens.greedy(running, prompts, 8), expected)
 
 
+def _accept(source: Path, *options: str) -> None:
+    """Raise here what a server in a process of its own would refuse at its start."""
+    parser = EngineArgs.add_cli_args(FlexibleArgumentParser())
+    given = ["--model", str(source), "--skip-tokenizer-init", "--enforce-eager", *options]
+    arguments = parser.parse_args(given)
+    EngineArgs.from_cli_args(arguments).create_engine_config()
+
+
 def _served(name: str, *options: str):
     def tried(folder: Path, prompts: judged.Prompts) -> None:
         source = checkpoints.write(name, folder)
+        _accept(source, *options)
         equal_to_hf(source, folder / "log", prompts, "--enforce-eager", *options)
 
     return tried
@@ -51,6 +62,7 @@ def _served(name: str, *options: str):
 
 def _quantised(name: str, form: str, *options: str):
     def tried(folder: Path, prompts: judged.Prompts) -> None:
+        _accept(checkpoints.write(name, folder / "model"), *options)
         quantised_equal_to_one_device(name, form, folder, prompts, "--enforce-eager", *options)
 
     return tried
