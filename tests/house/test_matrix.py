@@ -33,10 +33,7 @@ def matrix(file, monkeypatch):
     text = file.read_text()
     monkeypatch.setattr(commit, "committed", lambda path: text)
     monkeypatch.setattr(commit, "made_at", lambda: NOW)
-    begun = Matrix.begin("3", "4", file)
-    save = Matrix.save
-    monkeypatch.setattr(Matrix, "save", lambda self, path=file: save(self, path))
-    return begun
+    return Matrix.begin("3", "4", file)
 
 
 def run(matrix, architecture, feature, error=None):
@@ -52,6 +49,18 @@ ENDS = {
     "refused": (UnsupportedError("not this. Take that"), "not this"),
     "fail": (ValueError("wrong"), "wrong"),
 }
+
+
+def test_runs_side_by_side_lose_no_cell(matrix, file):
+    other = Matrix.begin("3", "4", file)
+    matrix.row("New", None, "HF")
+    other.row("Newer", None, "HF")
+    run(matrix, "New", "eager")
+    run(other, "Newer", "TP2")
+    run(matrix, "Other", None)
+    written = Matrix.load(file)
+    for architecture, feature in (("New", "eager"), ("Newer", "TP2"), ("Other", None)):
+        assert written.find(architecture, feature) == Cell(status="pass", made_at=NOW)
 
 
 @pytest.mark.parametrize("status", ENDS)

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The support matrix: which feature was tried on which architecture, and what came of it.
 
-A cell is written as its test ends, so that a run that is broken off loses nothing.
+A cell is written as its test ends, so that a run that is broken off loses nothing. Processes that
+run side by side each add their own cells.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,6 +94,9 @@ class Matrix(BaseModel):
 
     _committed: Matrix | None = PrivateAttr(default=None)
     _now: str = PrivateAttr(default="")
+    _path: Path = PrivateAttr(default=Path())
+    _made: dict[tuple[str, str | None], Cell] = PrivateAttr(default_factory=dict)
+    """The cells of this process."""
 
     @classmethod
     def load(cls, path: Path) -> Matrix:
@@ -104,7 +110,7 @@ class Matrix(BaseModel):
         made = found.model_copy(update={"vllm": vllm, "transformers": transformers})
         before = commit.committed(path)
         made._committed = cls.model_validate_json(before) if before else None
-        made._now = now
+        made._now, made._path = now, path
         return made
 
     def filled(self) -> Matrix:
@@ -137,7 +143,7 @@ class Matrix(BaseModel):
         """See that the architecture has a cell among :attr:`others`."""
         self.others.setdefault(architecture, self._not_reached())
 
-    def save(self, path: Path | None = None) -> None:
+    def save(self, path: Path) -> None:
         most = self.commits().most_common(1)
         self.made_at = most[0][0] if most else self._now
         rows = dict(sorted(self.rows.items()))
@@ -156,7 +162,7 @@ class Matrix(BaseModel):
             "others": {name: self._dump(cell) for name, cell in sorted(self.others.items())},
             "uses": {name: self._dump(self.uses[name]) for name in USES if name in self.uses},
         }
-        (path or path_of(self.vllm)).write_text(json.dumps(dumped, indent=1) + "\n")
+        path.write_text(json.dumps(dumped, indent=1) + "\n")
 
     def _dump(self, cell: Cell) -> dict[str, Any]:
         usual = {"made_at"} if cell.made_at == self.made_at else set()
@@ -188,8 +194,12 @@ class Matrix(BaseModel):
 
     def _put(self, architecture: str, feature: str | None, status: str, reason: str = "") -> None:
         cell = Cell(status=status, reason=reason, made_at=self._now)  # type: ignore[arg-type]
-        self._set(architecture, feature, cell)
-        self.save()
+        self._made[architecture, feature] = cell
+        with _alone_in(self._path.parent):
+            if self._path.exists():
+                self._take(Matrix.load(self._path))
+            self._set(architecture, feature, cell)
+            self.save(self._path)
         before = self._committed and self._committed.find(architecture, feature)
         if before and before.status == "pass" and status not in ("pass", "fail"):
             raise AssertionError(
@@ -197,6 +207,14 @@ class Matrix(BaseModel):
                 f"of vLLM {self.vllm} and is now {status}: {reason}. If that is meant, commit the "
                 "new one and run again"
             )
+
+    def _take(self, written: Matrix) -> None:
+        """What other processes wrote meanwhile."""
+        for name, row in written.rows.items():
+            self.rows.setdefault(name, row)
+        for name, feature, cell in written.each():
+            if (name, feature) not in self._made:
+                self._set(name, feature, cell)
 
     def find(self, architecture: str, feature: str | None) -> Cell | None:
         """The cell, if there is one."""
@@ -217,6 +235,17 @@ class Matrix(BaseModel):
 
     def _not_reached(self) -> Cell:
         return Cell(status="skipped", reason="no run came this far yet", made_at=self._now)
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Hold other processes that ask the same of the folder until this is left."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _line(error: BaseException) -> str:
