@@ -9,7 +9,11 @@ import torch
 
 from vllm_kunlun.emulator.kernels import panels
 
-SHAPES = [(64, 64, 16), (192, 40, 64), (96, 23, 48), (8, 1, 8), (24, 7, 8)]
+SHAPES = [
+    (count * width, columns, width)
+    for width in panels.WIDTHS
+    for count, columns in ((1, 1), (3, 40), (2, 23))
+]
 
 
 def in_panels(weight: torch.Tensor, width: int) -> np.ndarray:
@@ -35,7 +39,9 @@ def test_float32(rows: int, columns: int, width: int, with_bias: bool) -> None:
     torch.testing.assert_close(out.double(), expected, rtol=1e-5, atol=1e-5 * columns**0.5)
 
 
-@pytest.mark.parametrize(("rows", "columns", "width"), [(64, 64, 16), (192, 46, 64), (8, 2, 8)])
+@pytest.mark.parametrize(
+    ("rows", "columns", "width"), [(rows, 2 * columns, width) for rows, columns, width in SHAPES]
+)
 @pytest.mark.parametrize("with_bias", [False, True], ids=["plain", "bias"])
 def test_bfloat16(rows: int, columns: int, width: int, with_bias: bool) -> None:
     torch.manual_seed(0)
@@ -63,14 +69,15 @@ def test_bfloat16(rows: int, columns: int, width: int, with_bias: bool) -> None:
 def test_bfloat16_of_odd_values(value: float) -> None:
     """Infinities and NaNs keep their meaning; a tie goes to the even neighbour."""
     x = torch.tensor([1.0, 0.0]).bfloat16()
-    weight = torch.zeros(8, 2).bfloat16()
-    out = torch.zeros(8, dtype=torch.bfloat16)
-    bias = torch.full((8,), value)
+    width = min(panels.WIDTHS)
+    weight = torch.zeros(width, 2).bfloat16()
+    out = torch.zeros(width, dtype=torch.bfloat16)
+    bias = torch.full((width,), value)
     panels.row_by_pairs(
-        in_panels(weight.view(torch.int32), 8).view(np.uint32),
+        in_panels(weight.view(torch.int32), width).view(np.uint32),
         x.view(torch.uint16).numpy(),
         bias.numpy(),
-        np.empty(8, np.float32),
+        np.empty(width, np.float32),
         out.view(torch.uint16).numpy(),
     )
     assert torch.equal(out.isnan(), bias.bfloat16().isnan())

@@ -16,8 +16,6 @@ from vllm_kunlun.ops.compiled import use_threads
 __all__ = ["PackedWeight"]
 
 _NONE: np.ndarray = np.empty(0, np.float32)
-_WIDTHS = (64, 48, 32, 24, 16, 8)
-"""Outputs in a panel, as oneDNN chooses them for one processor or another."""
 
 
 class PackedWeight:
@@ -85,7 +83,7 @@ def _panels(weight: torch.Tensor, address: int, size: int) -> np.ndarray | None:
     held = torch.from_numpy(memory.view(np.int32))
     # A word for each input, or for two of them, which lie side by side.
     words = weight.contiguous().view(torch.int32)
-    for width in (each for each in _WIDTHS if rows % each == 0):
+    for width in (each for each in panels.WIDTHS if rows % each == 0):
         shape = (rows // width, columns // inside, width)
         if torch.equal(held.view(shape), words.view(shape[0], width, shape[1]).transpose(1, 2)):
             return memory.reshape(shape)

@@ -19,7 +19,7 @@ from numba.extending import intrinsic
 
 from vllm_kunlun.ops.compiled import FAST
 
-__all__ = ["WIDTH", "add_rows", "dot_rows", "largest_of", "powers"]
+__all__ = ["WIDTH", "add_rows", "dot_rows", "largest_of", "multiply_add", "powers", "splat"]
 
 
 def _width() -> int:
@@ -50,12 +50,14 @@ def _lanes(builder: Any, a: Any, b: Any, order: list[int]) -> Any:
     return builder.shuffle_vector(a, b, mask)
 
 
-def _splat(builder: Any, value: Any) -> Any:
+def splat(builder: Any, value: Any) -> Any:
+    """A vector with a float32 in each lane."""
     first = builder.insert_element(ir.Constant(_vector, ir.Undefined), value, ir.IntType(32)(0))
     return _lanes(builder, first, first, [0] * WIDTH)
 
 
-def _multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
+def multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    """``a b + c`` of vectors, rounded once where the processor can."""
     kind = ir.FunctionType(_vector, [_vector] * 3)
     name = f"llvm.fmuladd.v{WIDTH}f32"
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [a, b, c])
@@ -156,10 +158,10 @@ def _dots(heads: int) -> Any:
                     for head, factor in enumerate(factors):
                         total = totals[head * keys + key]
                         builder.store(
-                            _multiply_add(builder, factor, value, builder.load(total)), total
+                            multiply_add(builder, factor, value, builder.load(total)), total
                         )
             result = _sum_of_each(builder, [builder.load(total) for total in totals])
-            result = builder.fmul(result, _splat(builder, scale))
+            result = builder.fmul(result, splat(builder, scale))
             column = builder.sub(t, low)
             for head in range(heads):
                 part = [head * keys + key for key in range(keys)]
@@ -199,10 +201,10 @@ def _sums(heads: int, chunks: int) -> Any:
                 for factor, head in zip(factors, totals, strict=True):
                     place = weights.at(factor, loop.index)
                     weight = builder.load(builder.bitcast(place, _float.as_pointer()), align=4)
-                    weight = _splat(builder, weight)
+                    weight = splat(builder, weight)
                     for value, total in zip(values, head, strict=True):
                         builder.store(
-                            _multiply_add(builder, weight, value, builder.load(total)), total
+                            multiply_add(builder, weight, value, builder.load(total)), total
                         )
             for row, head in zip(results, totals, strict=True):
                 for place, total in zip(columns, head, strict=True):
@@ -293,7 +295,7 @@ def largest_of(context, rows, row, count, start):  # type: ignore[no-untyped-def
         _, row, count, start = arguments
         array = _Rows(context, builder, signature.args[0], arguments[0])
         line = array.row(row)
-        total = cgutils.alloca_once_value(builder, _splat(builder, start))
+        total = cgutils.alloca_once_value(builder, splat(builder, start))
         with cgutils.for_range(builder, builder.sdiv(count, _number(WIDTH))) as loop:
             x, top = array.load(line, builder.mul(loop.index, _number(WIDTH))), builder.load(total)
             builder.store(builder.select(builder.fcmp_ordered(">", x, top), x, top), total)
@@ -317,13 +319,13 @@ def powers(context, rows, row, count, largest):  # type: ignore[no-untyped-def]
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         _, row, count, largest = arguments
         array = _Rows(context, builder, signature.args[0], arguments[0])
-        line, top = array.row(row), _splat(builder, largest)
+        line, top = array.row(row), splat(builder, largest)
         total = cgutils.alloca_once(builder, _vector)
         builder.store(_all(_vector, 0.0), total)
 
         def times_plus(a: Any, b: float | Any, c: float | Any) -> Any:
             b, c = (_all(_vector, each) if isinstance(each, float) else each for each in (b, c))
-            return _multiply_add(builder, a, b, c)
+            return multiply_add(builder, a, b, c)
 
         with cgutils.for_range(builder, builder.sdiv(count, _number(WIDTH))) as loop:
             column = builder.mul(loop.index, _number(WIDTH))
