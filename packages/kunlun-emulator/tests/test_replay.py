@@ -6,9 +6,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from vllm_kunlun.emulator.device.watch import Watch
 from vllm_kunlun.emulator.functions.activation import swiglu
+from vllm_kunlun.emulator.functions.int8 import matmul, quant2d
 from vllm_kunlun.emulator.functions.norm import rmsnorm
-from vllm_kunlun.emulator.kernels import rows
+from vllm_kunlun.emulator.kernels import int8, rows
 from vllm_kunlun.emulator.replay import Kept, Recording, current
 
 
@@ -28,6 +30,33 @@ def test_a_replayable_function_is_its_loops() -> None:
     for call in recording.calls:
         call()
     assert torch.equal(out, -expected)
+
+
+@pytest.mark.skipif(not int8.is_there(), reason="a product of int8 is torch's here")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_product_of_int8_is_its_loops(dtype: torch.dtype) -> None:
+    x, bias = torch.randn(2, 70).to(dtype), torch.randn(33)
+    weight = torch.randint(-128, 128, (33, 70), dtype=torch.int8)
+    largest = torch.rand(33, 1)
+    quantised, row_max = torch.empty(2, 70, dtype=torch.int8), torch.empty(2, 1)
+    out = torch.empty(2, 33, dtype=dtype)
+
+    def product() -> None:
+        quant2d(x, quantised, row_max)
+        matmul(x=quantised, w=weight, out=out, bias=bias, x_pc_max=row_max, w_pc_max=largest)
+
+    recording = Recording({})
+    watch = Watch(recording)
+    with watch, recording.open():
+        product()
+    assert recording.calls and not watch.does_work
+    x.copy_(torch.randn(2, 70))
+    product()
+    expected = out.clone()
+    out.zero_()
+    for call in recording.calls:
+        call()
+    assert torch.equal(out, expected)
 
 
 def test_a_loop_that_no_function_answers_for_ends_the_recording() -> None:

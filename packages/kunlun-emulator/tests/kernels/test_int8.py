@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from vllm_kunlun.emulator.kernels import int8
 
@@ -15,10 +16,11 @@ NO_MAX = np.empty((0, 1), np.float32), np.empty((1, 0, 1), np.float32)
 @PRODUCTS
 @pytest.mark.parametrize("rows", [1, 3])
 @pytest.mark.parametrize(
-    ("inputs", "outputs"), [(1, 1), (31, 3), (32, 4), (33, 65), (96, 130), (1000, 7), (131_071, 2)]
+    ("inputs", "outputs"),
+    [(1, 1), (31, 3), (32, 4), (33, 65), (64, 5), (96, 130), (1000, 7), (131_071, 2)],
 )
 def test_products(rows: int, inputs: int, outputs: int) -> None:
-    """Pieces and what is left of them, outputs that are no multiple of four or of a tile."""
+    """Pieces and what is left of them, outputs that are no multiple of a tile."""
     random = np.random.default_rng(inputs)
     x = random.integers(-128, 128, (rows, inputs), dtype=np.int8)
     weight = random.integers(-128, 128, (outputs, inputs), dtype=np.int8)
@@ -37,25 +39,44 @@ def test_the_largest_sums(a: int, b: int) -> None:
     assert out.tolist() == [[131_071 * a * b] * 5]
 
 
+FLOATS = pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+
+
+@FLOATS
 @pytest.mark.parametrize("shape", [(1, 1), (3, 17), (40, 700)])
-def test_quantise(shape: tuple[int, int]) -> None:
+def test_quantise(shape: tuple[int, int], dtype: torch.dtype) -> None:
     """Bit for bit the formula in float32, ties and a row of zeros included."""
-    x = np.random.default_rng(shape[1]).standard_normal(shape).astype(np.float32)
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(shape[1]))
     x[0], x[-1, 0] = 0, -127
-    x[-1, 1:] = np.resize([0.5, 1.5, -2.5, 126.5, 3], shape[1] - 1)
+    ties = torch.tensor([0.5, 1.5, -2.5, 126.5, 3]).repeat(shape[1])
+    x[-1, 1:] = ties[: shape[1] - 1]
+    x = x.to(dtype)
     out, largest = np.full(shape, 9, np.int8), np.full((shape[0], 1), np.nan, np.float32)
     int8.quantise(x, out, largest)
-    expected = np.abs(x).max(1, keepdims=True)
+    wide = x.float().numpy()
+    expected = np.abs(wide).max(1, keepdims=True)
     np.testing.assert_array_equal(largest, expected)
     step = np.float32(127) / np.where(expected == 0, np.float32(1), expected)
-    np.testing.assert_array_equal(out, np.rint(x * step).astype(np.int8))
+    np.testing.assert_array_equal(out, np.rint(wide * step).astype(np.int8))
 
 
-@pytest.mark.parametrize("value", [np.nan, -np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("value", [torch.nan, -torch.nan, torch.inf, -torch.inf])
 def test_what_is_no_number_is_the_largest_of_its_row(value: float) -> None:
-    x = np.ones((3, 40), np.float32)
+    x = torch.ones(3, 40)
     x[1, 5] = value
     out, largest = np.zeros((3, 40), np.int8), np.zeros((3, 1), np.float32)
     int8.quantise(x, out, largest)
     np.testing.assert_array_equal(largest[:, 0], [1, abs(value), 1])
     assert (out[[0, 2]] == 127).all()
+
+
+@FLOATS
+@pytest.mark.parametrize("with_bias", [False, True], ids=["plain", "bias"])
+def test_finish(dtype: torch.dtype, with_bias: bool) -> None:
+    """One rounding, as torch rounds."""
+    sums, bias = torch.randn(3, 37), torch.randn(37) if with_bias else torch.empty(0)
+    out = torch.zeros(3, 37, dtype=dtype)
+    int8.finish(sums.numpy(), bias.numpy(), out)
+    assert torch.equal(out, (sums + bias if with_bias else sums).to(dtype))
+    int8.finish(sums.numpy(), bias.numpy(), sums)
+    assert torch.equal(out, sums.to(dtype))

@@ -9,7 +9,7 @@ import torch
 from vllm_kunlun.emulator.checks import FLOATS, check_shape, check_tensor, require
 from vllm_kunlun.emulator.functions.int8_products import exact_product, scaled_product
 from vllm_kunlun.emulator.kernels import int8 as kernels
-from vllm_kunlun.ops.compiled import use_threads
+from vllm_kunlun.emulator.replay import replayable
 
 __all__ = [
     "cutlass_scaled_mm",
@@ -23,8 +23,10 @@ __all__ = [
 _INT8 = (torch.int8,)
 _INT32 = (torch.int32,)
 _FLOAT32 = (torch.float32,)
+_NONE: np.ndarray = np.empty(0, np.float32)
 
 
+@replayable
 def quant2d(x: torch.Tensor, y: torch.Tensor, max: torch.Tensor, force_sdnn: bool = False) -> None:
     """``max = absmax(row)``; ``y = round(x * 127 / max)``, half to even; zero rows give 0.
 
@@ -41,13 +43,13 @@ def quant2d(x: torch.Tensor, y: torch.Tensor, max: torch.Tensor, force_sdnn: boo
     if x.numel() == 0:
         max.zero_()
         return
-    rows, quantised = x.detach().float().numpy(), y.numpy()
+    rows, quantised = x.detach(), y.numpy()
     if x.dim() != 2:
         rows, quantised = (each.reshape(-1, x.shape[-1]) for each in (rows, quantised))
-    use_threads(x.numel())
     kernels.quantise(rows, quantised, max.numpy().reshape(-1, 1))
 
 
+@replayable
 def matmul(
     *,
     x: torch.Tensor,
@@ -104,10 +106,8 @@ def matmul(
         result *= alpha
     if beta:
         result += beta * out.float()
-    if bias is not None:
-        result += bias
-    if result is not out:
-        out.copy_(result)
+    if bias is not None or result is not out:
+        kernels.finish(result.numpy(), _NONE if bias is None else bias.detach().numpy(), out)
 
 
 def static_scaled_int8_quant(

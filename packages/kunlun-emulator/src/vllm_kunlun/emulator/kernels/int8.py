@@ -2,9 +2,10 @@
 """Rows quantised to int8, and a few of them times a matrix that is read once where it lies.
 
 oneDNN's product brings the whole matrix into its own order at every call, which takes longer than
-so few rows' arithmetic, and knows one matrix alone, not one for each expert. Products of two bytes
-are added in pairs by the processor's multiply-add of 16-bit numbers (pmaddwd), which the compiler
-does not find by itself.
+so few rows' arithmetic, and knows one matrix alone, not one for each expert. Here the processor's
+own instruction adds the products, which the compiler does not find by itself: four of bytes
+(vpdpbusd), or two of 16-bit numbers (pmaddwd). The former takes the row as numbers from 0 to 255:
+``x . y = (x + 128) . y - 128 (1 . y)``, exact modulo 2^32.
 """
 
 from __future__ import annotations
@@ -13,16 +14,19 @@ from typing import Any
 
 import numba
 import numpy as np
+import torch
 from llvmlite import binding, ir
 from numba import float32, int8, int32, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from vllm_kunlun.ops.compiled import FAST, compiled
+from vllm_kunlun.emulator.kernels.items import ITEMS, as_array, narrowed, widened
+from vllm_kunlun.ops.compiled import FAST, compiled, use_threads
 
 __all__ = [
     "FEW_ROWS",
     "SIGNATURE",
+    "finish",
     "is_there",
     "multiply",
     "multiply_few",
@@ -32,14 +36,13 @@ __all__ = [
     "scaled",
 ]
 
-FEW_ROWS = 2
-"""Up to here quicker than oneDNN's product."""
-_BYTES = 32
-"""Of each row that are multiplied at a time."""
 _TILE = 64
-"""Outputs that a thread takes at a time; a multiple of 4."""
+"""Outputs that a thread takes at a time."""
 _SCALED = 1024
 """Outputs whose scales are computed once for all rows."""
+
+
+Array = np.ndarray[Any, Any]
 
 
 def _instruction() -> tuple[str, int]:
@@ -48,11 +51,17 @@ def _instruction() -> tuple[str, int]:
         return "", 0  # compiled for another processor than this one
     features = binding.get_host_cpu_features()
     if features.get("avx512bw"):
-        return "llvm.x86.avx512.pmaddw.d.512", 16
+        four = features.get("avx512vnni")
+        return "llvm.x86.avx512.vpdpbusd.512" if four else "llvm.x86.avx512.pmaddw.d.512", 16
     return ("llvm.x86.avx2.pmadd.wd", 8) if features.get("avx2") else ("", 0)
 
 
 _NAME, _SUMS = _instruction()
+_OF_FOUR = "vpdpbusd" in _NAME
+_BYTES = 64 if _OF_FOUR else 32
+"""Of each row that are multiplied at a time."""
+FEW_ROWS = 8 if _OF_FOUR else 2
+"""Up to here quicker than oneDNN's product."""
 
 
 def is_there() -> bool:
@@ -60,53 +69,66 @@ def is_there() -> bool:
     return _SUMS > 0
 
 
+_word, _long = ir.IntType(32), ir.IntType(64)
+_sums = ir.VectorType(_word, max(_SUMS, 1))
+
+
+def _of_words(value: int) -> Any:
+    return ir.Constant(_sums, [value] * _SUMS)
+
+
+def _call(builder: Any, name: str, result: Any, *arguments: Any) -> Any:
+    kind = ir.FunctionType(result, [argument.type for argument in arguments])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
+
+
+def _load(builder: Any, row: Any, offset: Any, kind: Any) -> Any:
+    place = builder.bitcast(builder.gep(row, [offset]), kind.as_pointer())
+    return builder.load(place, align=1)
+
+
+def _add_in_fours(builder: Any, x: Any, y: Any, offset: Any, total: Any, of_y: Any) -> None:
+    """Sums of ``(x + 128) y`` and of ``y``."""
+    factor = builder.xor(_load(builder, x, offset, _sums), _of_words(0x80808080))
+    weights = _load(builder, y, offset, _sums)
+    for sums, by in ((total, factor), (of_y, _of_words(0x01010101))):
+        builder.store(_call(builder, _NAME, _sums, builder.load(sums), by, weights), sums)
+
+
+def _add_in_pairs(builder: Any, x: Any, y: Any, offset: Any, total: Any, _: Any) -> None:
+    """Sums of ``x y``."""
+    bytes_, shorts = (ir.VectorType(ir.IntType(bits), 2 * _SUMS) for bits in (8, 16))
+    for piece in range(0, _BYTES, 2 * _SUMS):
+        place = builder.add(offset, _long(piece))
+        a, b = (builder.sext(_load(builder, row, place, bytes_), shorts) for row in (x, y))
+        products = _call(builder, _NAME, _sums, a, b)
+        builder.store(builder.add(builder.load(total), products), total)
+
+
 @intrinsic
-def _four_dots(context, x, y0, y1, y2, y3):  # type: ignore[no-untyped-def]
-    """``x . y`` for four rows, of as many whole pieces of :data:`_BYTES` as ``x`` has."""
-    signature = types.UniTuple(types.int32, 4)(x, y0, y1, y2, y3)
-    byte, short, word = ir.IntType(8), ir.IntType(16), ir.IntType(32)
-    sums, pieces = ir.VectorType(word, _SUMS), _BYTES // (2 * _SUMS)
-    bytes_, shorts = ir.VectorType(byte, 2 * _SUMS), ir.VectorType(short, 2 * _SUMS)
+def _dot(context, x, m, weight, n):  # type: ignore[no-untyped-def]
+    """``x[m] . weight[n]``, of as many whole pieces of :data:`_BYTES` as a row has."""
+    signature = types.int32(x, m, weight, n)
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        rows = [
-            context.make_array(kind)(context, builder, value)
-            for kind, value in zip(signature.args, arguments, strict=True)
+        arrays = [
+            context.make_array(signature.args[i])(context, builder, arguments[i]) for i in (0, 2)
         ]
-        (count,) = cgutils.unpack_tuple(builder, rows[0].shape, 1)
-        function = cgutils.get_or_insert_function
-        add_pairs = function(builder.module, ir.FunctionType(sums, [shorts, shorts]), _NAME)
-        add_all = function(
-            builder.module, ir.FunctionType(word, [sums]), f"llvm.vector.reduce.add.v{_SUMS}i32"
+        _, count = cgutils.unpack_tuple(builder, arrays[0].shape, 2)
+        x, y = (
+            builder.gep(array.data, [builder.mul(index, count)])
+            for array, index in zip(arrays, (arguments[1], arguments[3]), strict=True)
         )
-        totals = [cgutils.alloca_once_value(builder, ir.Constant(sums, None)) for _ in range(4)]
-
-        def load(row: Any, offset: Any) -> Any:
-            address = builder.gep(row.data, [offset])
-            value = builder.load(builder.bitcast(address, bytes_.as_pointer()), align=1)
-            return builder.sext(value, shorts)
-
-        step = ir.Constant(count.type, _BYTES)
-        with cgutils.for_range(builder, builder.sdiv(count, step)) as loop:
-            start = builder.mul(loop.index, step)
-            for piece in range(pieces):
-                offset = builder.add(start, ir.Constant(count.type, piece * 2 * _SUMS))
-                factor = load(rows[0], offset)
-                for total, row in zip(totals, rows[1:], strict=True):
-                    products = builder.call(add_pairs, [factor, load(row, offset)])
-                    builder.store(builder.add(builder.load(total), products), total)
-        results = [builder.call(add_all, [builder.load(total)]) for total in totals]
-        return context.make_tuple(builder, signature.return_type, results)
+        total, of_y = (cgutils.alloca_once_value(builder, _of_words(0)) for _ in range(2))
+        add = _add_in_fours if _OF_FOUR else _add_in_pairs
+        with cgutils.for_range(builder, builder.sdiv(count, _long(_BYTES))) as loop:
+            add(builder, x, y, builder.mul(loop.index, _long(_BYTES)), total, of_y)
+        value = builder.load(total)
+        if _OF_FOUR:
+            value = builder.sub(value, builder.shl(builder.load(of_y), _of_words(7)))
+        return _call(builder, f"llvm.vector.reduce.add.v{_SUMS}i32", _word, value)
 
     return signature, generate
-
-
-@numba.njit(fastmath=FAST)
-def _rest(x, y, first):  # type: ignore[no-untyped-def]
-    total = int32(0)
-    for k in range(first, x.shape[0]):
-        total = int32(total + int32(x[k]) * int32(y[k]))
-    return total
 
 
 @numba.njit(fastmath=False)
@@ -139,17 +161,13 @@ def multiply_few(x, first_row, last_row, weight, low, high, x_max, weight_max, o
 
     Each row of ``weight`` is read from memory once.
     """
-    first, last = x.shape[1] // _BYTES * _BYTES, weight.shape[0] - 1
-    for n in range(low, high, 4):
-        n1, n2, n3 = min(n + 1, last), min(n + 2, last), min(n + 3, last)
-        y0, y1, y2, y3 = weight[n], weight[n1], weight[n2], weight[n3]
+    first, width = x.shape[1] // _BYTES * _BYTES, x.shape[1]
+    for n in range(low, high):
         for m in range(first_row, last_row):
-            row = x[m]
-            a, b, c, d = _four_dots(row, y0, y1, y2, y3)
-            if first < row.shape[0]:
-                a, b = a + _rest(row, y0, first), b + _rest(row, y1, first)
-                c, d = c + _rest(row, y2, first), d + _rest(row, y3, first)
-            out[m, n3], out[m, n2], out[m, n1], out[m, n] = d, c, b, a
+            total = _dot(x, m, weight, n)
+            for k in range(first, width):
+                total = int32(total + int32(x[m, k]) * int32(weight[n, k]))
+            out[m, n] = total
     if x_max.shape[0] > 0:
         values = out.view(np.float32)
         _scale(out, first_row, last_row, low, high, x_max, weight_max, values)
@@ -194,21 +212,74 @@ def scale(sums: Any, x_max: Any, weight_max: Any, out: Any) -> None:
         _scale(sums, 0, rows, low, high, x_max, weight_max, out)
 
 
-@compiled(numba.void(float32[:, ::1], int8[:, ::1], float32[:, ::1]))
-def quantise(x: Any, out: Any, largest: Any) -> None:
+@numba.njit(fastmath=False)
+def _steps_of(largest):  # type: ignore[no-untyped-def]
+    return float32(127) / largest
+
+
+@numba.njit(fastmath=False)
+def _whole(value, step):  # type: ignore[no-untyped-def]
+    """Rounded in this order: with fast products the compiler may divide last."""
+    return np.rint(value * step)
+
+
+def _quantise(x, out, largest):  # type: ignore[no-untyped-def]
+    rows, width = x.shape
+    for m in numba.prange(rows):
+        line, wide, top = out[m], np.empty(width, np.float32), int32(0)
+        bits = wide.view(np.int32)
+        for n in range(width):
+            wide[n] = widened(x[m, n])
+        for n in range(width):
+            # As whole numbers, magnitudes have the same order, and a NaN is above all of them.
+            top = max(top, int32(bits[n] & int32(0x7FFFFFFF)))
+        largest[m].view(np.int32)[0] = top
+        step = _steps_of(largest[m, 0] if top > 0 else float32(1))
+        for n in range(width):
+            line[n] = int8(int32(_whole(wide[n], step)))
+
+
+_quantisers = {
+    dtype: compiled(numba.void(item[:, ::1], int8[:, ::1], float32[:, ::1]))(_quantise)
+    for dtype, item in ITEMS.items()
+}
+
+
+def quantise(x: torch.Tensor, out: Array, largest: Array) -> None:
     """``largest = absmax(row)``; ``out = round(x (127 / largest))``, half to even; 0 of a row of 0.
 
     A NaN or an infinity in a row is its largest, which makes what is computed with it a NaN.
 
-    Shapes: x ``[M, N]``, out (written) ``[M, N]``, largest (written) ``[M, 1]``.
+    Shapes: x ``[M, N]``, contiguous, of any float dtype, out int8 (written) ``[M, N]``, largest
+    float32 (written) ``[M, 1]``.
     """
-    for m in numba.prange(x.shape[0]):
-        row, line = x[m], out[m]
-        bits, top = row.view(np.int32), int32(0)
-        for n in range(row.shape[0]):
-            # As whole numbers, magnitudes have the same order, and a NaN is above all of them.
-            top = max(top, int32(bits[n] & int32(0x7FFFFFFF)))
-        largest[m].view(np.int32)[0] = top
-        step = float32(127) / (largest[m, 0] if top > 0 else float32(1))
-        for n in range(row.shape[0]):
-            line[n] = int8(int32(np.rint(row[n] * step)))
+    use_threads(x.numel())
+    _quantisers[x.dtype](as_array(x), out, largest)
+
+
+def _finish(sums, bias, out):  # type: ignore[no-untyped-def]
+    rows, width = sums.shape
+    for m in numba.prange(rows):
+        line = out[m]
+        if bias.shape[0] > 0:
+            for n in range(width):
+                line[n] = narrowed(sums[m, n] + bias[n], line)
+        else:
+            for n in range(width):
+                line[n] = narrowed(sums[m, n], line)
+
+
+_finishers = {
+    dtype: compiled(numba.void(float32[:, ::1], float32[::1], item[:, ::1]))(_finish)
+    for dtype, item in ITEMS.items()
+}
+
+
+def finish(sums: Array, bias: Array, out: torch.Tensor) -> None:
+    """``out = sums + bias``, rounded once.
+
+    Shapes: sums float32 ``[M, N]``, bias float32 ``[N]`` or empty, out (written) ``[M, N]`` of any
+    float dtype; its memory may be that of ``sums``.
+    """
+    use_threads(out.numel())
+    _finishers[out.dtype](sums, bias, as_array(out))

@@ -20,7 +20,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from vllm_kunlun.emulator.kernels.int8 import FEW_ROWS, SIGNATURE, multiply_few, scale_of, scaled
+from vllm_kunlun.emulator.kernels.int8 import SIGNATURE, multiply_few, scale_of, scaled
 from vllm_kunlun.ops.compiled import FAST, compiled
 
 __all__ = ["ROWS", "WIDTH", "is_there", "multiply"]
@@ -29,6 +29,8 @@ WIDTH = 64
 """The width of a matrix is a multiple of this."""
 ROWS = 32
 """A matrix has at least so many rows: two tiles, which are multiplied at a time."""
+_FEW_ROWS = 2
+"""Up to here the rows of a matrix are multiplied where they lie."""
 _TILE, _TILE_BYTES = 16, 1024
 _CHUNK = 256
 """Rows of x by which a part of a matrix is multiplied at a time: both stay in the second cache."""
@@ -244,7 +246,7 @@ def multiply(x: Any, weight: Any, ends: Any, x_max: Any, weight_max: Any, out: A
     for group in range(groups):
         rows = ends[group] - (ends[group - 1] if group > 0 else 0)
         largest = max(largest, rows)
-        needed = (rows + _TILE - 1) // _TILE if rows > FEW_ROWS else 0
+        needed = (rows + _TILE - 1) // _TILE if rows > _FEW_ROWS else 0
         tiles[group + 1] = tiles[group] + needed
     turned = np.empty(tiles[groups] * steps * _TILE_BYTES, np.int8)
     for group in range(groups):
