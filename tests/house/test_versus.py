@@ -183,7 +183,7 @@ def test_what_was_broken_off_goes_on_where_it_stopped(versus, tmp_path, monkeypa
 
 
 def test_a_server_that_does_not_start_says_why(versus, tmp_path):
-    settings = {"scratch": str(tmp_path), "threads": "1", "dtype": "float32", "checkpoint": "none"}
+    settings = {"scratch": str(tmp_path), "threads": "1", "beside": "float32", "checkpoint": "none"}
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\necho no module named vllm\nexit 1\n")
     python.chmod(0o755)
