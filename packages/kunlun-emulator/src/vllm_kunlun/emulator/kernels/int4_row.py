@@ -18,6 +18,7 @@ from numba import boolean, float32, int8, int32, int64, types, uint8, uint32
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from vllm_kunlun.emulator.kernels.intrinsics import call, load
 from vllm_kunlun.ops.compiled import FAST, compiled
 
 __all__ = ["BLOCK_BYTES", "along_inputs", "along_outputs", "is_there", "split"]
@@ -55,29 +56,19 @@ def is_there() -> bool:
     return _SUMS > 0
 
 
-def _call(builder: Any, name: str, result: Any, *arguments: Any) -> Any:
-    kind = ir.FunctionType(result, [argument.type for argument in arguments])
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
-
-
 def _add_dots(builder: Any, total: Any, nibbles: Any, row: Any) -> Any:
     """``total`` and the four products of each lane. Pairs of them fit 16 bits: 2 * 15 * 127."""
     if _SUMS == 16:
-        return _call(builder, _NAME, _words, total, nibbles, row)
-    sums = _call(builder, _NAME, _pairs, builder.bitcast(nibbles, _bytes),
-                 builder.bitcast(row, _bytes))  # fmt: skip
+        return call(builder, _NAME, _words, total, nibbles, row)
+    sums = call(builder, _NAME, _pairs, builder.bitcast(nibbles, _bytes),
+                builder.bitcast(row, _bytes))  # fmt: skip
     ones = ir.Constant(_pairs, [1] * _pairs.count)
-    return builder.add(total, _call(builder, "llvm.x86.avx2.pmadd.wd", _words, sums, ones))
+    return builder.add(total, call(builder, "llvm.x86.avx2.pmadd.wd", _words, sums, ones))
 
 
 def _place(context: Any, builder: Any, kind: Any, array: Any, offset: Any) -> Any:
     data = context.make_array(kind)(context, builder, array).data
     return builder.gep(builder.bitcast(data, _byte.as_pointer()), [offset])
-
-
-def _load(builder: Any, place: Any, offset: Any, kind: Any) -> Any:
-    place = builder.bitcast(builder.gep(place, [offset]), kind.as_pointer())
-    return builder.load(place, align=1)
 
 
 def _splat(builder: Any, value: Any) -> Any:
@@ -88,7 +79,7 @@ def _splat(builder: Any, value: Any) -> Any:
 
 def _ask_for(builder: Any, place: Any) -> None:
     numbers = (_word(0), _word(3), _word(1))  # read, near, data
-    _call(builder, "llvm.prefetch.p0i8", ir.VoidType(), place, *numbers)
+    call(builder, "llvm.prefetch.p0i8", ir.VoidType(), place, *numbers)
 
 
 def _nibbles(builder: Any, value: Any, *, high: bool) -> Any:
@@ -153,7 +144,7 @@ def _sums_of(along: str) -> Any:
                     builder.add(offset, builder.mul(apart, _long(piece)))
                     for piece in range(_PIECES)
                 ]
-                return [_splat(builder, _load(builder, row, each, _word)) for each in offsets]
+                return [_splat(builder, load(builder, row, each, _word)) for each in offsets]
 
             with cgutils.for_range(builder, count) as loop:
                 if along == "inputs":
@@ -162,7 +153,7 @@ def _sums_of(along: str) -> Any:
                     for v in range(4):
                         place = builder.gep(line, [_long(v * 4 * _SUMS)])
                         _ask_for(builder, builder.gep(place, [_long(_AHEAD_BYTES)]))
-                        value = _load(builder, place, _long(0), _words)
+                        value = load(builder, place, _long(0), _words)
                         for upper_half, factors in ((False, even), (True, odd)):
                             nibbles = _nibbles(builder, value, high=upper_half)
                             for piece in range(_PIECES):
@@ -176,7 +167,7 @@ def _sums_of(along: str) -> Any:
                                 builder,
                                 builder.gep(line, [builder.mul(stride, _long(_AHEAD_ROWS))]),
                             )
-                        rows.append(_load(builder, line, _long(0), _bytes))
+                        rows.append(load(builder, line, _long(0), _bytes))
                         line = builder.gep(line, [stride])
                     factors = pieces(loop.index, 0)
                     for v, value in enumerate(_quads(builder, rows)):

@@ -20,6 +20,7 @@ from numba import float32, int8, int32, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from vllm_kunlun.emulator.kernels.intrinsics import call, load
 from vllm_kunlun.emulator.kernels.items import ITEMS, as_array, narrowed, widened
 from vllm_kunlun.ops.compiled import FAST, compiled, use_threads
 
@@ -41,12 +42,11 @@ _TILE = 64
 _SCALED = 1024
 """Outputs whose scales are computed once for all rows."""
 
-
 Array = np.ndarray[Any, Any]
 
 
 def _instruction() -> tuple[str, int]:
-    """The multiply-add of pairs that the loops are compiled for, and its sums; or none."""
+    """The multiply-add that the loops are compiled for, and how many sums it has; or none."""
     if numba.config.CPU_NAME is not None or numba.config.CPU_FEATURES is not None:
         return "", 0  # compiled for another processor than this one
     features = binding.get_host_cpu_features()
@@ -77,22 +77,12 @@ def _of_words(value: int) -> Any:
     return ir.Constant(_sums, [value] * _SUMS)
 
 
-def _call(builder: Any, name: str, result: Any, *arguments: Any) -> Any:
-    kind = ir.FunctionType(result, [argument.type for argument in arguments])
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
-
-
-def _load(builder: Any, row: Any, offset: Any, kind: Any) -> Any:
-    place = builder.bitcast(builder.gep(row, [offset]), kind.as_pointer())
-    return builder.load(place, align=1)
-
-
 def _add_in_fours(builder: Any, x: Any, y: Any, offset: Any, total: Any, of_y: Any) -> None:
     """Sums of ``(x + 128) y`` and of ``y``."""
-    factor = builder.xor(_load(builder, x, offset, _sums), _of_words(0x80808080))
-    weights = _load(builder, y, offset, _sums)
+    factor = builder.xor(load(builder, x, offset, _sums), _of_words(0x80808080))
+    weights = load(builder, y, offset, _sums)
     for sums, by in ((total, factor), (of_y, _of_words(0x01010101))):
-        builder.store(_call(builder, _NAME, _sums, builder.load(sums), by, weights), sums)
+        builder.store(call(builder, _NAME, _sums, builder.load(sums), by, weights), sums)
 
 
 def _add_in_pairs(builder: Any, x: Any, y: Any, offset: Any, total: Any, _: Any) -> None:
@@ -100,8 +90,8 @@ def _add_in_pairs(builder: Any, x: Any, y: Any, offset: Any, total: Any, _: Any)
     bytes_, shorts = (ir.VectorType(ir.IntType(bits), 2 * _SUMS) for bits in (8, 16))
     for piece in range(0, _BYTES, 2 * _SUMS):
         place = builder.add(offset, _long(piece))
-        a, b = (builder.sext(_load(builder, row, place, bytes_), shorts) for row in (x, y))
-        products = _call(builder, _NAME, _sums, a, b)
+        a, b = (builder.sext(load(builder, row, place, bytes_), shorts) for row in (x, y))
+        products = call(builder, _NAME, _sums, a, b)
         builder.store(builder.add(builder.load(total), products), total)
 
 
@@ -126,7 +116,7 @@ def _dot(context, x, m, weight, n):  # type: ignore[no-untyped-def]
         value = builder.load(total)
         if _OF_FOUR:
             value = builder.sub(value, builder.shl(builder.load(of_y), _of_words(7)))
-        return _call(builder, f"llvm.vector.reduce.add.v{_SUMS}i32", _word, value)
+        return call(builder, f"llvm.vector.reduce.add.v{_SUMS}i32", _word, value)
 
     return signature, generate
 
