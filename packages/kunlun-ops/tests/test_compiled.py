@@ -61,6 +61,26 @@ def test_a_cache_that_fails_costs_time_and_one_line(fault, monkeypatch, tmp_path
     assert [record.message.count("NUMBA_CACHE_DIR") for record in caplog.records] == [1]
 
 
+def test_code_that_is_kept_follows_the_files_beside_it(tmp_path) -> None:
+    """numba itself compares a loop's own file alone, and would run what the other one was."""
+    helper, loop = tmp_path / "helper.py", tmp_path / "loop.py"
+    loop.write_text(
+        "import helper, numba\n"
+        "from vllm_kunlun.ops.compiled import compiled\n"
+        "@compiled(numba.float64(numba.float64))\n"
+        "def double(x):\n    return helper.times(x)\n"
+        "print(double(21.0), sum(double._machine_code.stats.cache_hits.values()))\n"
+    )
+    found = []
+    for factor in (2, 2, 3):
+        helper.write_text(f"import numba\n@numba.njit\ndef times(x):\n    return {factor} * x\n")
+        printed = subprocess.run(
+            [sys.executable, str(loop)], capture_output=True, check=True, text=True
+        ).stdout
+        found.append(printed.split())
+    assert found == [["42.0", "0"], ["42.0", "1"], ["63.0", "0"]]
+
+
 def test_an_observer_can_make_the_calls_again() -> None:
     seen: list[tuple[object, ...]] = []
     values = np.zeros(3)

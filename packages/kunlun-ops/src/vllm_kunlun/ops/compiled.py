@@ -12,10 +12,13 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import hashlib
+import inspect
 import logging
 import pickle
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -59,7 +62,12 @@ class _Loop:
 
     def _compile(self, cache: bool) -> Callable[..., Any]:
         options = {"parallel": True, "fastmath": FAST, "nogil": True, "cache": cache}
-        return numba.njit(self._signature, **options)(self._function)  # type: ignore[no-any-return]
+        loop = numba.njit(**options)(self._function)
+        if cache:
+            _drop_outdated(Path(loop.stats.cache_path), Path(inspect.getfile(self._function)))
+        loop.compile(self._signature)
+        loop.disable_compile()
+        return loop  # type: ignore[no-any-return]
 
     def __call__(self, *arguments: Any) -> Any:
         if _threads.observer is not None:
@@ -70,6 +78,28 @@ class _Loop:
 def compiled(signature: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """A parallel loop of this signature, compiled when it is first called."""
     return functools.partial(_Loop, signature=signature)
+
+
+@functools.cache
+def _sources(folder: Path) -> str:
+    """A hash of the Python files of a folder."""
+    files = sorted(folder.glob("*.py"))
+    return hashlib.sha256(b"".join(each.read_bytes() for each in files)).hexdigest()
+
+
+def _drop_outdated(kept: Path, source: Path) -> None:
+    """Remove what is kept of other sources than those of now.
+
+    numba looks at a loop's own file alone, which need not change when what it calls does: that lies
+    in files beside it.
+    """
+    stamp, now = kept / "sources.txt", _sources(source.parent)
+    if stamp.exists() and stamp.read_text() == now:
+        return
+    for index in kept.glob("*.nbi"):
+        index.unlink(missing_ok=True)
+    kept.mkdir(parents=True, exist_ok=True)
+    stamp.write_text(now)
 
 
 @functools.cache
