@@ -8,9 +8,10 @@ import torch
 
 from vllm_kunlun.emulator.device.watch import Watch
 from vllm_kunlun.emulator.functions.activation import swiglu
+from vllm_kunlun.emulator.functions.int4 import awq_gemm, gptq_gemm
 from vllm_kunlun.emulator.functions.int8 import matmul, quant2d
 from vllm_kunlun.emulator.functions.norm import rmsnorm
-from vllm_kunlun.emulator.kernels import int8, rows
+from vllm_kunlun.emulator.kernels import int4_dots, int8, rows
 from vllm_kunlun.emulator.replay import Kept, Recording, current
 
 
@@ -57,6 +58,40 @@ def test_a_product_of_int8_is_its_loops(dtype: torch.dtype) -> None:
     for call in recording.calls:
         call()
     assert torch.equal(out, expected)
+
+
+@pytest.mark.skipif(not int4_dots.is_there(), reason="a product of int4 is torch's here")
+@pytest.mark.parametrize("of_awq", [True, False])
+def test_a_product_of_int4_is_its_loops(of_awq: bool) -> None:
+    """Whatever the values are: a number that is not finite comes after the recording."""
+
+    def words(*shape: int) -> torch.Tensor:
+        return torch.randint(-(2**31), 2**31 - 1, shape, dtype=torch.int32)
+
+    x, scales, nothing = torch.randn(2, 64).half(), torch.rand(2, 128).half(), words(0)
+    qweight, zeros = words(64, 16) if of_awq else words(8, 128), words(2, 16)
+    out = torch.empty(2, 128).half()
+
+    def product() -> torch.Tensor:
+        if of_awq:
+            awq_gemm(x=x, w=qweight, scale=scales, zeros=zeros, out=out, align_type=1,
+                     group_size=32)  # fmt: skip
+            return out
+        return gptq_gemm(x, qweight, zeros, scales, nothing, True, 4)
+
+    recording = Recording({})
+    watch = Watch(recording)
+    with watch, recording.open():
+        result = product()
+    assert recording.calls and not watch.does_work
+    x.copy_(torch.randn(2, 64))
+    x[1, 3] = torch.inf
+    expected = product().clone()
+    assert not expected[1].isfinite().all()
+    result.zero_()
+    for call in recording.calls:
+        call()
+    torch.testing.assert_close(result, expected, rtol=0, atol=0, equal_nan=True)
 
 
 def test_a_loop_that_no_function_answers_for_ends_the_recording() -> None:

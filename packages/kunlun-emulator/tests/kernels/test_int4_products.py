@@ -58,20 +58,3 @@ def test_rows_along_outputs(rows: int, inputs: int, outputs: int, groups: int) -
     packed = (planes[0][:, 0] << 4 | planes[0][:, 1]).astype(np.uint8)
     int4_products.rows_along_outputs(x, packed, planes[1], planes[2], out)
     close(out, expected.reshape(out.shape))
-
-
-@pytest.mark.parametrize("threads", [1, 2, 3])
-@pytest.mark.parametrize(("inputs", "outputs", "groups"), SHAPES)
-def test_one_row(threads: int, inputs: int, outputs: int, groups: int) -> None:
-    x, codes, zeros, scales, expected = case(1, inputs, outputs, groups)
-    out = np.full(outputs, np.nan, np.float32)
-    words = along_inputs(codes, 4)
-    int4_products.row_along_inputs(x[0], words, zeros, scales, threads, out)
-    close(out, expected[0])
-    if outputs % 2:
-        return
-    planes = [each.reshape(-1, 2, outputs // 2) for each in (codes, zeros, scales)]
-    packed = (planes[0][:, 0] << 4 | planes[0][:, 1]).astype(np.uint8)
-    out = np.full((2, outputs // 2), np.nan, np.float32)
-    int4_products.row_along_outputs(x[0], packed, planes[1], planes[2], threads, out)
-    close(out, expected.reshape(out.shape))

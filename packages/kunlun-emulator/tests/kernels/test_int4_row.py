@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One row times a packed weight, in dot products of bytes, against the formula in float64."""
+"""A few rows times a packed weight, in dot products of bytes, against the formula in float64."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from vllm_kunlun.emulator.kernels import int4_products, int4_row
+from vllm_kunlun.emulator.kernels import int4_dots, int4_row
+from vllm_kunlun.emulator.kernels.items import as_array
 
-pytestmark = pytest.mark.skipif(not int4_row.is_there(), reason="this processor has no pmaddubsw")
+pytestmark = pytest.mark.skipif(not int4_dots.is_there(), reason="this processor has no pmaddubsw")
 
-SHAPES = pytest.mark.parametrize(
-    ("inputs", "columns", "group"),
-    [(8, 128, 8), (64, 192, 32), (384, 1000, 128), (1024, 2176, 1024), (48, 136, 24)],
-)
+DTYPES = {torch.float32: 2.0**-24, torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}
+"""Half the distance between two numbers beside 1."""
 
 
 def pieces_of(x: np.ndarray, apart: int, groups: int) -> tuple[Any, Any]:
@@ -25,52 +25,104 @@ def pieces_of(x: np.ndarray, apart: int, groups: int) -> tuple[Any, Any]:
     return pieces, sums
 
 
-def row(random: np.random.Generator, inputs: int, groups: int) -> np.ndarray:
+def rows(count: int, inputs: int, groups: int, dtype: torch.dtype) -> torch.Tensor:
     """Numbers whose size differs from group to group by far more than one group can hold."""
-    x = random.standard_normal(inputs).astype(np.float32)
-    return (x.reshape(groups, -1) * np.geomspace(1, 1e5, groups)[:, None]).ravel().astype("f4")
+    sizes = torch.logspace(-2, 1.5, groups).view(groups, 1)
+    x = torch.randn(count, groups, inputs // groups) * sizes
+    return x.flatten(1).to(dtype)
 
 
-def close(found: np.ndarray, x: np.ndarray, nibbles: np.ndarray, z: Any, s: Any) -> None:
-    """Within 2^-21 of the sum of what is added, which is what float32 sums may lose, too."""
-    group = len(x) // len(z)
-    weight = (nibbles - z.astype(np.float64).repeat(group, 0)) * s.repeat(group, 0)
-    limit = np.abs(x.astype(np.float64)) @ np.abs(weight) + np.abs(x).max() * 1e-6
-    assert (np.abs(found - x.astype(np.float64) @ weight) <= limit * 2.0**-21).all()
+def random_words(*shape: int) -> np.ndarray:
+    return np.random.default_rng(shape[-1]).integers(0, 1 << 32, shape, dtype=np.uint32)
 
 
-@SHAPES
-def test_along_inputs(inputs: int, columns: int, group: int) -> None:
-    random = np.random.default_rng(columns)
+def close(out: torch.Tensor, x: torch.Tensor, q: Any, z: Any, s: torch.Tensor) -> None:
+    """Within one rounding and 2^-21 of the sum of what is added, which float32 may lose, too."""
+    group = x.shape[1] // len(z)
+    weight = (torch.from_numpy((q - z.repeat(group, 0)).astype(np.float64))) * (
+        s.double().repeat_interleave(group, 0)
+    )
+    expected, sums = x.double() @ weight, x.double().abs() @ weight.abs()
+    limit = expected.abs() * DTYPES[out.dtype] + (sums + x.abs().max() * 1e-6) * 2.0**-21
+    assert ((out.double() - expected).abs() <= limit + 2.0**-25).all()
+
+
+def in_fast_layout(codes: np.ndarray) -> np.ndarray:
+    """``[R, N / 2]`` bytes -> ``[R, N]``: of 32 bytes the high nibbles, then the low ones."""
+    runs = codes.astype(np.int64).reshape(len(codes), -1, 1, 32)
+    return np.concatenate([runs >> 4, runs & 15], 2).reshape(len(codes), -1)
+
+
+def in_normal_layout(codes: np.ndarray) -> np.ndarray:
+    codes = codes.astype(np.int64)
+    return np.stack([codes >> 4, codes & 15], 2).reshape(len(codes), -1)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("inputs", "columns", "group"), [(8, 64, 8), (64, 192, 32), (384, 1088, 128), (1024, 128, 1024)]
+)
+def test_along_inputs(inputs: int, columns: int, group: int, dtype: torch.dtype) -> None:
+    torch.manual_seed(columns)
     groups = inputs // group
-    x = row(random, inputs, groups)
-    words = random.integers(0, 1 << 32, (inputs // 8, columns), dtype=np.uint32)
-    z = random.integers(0, 17, (groups, columns)).astype(np.float32)
-    s = random.random((groups, columns), np.float32)
-    out = np.full(columns, np.nan, np.float32)
-    int4_row.along_inputs(*pieces_of(x, 2, groups), words, z, s, out)
-    nibbles = np.stack([words >> 4 * i & 15 for i in range(8)], 1).reshape(inputs, columns)
-    close(out, x, nibbles, z, s)
-    plain = np.empty_like(out)
-    int4_products.row_along_inputs(x, words, z, s, 1, plain)
-    close(plain, x, nibbles, z, s)
+    x, words = rows(3, inputs, groups, dtype), random_words(inputs // 8, columns)
+    codes = random_words(groups, columns // 8).view(np.uint8)
+    scales = torch.rand(groups, columns).to(dtype)
+    out = torch.full((3, columns), torch.nan, dtype=dtype)
+    int4_row.ALONG_INPUTS[dtype](as_array(x), words, codes, as_array(scales), as_array(out))
+    nibbles = np.stack([words.astype(np.int64) >> 4 * i & 15 for i in range(8)], 1)
+    close(out, x, nibbles.reshape(inputs, columns), in_fast_layout(codes) + 1, scales)
 
 
-@SHAPES
 @pytest.mark.parametrize("threads", [1, 3])
-def test_along_outputs(inputs: int, columns: int, group: int, threads: int) -> None:
-    random = np.random.default_rng(columns)
-    groups, half = inputs // group, columns // 2
-    x = row(random, inputs, groups)
-    codes = random.integers(0, 256, (inputs, half), dtype=np.uint8)
-    z = random.integers(0, 16, (groups, 2, half)).astype(np.float32)
-    s = random.random((groups, 2, half), np.float32)
-    out, plain = (np.full((2, half), np.nan, np.float32) for _ in range(2))
-    int4_row.along_outputs(*pieces_of(x, 1, groups), codes, z, s, threads, out)
-    int4_products.row_along_outputs(x, codes, z, s, threads, plain)
-    for plane, nibbles in enumerate((codes >> 4, codes & 15)):
-        close(out[plane], x, nibbles, z[:, plane], s[:, plane])
-        close(plain[plane], x, nibbles, z[:, plane], s[:, plane])
+@pytest.mark.parametrize("block", [1, 32])
+@pytest.mark.parametrize(
+    ("inputs", "columns", "group"), [(8, 128, 8), (64, 192, 32), (384, 2176, 128), (48, 1088, 12)]
+)
+def test_along_outputs(inputs: int, columns: int, group: int, block: int, threads: int) -> None:
+    torch.manual_seed(columns)
+    groups = inputs // group
+    x = rows(3, inputs, groups, torch.float16)
+    codes, zeros = (random_words(each, columns // 8).view(np.uint8) for each in (inputs, groups))
+    scales = torch.rand(groups, columns).half()
+    out = torch.full((3, columns), torch.nan, dtype=torch.float16)
+    arrays = as_array(x), codes, zeros, as_array(scales), block, threads, as_array(out)
+    int4_row.along_outputs(*arrays)
+    in_order = in_fast_layout if block == 32 else in_normal_layout
+    close(out, x, in_order(codes), in_order(zeros), scales)
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("block", [1, 32])
+def test_a_number_that_is_not_finite(block: int, value: float) -> None:
+    """In one row of AWQ's layout: sums of it alone show it, and no other row does."""
+    torch.manual_seed(block)
+    x = torch.randn(3, 16).half()
+    x[1, 9] = value
+    codes, zeros = random_words(16, 32).view(np.uint8), np.full((2, 128), 0x88, np.uint8)
+    scales, out = torch.rand(2, 256).half(), torch.empty(3, 256, dtype=torch.float16)
+    arrays = as_array(x), codes, zeros, as_array(scales), block, 1, as_array(out)
+    int4_row.along_outputs(*arrays)
+    nibbles = (in_fast_layout if block == 32 else in_normal_layout)(codes)
+    close(out[::2], x[::2], nibbles, np.full((2, 256), 8), scales)
+    # The rest of the row is right where the weight is, and infinity times 0 is no number.
+    weight = torch.from_numpy(nibbles - 8) * scales.double().repeat_interleave(8, 0)
+    torch.testing.assert_close(out[1].double(), x[1].double() @ weight, equal_nan=True)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_row_along_inputs_that_is_not_finite(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    x, words = torch.randn(2, 16).to(dtype), random_words(2, 128)
+    x[0, 3] = torch.inf
+    codes, scales = random_words(1, 16).view(np.uint8), torch.rand(1, 128).to(dtype)
+    out = torch.empty(2, 128, dtype=dtype)
+    int4_row.ALONG_INPUTS[dtype](as_array(x), words, codes, as_array(scales), as_array(out))
+    nibbles = np.stack([words.astype(np.int64) >> 4 * i & 15 for i in range(8)], 1)
+    nibbles, zeros = nibbles.reshape(16, 128), in_fast_layout(codes) + 1
+    close(out[1:], x[1:], nibbles, zeros, scales)
+    weight = torch.from_numpy((nibbles - zeros).astype(np.float64)) * scales.double()
+    torch.testing.assert_close(out[0].double(), x[0].double() @ weight, equal_nan=True)
 
 
 def test_what_a_row_is_split_into() -> None:

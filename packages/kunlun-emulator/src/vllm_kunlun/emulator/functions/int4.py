@@ -6,14 +6,15 @@ A word is an int32; nibble ``i`` is its bits ``4 i`` to ``4 i + 3``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 
 from vllm_kunlun.emulator.checks import FLOATS, check_shape, check_tensor, require
-from vllm_kunlun.emulator.kernels import int4, int4_groups, int4_products, int4_row
+from vllm_kunlun.emulator.kernels import int4, int4_dots, int4_groups, int4_products, int4_row
+from vllm_kunlun.emulator.kernels.items import as_array
+from vllm_kunlun.emulator.replay import replayable
 from vllm_kunlun.ops.compiled import use_threads
 from vllm_kunlun.ops.contract.limits import FAST_LAYOUT_COLUMNS
 
@@ -24,8 +25,6 @@ _FLOAT16 = (torch.float16,)
 
 _FEW_ROWS = 32
 """Up to so many rows a weight is multiplied in parts; more pay for unpacking it once."""
-_ROWS_IN_TURN = 4
-"""Up to so many rows are quicker one by one, as dot products of bytes."""
 _PANEL_COLUMNS = 512
 """Columns unpacked at once for many rows: memory that the product finds in the cache."""
 
@@ -51,12 +50,14 @@ def awq_dequantize(
     require(quant_type == 0, name, "quant_type", "0", quant_type)
     shape = qweight.shape[0], qweight.shape[1] * 8 if qweight.dim() == 2 else 0
     check_tensor(name, "weight", weight, _FLOAT16, 2)
-    packed = _awq(name, qweight, ("scales", scales), ("zeros", zeros), group_m, align_type)
+    _check_awq(name, qweight, ("scales", scales), ("zeros", zeros), group_m, align_type)
+    packed = _AlongOutputs(qweight, zeros, scales, align_type)
     check_shape(name, "weight", weight, shape)
     for low, high in _panels(shape[1]):
         weight[:, low:high] = packed.in_order(packed.panel(low, high - low).half())
 
 
+@replayable
 def awq_gemm(
     *,
     x: torch.Tensor,
@@ -76,13 +77,23 @@ def awq_gemm(
     """
     name = "awq_gemm"
     check_tensor(name, "x", x, _FLOAT16, 2)
-    packed = _awq(name, w, ("scale", scale), ("zeros", zeros), group_size, align_type, "w")
-    check_shape(name, "x", x, (x.shape[0], packed.shape[0]))
+    _check_awq(name, w, ("scale", scale), ("zeros", zeros), group_size, align_type, "w")
+    inputs, columns = w.shape[0], scale.shape[1]
+    check_shape(name, "x", x, (x.shape[0], inputs))
     check_tensor(name, "out", out, _FLOAT16, 2)
-    check_shape(name, "out", out, (x.shape[0], packed.shape[1]))
-    out.copy_(_product(x.float(), packed))
+    check_shape(name, "out", out, (x.shape[0], columns))
+    if _are_in_turn(x.shape[0], columns // 2) and group_size % 4 == 0:
+        codes, zero_codes = (each.numpy().view(np.uint8) for each in (w, zeros))
+        halves, block = as_array(scale), _block(align_type)
+        use_threads(inputs * columns)
+        int4_row.along_outputs(
+            as_array(x), codes, zero_codes, halves, block, torch.get_num_threads(), as_array(out)
+        )
+    else:
+        out.copy_(_product(x.float(), _AlongOutputs(w, zeros, scale, align_type)))
 
 
+@replayable
 def gptq_gemm(
     x: torch.Tensor,
     qweight: torch.Tensor,
@@ -124,14 +135,22 @@ def gptq_gemm(
         ok = outputs % FAST_LAYOUT_COLUMNS == 0
         expected = f"of a multiple of {FAST_LAYOUT_COLUMNS} columns for 4 bits"
         require(ok, name, "qzeros", expected, outputs)
+    if g_idx.numel():
+        x = x.index_select(1, g_idx)
+    is_of_words = inputs // groups % per_word == 0
+    if bits == 4 and is_of_words and _are_in_turn(x.shape[0], outputs):
+        out = torch.empty(x.shape[0], outputs, dtype=x.dtype)
+        words, codes = qweight.numpy().view(np.uint32), qzeros.numpy().view(np.uint8)
+        use_threads(inputs * outputs)
+        int4_row.ALONG_INPUTS[x.dtype](as_array(x), words, codes, as_array(scales), as_array(out))
+        return out
+    if bits == 4:
         zeros = torch.empty(groups, outputs, dtype=torch.float32)
         use_threads(zeros.numel())
         int4_groups.in_columns(qzeros.numpy().view(np.uint8), _block(1), zeros.numpy())
     else:
         zeros = qzeros.view(torch.uint8).float() + 1
     packed = _AlongInputs(qweight, zeros, scales.float(), bits)
-    if g_idx.numel():
-        x = x.index_select(1, g_idx)
     return _product(x.float(), packed).to(x.dtype)
 
 
@@ -147,7 +166,6 @@ class _AlongInputs:
         self.shape = words.shape[0] * 32 // bits, words.shape[1]
         self._arrays = words.numpy().view(np.uint32), zeros.numpy(), scales.numpy()
         self._bits = bits
-        self._is_of_whole_words = self.shape[0] // scales.shape[0] % 8 == 0
 
     def panel(self, low: int, width: int) -> torch.Tensor:
         """Columns ``low`` and following: float32 ``[K, width]``."""
@@ -164,19 +182,8 @@ class _AlongInputs:
         """``x W``, float32, of a few rows."""
         out = torch.empty(x.shape[0], self.shape[1], dtype=torch.float32)
         use_threads(self.shape[0] * self.shape[1])
-        if self._bits == 4 and self._is_of_whole_words:
-            groups, fits = self._arrays[1].shape[0], self.shape[1] >= int4_row.BLOCK_BYTES
-            if fits and _in_turn(x, 2, groups, self._row, out):
-                return out
-        if x.shape[0] == 1 and self._bits == 4 and self._is_of_whole_words:
-            threads = torch.get_num_threads()
-            int4_products.row_along_inputs(x[0].numpy(), *self._arrays, threads, out[0].numpy())
-        else:
-            int4_products.rows_along_inputs(x.numpy(), *self._arrays, self._bits, out.numpy())
+        int4_products.rows_along_inputs(x.numpy(), *self._arrays, self._bits, out.numpy())
         return out
-
-    def _row(self, pieces: Any, sums: Any, out: Any) -> None:
-        int4_row.along_inputs(pieces, sums, *self._arrays, out)
 
 
 class _AlongOutputs:
@@ -195,7 +202,6 @@ class _AlongOutputs:
         use_threads(by_plane.size)
         int4_groups.in_planes(codes, halves, _block(align_type), by_plane[0], by_plane[1])
         self._arrays = words.numpy().view(np.uint8), by_plane[0], by_plane[1]
-        self._is_of_fours = self.shape[0] // scales.shape[0] % 4 == 0
 
     def panel(self, low: int, width: int) -> torch.Tensor:
         """Columns ``low`` and following by plane: float32 ``[K, width]``."""
@@ -212,34 +218,13 @@ class _AlongOutputs:
         """``x W``, float32, of a few rows."""
         out = torch.empty(x.shape[0], 2, self.shape[1] // 2, dtype=torch.float32)
         use_threads(self.shape[0] * self.shape[1])
-        groups, fits = self._arrays[1].shape[0], self.shape[1] >= 2 * int4_row.BLOCK_BYTES
-        if fits and self._is_of_fours and _in_turn(x, 1, groups, self._row, out):
-            return _from_planes(out, self._align_type)
-        if x.shape[0] == 1 and self._is_of_fours:
-            threads = torch.get_num_threads()
-            int4_products.row_along_outputs(x[0].numpy(), *self._arrays, threads, out[0].numpy())
-        else:
-            int4_products.rows_along_outputs(x.numpy(), *self._arrays, out.numpy())
+        int4_products.rows_along_outputs(x.numpy(), *self._arrays, out.numpy())
         return _from_planes(out, self._align_type)
 
-    def _row(self, pieces: Any, sums: Any, out: Any) -> None:
-        int4_row.along_outputs(pieces, sums, *self._arrays, torch.get_num_threads(), out)
 
-
-def _in_turn(
-    x: torch.Tensor, apart: int, groups: int, multiply: Callable[..., None], out: torch.Tensor
-) -> bool:
-    """Each of a few rows by :mod:`.int4_row`, if this processor can and all numbers are finite."""
-    rows, inputs = x.shape
-    if rows > _ROWS_IN_TURN or not int4_row.is_there():
-        return False
-    pieces = np.empty((3, apart, inputs // apart), np.int8)
-    sums: Any = np.empty((groups, 4), np.float32)
-    for row, line in zip(x.numpy(), out.numpy(), strict=True):
-        if not int4_row.split(row, pieces, sums):
-            return False
-        multiply(pieces, sums, line)
-    return True
+def _are_in_turn(rows: int, width: int) -> bool:
+    """Whether :mod:`.int4_row` multiplies so few rows, by lines of ``width`` bytes or words."""
+    return rows <= int4_dots.ROWS and int4_dots.is_there() and width >= int4_dots.BLOCK_BYTES
 
 
 def _product(x: torch.Tensor, packed: _AlongInputs | _AlongOutputs) -> torch.Tensor:
@@ -257,7 +242,7 @@ def _panels(columns: int) -> Iterator[tuple[int, int]]:
         yield low, min(low + _PANEL_COLUMNS, columns)
 
 
-def _awq(
+def _check_awq(
     function: str,
     words: torch.Tensor,
     scales: tuple[str, torch.Tensor],
@@ -265,7 +250,7 @@ def _awq(
     group: int,
     align_type: int,
     argument: str = "qweight",
-) -> _AlongOutputs:
+) -> None:
     check_tensor(function, argument, words, _INT32, 2)
     inputs, row = words.shape
     ok = group > 0 and inputs % group == 0
@@ -278,7 +263,6 @@ def _awq(
     check_shape(function, scales[0], scales[1], (inputs // group, row * 8))
     check_tensor(function, zeros[0], zeros[1], _INT32, 2)
     check_shape(function, zeros[0], zeros[1], (inputs // group, row))
-    return _AlongOutputs(words, zeros[1], scales[1], align_type)
 
 
 def _block(align_type: int) -> int:
