@@ -29,7 +29,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from versus_engines import CACHE_BYTES, REQUIREMENTS, Peer, PeerError, install, start_seconds
 from versus_results import Results, processor, tables, write_page
@@ -108,31 +108,41 @@ class Result:
         return {"values": values, "ratio": self.ratio, "errors": self.errors}
 
 
+class Turn(NamedTuple):
+    """The prompts of a turn, see :func:`prompts`."""
+
+    batch: int
+    tokens: int
+    repeat: int
+
+
 def prompts(batch: int, tokens: int, seed: int) -> list[list[int]]:
     """Other ones for each repeat, so that no cache of prefixes helps."""
     draw = random.Random(f"{batch} {tokens} {seed}")
     return [[draw.randrange(100, 40_000) for _ in range(tokens)] for _ in range(batch)]
 
 
-def speed(engine: Engine, figure: str, repeat: int) -> float:
+def speed(engine: Engine, kept: dict[Turn, float], figure: str, repeat: int) -> float:
     """Tokens per second. A decode is a long generation less a short one: prefill cancels out.
 
-    Each turn begins with a short generation that is not counted: while others had their turns, a
-    machine may have given away the memory of who waited. Repeat 0 is nothing but that: it meets
-    all that comes once.
+    The short ones' seconds are kept: they are the turns of ``prefill-B`` as well. Each turn begins
+    with a short generation that is not counted: while others had their turns, a machine may have
+    given away the memory of who waited. Repeat 0 is nothing but that: it meets all that comes once.
     """
     kind, _, size = figure.partition("-")
     batch = 1 if kind == "first" else int(size)
     tokens = int(size) if kind == "first" else PROMPT_TOKENS[batch]
-    first = prompts(batch, 16, -repeat)
-    woken = engine.seconds(first, 2)
     if not repeat:
-        return sum(map(len, first)) / woken
-    asked = prompts(batch, tokens, repeat)
+        first = prompts(batch, 16, repeat)
+        return sum(map(len, first)) / engine.seconds(first, 2)
+    turn = Turn(batch, tokens, repeat)
+    if kind == "decode" or turn not in kept:
+        engine.seconds(prompts(batch, 16, -repeat), 2)
+        kept[turn] = engine.seconds(prompts(*turn), 1)
     if kind != "decode":
-        return sum(map(len, asked)) / engine.seconds(asked, 1)
-    taken = engine.seconds(asked, 1 + NEW_TOKENS[batch]) - engine.seconds(asked, 1)
-    return batch * NEW_TOKENS[batch] / taken
+        return batch * tokens / kept[turn]
+    longer = engine.seconds(prompts(*turn), 1 + NEW_TOKENS[batch])
+    return batch * NEW_TOKENS[batch] / (longer - kept[turn])
 
 
 def compare(peers: Mapping[str, Callable[[int], float]], figure: str, repeats: int) -> Result:
@@ -224,8 +234,9 @@ def _generating(
             peers[name] = Peer(python, name, settings, options.clock)
         except PeerError as error:
             run["absent"][name] = str(error)
+    kept: dict[str, dict[Turn, float]] = {name: {} for name in peers}
     for figure in figures:
-        turns = {name: partial(speed, peer, figure) for name, peer in peers.items()}
+        turns = {name: partial(speed, peer, kept[name], figure) for name, peer in peers.items()}
         _note(results, run, figure, compare(turns, figure, options.repeats))
     for name, peer in peers.items():
         run["versions"][name] = peer.started["versions"]

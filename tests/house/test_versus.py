@@ -42,14 +42,14 @@ class Fake:
 
 def turns_of(versus, engines, figure):
     """What ``compare`` asks, for a figure of engines that generate."""
-    return {name: partial(versus.speed, engine, figure) for name, engine in engines.items()}
+    return {name: partial(versus.speed, engine, {}, figure) for name, engine in engines.items()}
 
 
 def test_a_decode_leaves_the_prompt_out(versus):
     fake = Fake(50.0, [], "ours")
-    assert versus.speed(fake, "decode-16", 1) == pytest.approx(50)
-    assert versus.speed(fake, "prefill-16", 1) == pytest.approx(1000)
-    assert versus.speed(fake, "first-8000", 1) == pytest.approx(1000)
+    assert versus.speed(fake, {}, "decode-16", 1) == pytest.approx(50)
+    assert versus.speed(fake, {}, "prefill-16", 1) == pytest.approx(1000)
+    assert versus.speed(fake, {}, "first-8000", 1) == pytest.approx(1000)
 
 
 def test_a_turn_begins_with_a_short_generation_and_repeat_0_is_nothing_else(versus):
@@ -62,13 +62,23 @@ def test_a_turn_begins_with_a_short_generation_and_repeat_0_is_nothing_else(vers
 
     engine = Noting(50.0, [], "ours")
     for figure in ("decode-64", "prefill-64", "first-8000"):
-        versus.speed(engine, figure, 0)
+        versus.speed(engine, {}, figure, 0)
     assert asked == [(16, 2)] * 3
     asked.clear()
     for figure in ("first-8000", "decode-256"):
-        versus.speed(engine, figure, 1)
+        versus.speed(engine, {}, figure, 1)
     new = 1 + versus.NEW_TOKENS[256]
-    assert asked == [(16, 2), (8000, 1), (16, 2), (32, new), (32, 1)]
+    assert asked == [(16, 2), (8000, 1), (16, 2), (32, 1), (32, new)]
+
+
+def test_a_decode_measures_its_prompts_as_well(versus):
+    turns: list[str] = []
+    engine, kept = Fake(50.0, turns, "ours"), {}
+    versus.speed(engine, kept, "decode-16", 1)
+    turns.clear()
+    assert versus.speed(engine, kept, "prefill-16", 1) == pytest.approx(1000) and not turns
+    versus.speed(engine, kept, "prefill-16", 2)
+    assert turns, "another repeat has other prompts"
 
 
 def test_prompts_differ_between_repeats(versus):
