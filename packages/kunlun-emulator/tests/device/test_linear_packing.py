@@ -18,7 +18,7 @@ from vllm.model_executor.layers.vocab_parallel_embedding import (
 )
 from vllm.model_executor.models.utils import StageMissingLayer
 
-from vllm_kunlun.emulator.device import huge_pages, linear_packing
+from vllm_kunlun.emulator.device import half_linear, huge_pages, linear_packing
 from vllm_kunlun.platforms.errors import UnsupportedError
 from vllm_kunlun.platforms.loading import forms
 
@@ -101,6 +101,24 @@ def test_packed_layer_in_bfloat16(
     assert form is not None
     form.open()
     assert torch.equal(layer.weight, weight)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_layers_of_16_bits_that_onednn_does_not_compute_in(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("_is_mkldnn_bf16_supported", "_is_mkldnn_fp16_supported"):
+        monkeypatch.setattr(torch.ops.mkldnn, name, lambda: False)
+    model = torch.nn.ModuleDict({
+        "linear": linear(24, 32, bias=True, dtype=dtype),
+        "lm_head": randomised(ParallelLMHead(64, 32, params_dtype=dtype)),
+    })  # fmt: skip
+    assert linear_packing.pack(model) == 0
+    x, head = torch.randn(2, 32).to(dtype), model["lm_head"]
+    assert type(model["linear"].quant_method) is half_linear.HalfLinearMethod
+    op = torch.ops.vllm_kunlun_emulated.half_linear
+    assert torch.equal(model["linear"](x)[0], op(x, *model["linear"].parameters()))
+    assert torch.equal(head.quant_method.apply(head, x), op(x, head.weight, None))
 
 
 def test_packed_layer_on_a_slice_of_a_wider_tensor() -> None:

@@ -3,9 +3,9 @@
 
 On this kind of processor a prepacked float32 weight multiplies one and a half to five times as fast
 as ``torch.nn.functional.linear`` at every batch size, so all plain layers are packed. In bfloat16
-the rows of a decode step do, up to two and a half times, where oneDNN computes in it. In float16 a
-prompt's rows would be slower, so those layers stay. This belongs to the emulated device: a card
-never sees it.
+the rows of a decode step do, up to two and a half times, where oneDNN computes in it. Layers of 16
+bits that it does not compute in stay: :mod:`.half_linear` multiplies them. This belongs to the
+emulated device, and a card never sees it.
 
 A packed layer keeps one copy of its weight. The one exception is an output projection that shares
 its weight with the embedding: the embedding reads rows, which the packed form cannot give.
@@ -25,7 +25,7 @@ from vllm.model_executor.layers.vocab_parallel_embedding import (
     VocabParallelEmbedding,
 )
 
-from vllm_kunlun.emulator.device import huge_pages
+from vllm_kunlun.emulator.device import half_linear, huge_pages
 from vllm_kunlun.emulator.device.packed_weight import PackedWeight
 from vllm_kunlun.platforms.loading import forms
 
@@ -123,6 +123,10 @@ _METHODS = {
     UnquantizedLinearMethod: _PackedLinearMethod,
     UnquantizedEmbeddingMethod: _PackedEmbeddingMethod,
 }
+_HALF_METHODS = {
+    UnquantizedLinearMethod: half_linear.HalfLinearMethod,
+    UnquantizedEmbeddingMethod: half_linear.HalfEmbeddingMethod,
+}
 
 
 def _dtypes() -> set[torch.dtype]:
@@ -135,6 +139,8 @@ def _dtypes() -> set[torch.dtype]:
 def pack(model: torch.nn.Module) -> int:
     """Pack every plain linear layer and output projection of ``model`` that gains by it.
 
+    Those of 16 bits that oneDNN does not compute in get the method of :mod:`.half_linear`.
+
     Returns:
         How many layers were packed; 0 where torch has no oneDNN.
     """
@@ -145,18 +151,22 @@ def pack(model: torch.nn.Module) -> int:
         for module in model.modules()
         for parameter in module.parameters(recurse=False)
     )
-    dtypes, packed = _dtypes(), 0
+    dtypes, halves, packed = _dtypes(), half_linear.dtypes(), 0
     for name, module in model.named_modules(remove_duplicate=False):
-        method = _METHODS.get(type(getattr(module, "quant_method", None)))
+        kind = type(getattr(module, "quant_method", None))
         weight = module._parameters.get("weight")
-        if method is None or weight is None or weight.dim() != 2 or weight.dtype not in dtypes:
+        if kind not in _METHODS or weight is None or weight.dim() != 2:
             continue
         is_embedding = isinstance(module, VocabParallelEmbedding) and not isinstance(
             module, ParallelLMHead
         )
         if is_embedding and not name.endswith("lm_head"):
             continue
-        module.quant_method = method(weight)
+        if weight.dtype in halves:
+            module.quant_method = _HALF_METHODS[kind]()
+        if weight.dtype not in dtypes:
+            continue
+        module.quant_method = _METHODS[kind](weight)
         kept = holders[id(weight)] > 1 or is_embedding
         # Shape and dtype stay readable; a use of the values fails with an error.
         form = _PackedForm(module, module.quant_method.handle, kept=kept)
