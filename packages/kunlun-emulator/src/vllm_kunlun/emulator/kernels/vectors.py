@@ -3,8 +3,9 @@
 
 The compiler's own loops add up the lanes of each product by itself, and hold 16-bit pages twice.
 Here a vector full of sums is added up at once, each row of a page is widened in a register, and
-serves up to four rows before it is forgotten. Any processor can run this; how wide its vectors are
-is all that differs.
+serves up to four rows before it is forgotten. A page is read row after row, as the processor
+expects, while the page after it is fetched. Any processor can run this; how wide its vectors
+are is all that differs.
 """
 
 from __future__ import annotations
@@ -32,6 +33,10 @@ WIDTH = _width()
 """Lanes of a vector: the size of a head and the columns of scores are multiples of it."""
 _CHUNKS = WIDTH // 4
 """Vectors of a row that are summed at a time: four rows' sums fill the registers."""
+_STRIP = 4
+"""Vectors of each row that are multiplied in one step of a loop."""
+_LINE_BYTES = 64
+"""What a cache fetches at a time."""
 
 _float, _long, _byte = ir.FloatType(), ir.IntType(64), ir.IntType(8)
 _vector, _words = ir.VectorType(_float, WIDTH), ir.VectorType(ir.IntType(32), WIDTH)
@@ -93,9 +98,9 @@ class _Rows:
         return builder.bitcast(bits, _vector)
 
     def fetch(self, row: Any, column: Any) -> None:
-        """Ask for what will be read soon."""
+        """Ask for what will be read after what the nearest cache holds now."""
         word = ir.IntType(32)
-        name, numbers = "llvm.prefetch.p0i8", [word(0), word(3), word(1)]  # read, near, data
+        name, numbers = "llvm.prefetch.p0i8", [word(0), word(2), word(1)]  # read, 2nd level, data
         kind = ir.FunctionType(ir.VoidType(), [_byte.as_pointer(), word, word, word])
         function = cgutils.get_or_insert_function(self.builder.module, kind, name)
         self.builder.call(function, [self.at(row, column), *numbers])
@@ -105,26 +110,35 @@ class _Rows:
         self.builder.store(value, place, align=1)
 
 
-def _sum_of_each(builder: Any, vectors: list[Any]) -> Any:
-    """Lane ``i`` of the result is the sum of the lanes of the ``i``-th of :data:`WIDTH` vectors."""
-    span = WIDTH
-    while span > 1:
-        half, count = span // 2, len(vectors) // 2
-        # Of each span of lanes, the lower half is for the one vector and the upper for the other.
-        lower = [
-            lane - half + WIDTH if lane % span >= half else lane for lane in range(WIDTH)
-        ]  # fmt: skip
-        upper = [lane + half for lane in lower]
-        vectors = [
-            builder.fadd(_lanes(builder, a, b, lower), _lanes(builder, a, b, upper))
-            for a, b in zip(vectors[:count], vectors[count:], strict=True)
-        ]
-        span = half
-    return vectors[0]
+def _sum_pairs(builder: Any, vectors: list[Any], half: int) -> list[Any]:
+    """One vector for each two neighbours: of ``2 half`` lanes, the upper half is the second's.
+
+    Each lane is the sum of two lanes of its vector, ``half`` apart. After ``half`` was 1, 2, 4 ..
+    lane ``i`` of the one vector left is the sum of the lanes of the ``i``-th.
+    """
+    lanes = [lane + (WIDTH if lane & half else 0) for lane in range(WIDTH)]
+    others = [lane ^ half for lane in lanes]
+    return [
+        builder.fadd(_lanes(builder, a, b, lanes), _lanes(builder, a, b, others))
+        for a, b in zip(vectors[::2], vectors[1::2], strict=True)
+    ]
+
+
+def _add_products(builder: Any, factor: Any, values: list[Any], totals: list[Any]) -> None:
+    for value, total in zip(values, totals, strict=True):
+        builder.store(multiply_add(builder, factor, value, builder.load(total)), total)
+
+
+def _fetch(builder: Any, ahead: _Rows, lines: list[Any], column: Any, chunks: int) -> None:
+    """Ask for ``chunks`` vectors of some rows from a column on, no line of the cache twice."""
+    step = max(_LINE_BYTES // (ahead.item.bitwidth // 8), WIDTH)
+    for line in lines:
+        for offset in range(0, chunks * WIDTH, step):
+            ahead.fetch(line, builder.add(column, _number(offset)))
 
 
 def _dots(heads: int) -> Any:
-    keys = WIDTH // heads
+    keys = 4 if heads < 3 else 2  # side by side: more would be as many streams from memory
 
     @intrinsic
     def dots(context, x, first, page, ahead, t, low, last, scale, out):  # type: ignore[no-untyped-def]
@@ -140,33 +154,55 @@ def _dots(heads: int) -> Any:
                 context.make_array(signature.args[0])(context, builder, arguments[0]).shape,
                 2,
             )
+            is_first = builder.icmp_signed("==", first, _number(0))
             rows = [x.row(builder.add(first, _number(head))) for head in range(heads)]
-            lines, next_lines = [], []
-            for key in range(keys):
-                index = builder.add(t, _number(key))
-                index = builder.select(builder.icmp_signed(">", index, last), last, index)
-                lines.append(page.row(index))
-                next_lines.append(ahead.row(index))
-            zero = _all(_vector, 0.0)
-            totals = [cgutils.alloca_once_value(builder, zero) for _ in range(WIDTH)]
-            with cgutils.for_range(builder, builder.sdiv(size, _number(WIDTH))) as loop:
-                column = builder.mul(loop.index, _number(WIDTH))
-                factors = [x.load(row, column) for row in rows]
-                for key, (line, next_line) in enumerate(zip(lines, next_lines, strict=True)):
-                    ahead.fetch(next_line, column)
-                    value = page.load(line, column)
-                    for head, factor in enumerate(factors):
-                        total = totals[head * keys + key]
-                        builder.store(
-                            multiply_add(builder, factor, value, builder.load(total)), total
-                        )
-            result = _sum_of_each(builder, [builder.load(total) for total in totals])
-            result = builder.fmul(result, splat(builder, scale))
-            column = builder.sub(t, low)
+            with builder.goto_entry_block():
+                kept = builder.alloca(ir.ArrayType(ir.ArrayType(_vector, heads), WIDTH // keys))
+                totals = [[builder.alloca(_vector) for _ in range(keys)] for _ in rows]
+
+            def place(step: Any, head: int) -> Any:
+                return builder.gep(kept, [_number(0), step, _number(head)])
+
+            with cgutils.for_range(builder, _number(WIDTH // keys)) as steps:
+                start = builder.add(t, builder.mul(steps.index, _number(keys)))
+                indices = [builder.add(start, _number(key)) for key in range(keys)]
+                indices = [
+                    builder.select(builder.icmp_signed(">", index, last), last, index)
+                    for index in indices
+                ]
+                lines, next_lines = ([each.row(i) for i in indices] for each in (page, ahead))
+                for total in [total for head in totals for total in head]:
+                    builder.store(_all(_vector, 0.0), total)
+
+                def add(column: Any, chunks: int) -> None:
+                    with builder.if_then(is_first):
+                        _fetch(builder, ahead, next_lines, column, chunks)
+                    for chunk in range(chunks):
+                        place = builder.add(column, _number(chunk * WIDTH))
+                        values = [page.load(line, place) for line in lines]
+                        for row, head in zip(rows, totals, strict=True):
+                            _add_products(builder, x.load(row, place), values, head)
+
+                strip = _number(_STRIP * WIDTH)
+                whole = builder.mul(builder.sdiv(size, strip), strip)
+                with cgutils.for_range_slice(builder, _number(0), whole, strip) as (column, _):
+                    add(column, _STRIP)
+                vector = _number(WIDTH)
+                with cgutils.for_range_slice(builder, whole, size, vector) as (column, _):
+                    add(column, 1)
+                for head, sums in enumerate(totals):
+                    vectors, half = [builder.load(total) for total in sums], 1
+                    while half < keys:
+                        vectors, half = _sum_pairs(builder, vectors, half), 2 * half
+                    builder.store(vectors[0], place(steps.index, head))
+            scales, column = splat(builder, scale), builder.sub(t, low)
             for head in range(heads):
-                part = [head * keys + key for key in range(keys)]
+                vectors = [builder.load(place(_number(i), head)) for i in range(WIDTH // keys)]
+                half = keys
+                while half < WIDTH:
+                    vectors, half = _sum_pairs(builder, vectors, half), 2 * half
                 row = out.row(builder.add(first, _number(head)))
-                out.store(_lanes(builder, result, result, part), row, column)
+                out.store(builder.fmul(vectors[0], scales), row, column)
             return context.get_dummy_value()
 
         return signature, generate
@@ -194,18 +230,13 @@ def _sums(heads: int, chunks: int) -> Any:
             ]
             with cgutils.for_range(builder, count) as loop:
                 index = builder.add(low, loop.index)
-                line, next_line = page.row(index), ahead.row(index)
-                for place in columns:
-                    ahead.fetch(next_line, place)
+                _fetch(builder, ahead, [ahead.row(index)], column, chunks)
+                line = page.row(index)
                 values = [page.load(line, place) for place in columns]
                 for factor, head in zip(factors, totals, strict=True):
                     place = weights.at(factor, loop.index)
                     weight = builder.load(builder.bitcast(place, _float.as_pointer()), align=4)
-                    weight = splat(builder, weight)
-                    for value, total in zip(values, head, strict=True):
-                        builder.store(
-                            multiply_add(builder, weight, value, builder.load(total)), total
-                        )
+                    _add_products(builder, splat(builder, weight), values, head)
             for row, head in zip(results, totals, strict=True):
                 for place, total in zip(columns, head, strict=True):
                     out.store(builder.load(total), row, place)
@@ -216,9 +247,9 @@ def _sums(heads: int, chunks: int) -> Any:
     return sums
 
 
-_dots_4, _dots_2, _dots_1 = _dots(4), _dots(2), _dots(1)
-_sums_4, _sums_2, _sums_1 = (_sums(heads, _CHUNKS) for heads in (4, 2, 1))
-_last_4, _last_2, _last_1 = (_sums(heads, 1) for heads in (4, 2, 1))
+_dots_4, _dots_3, _dots_2, _dots_1 = (_dots(heads) for heads in (4, 3, 2, 1))
+_sums_4, _sums_3, _sums_2, _sums_1 = (_sums(heads, _CHUNKS) for heads in (4, 3, 2, 1))
+_last_4, _last_3, _last_2, _last_1 = (_sums(heads, 1) for heads in (4, 3, 2, 1))
 
 
 @numba.njit(fastmath=FAST)
@@ -232,15 +263,16 @@ def dot_rows(x, page, ahead, low, high, scale, out):  # type: ignore[no-untyped-
     """
     group, last = x.shape[0], high - 1
     fours = group // 4 * 4
-    for g in range(0, fours, 4):
-        for t in range(low, high, WIDTH // 4):
+    left = group - fours
+    for t in range(low, high, WIDTH):
+        for g in range(0, fours, 4):
             _dots_4(x, g, page, ahead, t, low, last, scale, out)
-    if group & 2:
-        for t in range(low, high, WIDTH // 2):
+        if left == 3:
+            _dots_3(x, fours, page, ahead, t, low, last, scale, out)
+        elif left == 2:
             _dots_2(x, fours, page, ahead, t, low, last, scale, out)
-    if group & 1:
-        for t in range(low, high, WIDTH):
-            _dots_1(x, group - 1, page, ahead, t, low, last, scale, out)
+        elif left == 1:
+            _dots_1(x, fours, page, ahead, t, low, last, scale, out)
 
 
 @numba.njit(fastmath=FAST)
@@ -254,21 +286,26 @@ def add_rows(weights, page, ahead, low, high, out):  # type: ignore[no-untyped-d
     """
     group, size = out.shape
     fours, count = group // 4 * 4, high - low
+    left = group - fours
     whole = size // (_CHUNKS * WIDTH) * (_CHUNKS * WIDTH)
     for column in range(0, whole, _CHUNKS * WIDTH):
         for g in range(0, fours, 4):
             _sums_4(weights, g, page, ahead, low, count, column, out)
-        if group & 2:
+        if left == 3:
+            _sums_3(weights, fours, page, ahead, low, count, column, out)
+        elif left == 2:
             _sums_2(weights, fours, page, ahead, low, count, column, out)
-        if group & 1:
-            _sums_1(weights, group - 1, page, ahead, low, count, column, out)
+        elif left == 1:
+            _sums_1(weights, fours, page, ahead, low, count, column, out)
     for column in range(whole, size, WIDTH):
         for g in range(0, fours, 4):
             _last_4(weights, g, page, ahead, low, count, column, out)
-        if group & 2:
+        if left == 3:
+            _last_3(weights, fours, page, ahead, low, count, column, out)
+        elif left == 2:
             _last_2(weights, fours, page, ahead, low, count, column, out)
-        if group & 1:
-            _last_1(weights, group - 1, page, ahead, low, count, column, out)
+        elif left == 1:
+            _last_1(weights, fours, page, ahead, low, count, column, out)
 
 
 _LOG2_E, _LOWEST = 1.4426950408889634, -87.0
