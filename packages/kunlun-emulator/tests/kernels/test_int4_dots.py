@@ -24,7 +24,7 @@ def _of_words(words, x, sums, zeros, g, low, out):  # type: ignore[no-untyped-de
 @numba.njit
 def _of_bytes(codes, x, sums, zeros, g, low, out):  # type: ignore[no-untyped-def]
     int4_dots.sums_along_outputs(
-        codes, low, codes.shape[1], codes.shape[0] // 4, x, 0, sums, g, zeros, low, out
+        codes, low, codes.shape[1], codes.shape[0] // 4, x, 0, sums, g, zeros, low, (0, 1, 0), out
     )
 
 

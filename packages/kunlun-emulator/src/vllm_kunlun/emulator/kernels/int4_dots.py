@@ -34,8 +34,8 @@ STEP = 254.0
 """How much smaller the next piece's unit is."""
 _RUN = FAST_LAYOUT_COLUMNS // 2
 """Columns in a row of the fast layout that are the same nibble of bytes side by side."""
-_AHEAD_BYTES, _AHEAD_ROWS = 256, 32
-"""How far beyond what is read memory is asked for: along a row, or down the rows."""
+_AHEAD_BYTES = 256
+"""How far beyond what is read memory is asked for along a row."""
 
 
 def _instruction() -> tuple[str, int]:
@@ -257,20 +257,40 @@ def sums_along_inputs(context, words, start, stride, count, x, at, sums, g, zero
 
 
 @intrinsic
-def sums_along_outputs(context, codes, start, stride, count, x, at, sums, g, zeros, low, out):  # type: ignore[no-untyped-def]
+def sums_along_outputs(  # type: ignore[no-untyped-def]
+    context, codes, start, stride, count, x, at, sums, g, zeros, low, ahead, out
+):
     """``sum of x (q - z)`` of group ``g``, for the nibbles of bytes ``low`` and following.
 
     Four times ``count`` rows are the group's; else as :func:`sums_along_inputs`. The results are
     in the fast layout's order: of 32 bytes first the high nibbles', then the low ones'.
 
+    Memory that is multiplied later is asked for meanwhile: ``ahead`` is the byte where its first
+    row begins, how many blocks of a row it is, and how many blocks were asked for before.
+
     Shapes: out float32 ``[2 BLOCK_BYTES]`` (written).
     """
-    signature = types.void(codes, start, stride, count, x, at, sums, g, zeros, low, out)
+    signature = types.void(codes, start, stride, count, x, at, sums, g, zeros, low, ahead, out)
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        _, start, stride, count, row, at, _, g, _, low, _ = arguments
+        _, start, stride, count, row, at, _, g, _, low, ahead, _ = arguments
         source = _place(context, builder, signature.args[0], arguments[0], start)
-        target = _place(context, builder, signature.args[10], arguments[10], _long(0))
+        target = _place(context, builder, signature.args[11], arguments[11], _long(0))
+        later, across, asked = cgutils.unpack_tuple(builder, ahead, 3)
+        later = _place(context, builder, signature.args[0], arguments[0], later)
+        down = builder.mul(builder.udiv(asked, across), stride)
+        asked_row = cgutils.alloca_once_value(builder, builder.gep(later, [down]))
+        asked_block = cgutils.alloca_once_value(builder, builder.urem(asked, across))
+
+        def ask() -> None:
+            """For the next block; after the last one of a row comes the next row."""
+            block, line = builder.load(asked_block), builder.load(asked_row)
+            _ask_for(builder, builder.gep(line, [builder.mul(block, _long(4 * _SUMS))]))
+            block = builder.add(block, _long(1))
+            ends = builder.icmp_unsigned("==", block, across)
+            builder.store(builder.select(ends, _long(0), block), asked_block)
+            builder.store(builder.select(ends, builder.gep(line, [stride]), line), asked_row)
+
         zero_codes, of_x = (
             _row(context, builder, signature.args[i], arguments[i], g) for i in (8, 6)
         )
@@ -282,8 +302,7 @@ def sums_along_outputs(context, codes, start, stride, count, x, at, sums, g, zer
                 line, rows = builder.gep(source, [first]), []
                 for _ in range(4):
                     if 0 in planes:
-                        ahead = builder.mul(stride, _long(_AHEAD_ROWS))
-                        _ask_for(builder, builder.gep(line, [ahead]))
+                        ask()
                     rows.append(load(builder, line, _long(0), _bytes))
                     line = builder.gep(line, [stride])
                 factors = group.factors(loop.index)

@@ -28,7 +28,7 @@ from vllm_kunlun.ops.contract.limits import FAST_LAYOUT_COLUMNS
 
 __all__ = ["ALONG_INPUTS", "along_outputs", "split"]
 
-_BLOCKS = 16
+_BLOCKS = 32
 """That a thread takes at a time, at most."""
 _RUN = FAST_LAYOUT_COLUMNS // 2
 """Columns in a row whose zeros are the same nibble of bytes side by side."""
@@ -218,9 +218,13 @@ def along_outputs(
                     # The last block reaches back into the one before it.
                     low = min(each * BLOCK_BYTES, columns - BLOCK_BYTES)
                     start, at = g * count * 4 * columns + low, g * count * 4
+                    # The next group's rows, in the order of the memory.
+                    later = (g + 1) * count * 4 * columns + first * BLOCK_BYTES
+                    ahead = later, last - first, (each - first) * count * 4
                     sums_along_outputs(
-                        codes, start, columns, count, pieces[m], at, sums[m], g, zeros, low, totals
-                    )
+                        codes, start, columns, count, pieces[m], at, sums[m], g, zeros, low, ahead,
+                        totals,
+                    )  # fmt: skip
                     if block == 1:
                         _add_bytes(totals, scales[g, 2 * low :], result[each - first])
                     else:
