@@ -18,7 +18,7 @@ __all__ = ["LOOPS"]
 
 _OUTPUTS = 64
 """That a thread takes at a time."""
-_AHEAD = 16
+_AHEAD = 32
 """Rows of the weight between what is read and what is asked for; there may be none there."""
 
 
