@@ -123,17 +123,12 @@ _METHODS = {
     UnquantizedLinearMethod: _PackedLinearMethod,
     UnquantizedEmbeddingMethod: _PackedEmbeddingMethod,
 }
+_PACKED = (torch.float32, torch.bfloat16)
+"""Dtypes whose packed product is quicker, where oneDNN computes in them."""
 _HALF_METHODS = {
     UnquantizedLinearMethod: half_linear.HalfLinearMethod,
     UnquantizedEmbeddingMethod: half_linear.HalfEmbeddingMethod,
 }
-
-
-def _dtypes() -> set[torch.dtype]:
-    """Those whose packed product is quicker on this processor."""
-    if torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        return {torch.float32, torch.bfloat16}
-    return {torch.float32}
 
 
 def pack(model: torch.nn.Module) -> int:
@@ -151,7 +146,7 @@ def pack(model: torch.nn.Module) -> int:
         for module in model.modules()
         for parameter in module.parameters(recurse=False)
     )
-    dtypes, halves, packed = _dtypes(), half_linear.dtypes(), 0
+    halves, packed = half_linear.dtypes(), 0
     for name, module in model.named_modules(remove_duplicate=False):
         kind = type(getattr(module, "quant_method", None))
         weight = module._parameters.get("weight")
@@ -164,7 +159,8 @@ def pack(model: torch.nn.Module) -> int:
             continue
         if weight.dtype in halves:
             module.quant_method = _HALF_METHODS[kind]()
-        if weight.dtype not in dtypes:
+            continue
+        if weight.dtype not in _PACKED:
             continue
         module.quant_method = _METHODS[kind](weight)
         kept = holders[id(weight)] > 1 or is_embedding

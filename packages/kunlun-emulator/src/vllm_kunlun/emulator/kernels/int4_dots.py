@@ -15,13 +15,14 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from vllm_kunlun.emulator.kernels.intrinsics import call, load
+from vllm_kunlun.emulator.kernels.intrinsics import ask_for, call, load
 from vllm_kunlun.ops.contract.limits import FAST_LAYOUT_COLUMNS
 
 __all__ = [
     "BLOCK_BYTES",
     "PIECES",
     "ROWS",
+    "RUN",
     "STEP",
     "is_there",
     "sums_along_inputs",
@@ -32,7 +33,7 @@ PIECES = 3
 """Rows of int8 that a row of numbers is the sum of, see :func:`.int4_row.split`."""
 STEP = 254.0
 """How much smaller the next piece's unit is."""
-_RUN = FAST_LAYOUT_COLUMNS // 2
+RUN = FAST_LAYOUT_COLUMNS // 2
 """Columns in a row of the fast layout that are the same nibble of bytes side by side."""
 _AHEAD_BYTES = 256
 """How far beyond what is read memory is asked for along a row."""
@@ -105,11 +106,6 @@ def _shuffle(builder: Any, a: Any, b: Any, order: list[int]) -> Any:
 def _splat(builder: Any, value: Any) -> Any:
     first = builder.insert_element(ir.Constant(_words, ir.Undefined), value, _word(0))
     return _shuffle(builder, first, first, [0] * _SUMS)
-
-
-def _ask_for(builder: Any, place: Any) -> None:
-    numbers = (_word(0), _word(3), _word(1))  # read, near, data
-    call(builder, "llvm.prefetch.p0i8", ir.VoidType(), place, *numbers)
 
 
 def _nibbles(builder: Any, value: Any, *, high: bool) -> Any:
@@ -231,7 +227,7 @@ def sums_along_inputs(context, words, start, stride, count, x, at, sums, g, zero
             even, odd = (group.factors(loop.index, odd) for odd in (0, 1))
             for v in range(4):
                 place = builder.gep(line, [_long(v * 4 * _SUMS)])
-                _ask_for(builder, builder.gep(place, [_long(_AHEAD_BYTES)]))
+                ask_for(builder, builder.gep(place, [_long(_AHEAD_BYTES)]), near=True)
                 value = load(builder, place, _long(0), _words)
                 group.add(0, v, _nibbles(builder, value, high=False), even)
                 group.add(0, v, _nibbles(builder, value, high=True), odd)
@@ -239,9 +235,9 @@ def sums_along_inputs(context, words, start, stride, count, x, at, sums, g, zero
         words = []
         for v in range(4):
             column = builder.add(low, _long(v * _SUMS))
-            run = builder.udiv(column, _long(_RUN))
-            inside = builder.urem(column, _long(_RUN))
-            byte = builder.add(builder.mul(builder.lshr(run, _long(1)), _long(_RUN)), inside)
+            run = builder.udiv(column, _long(RUN))
+            inside = builder.urem(column, _long(RUN))
+            byte = builder.add(builder.mul(builder.lshr(run, _long(1)), _long(RUN)), inside)
             some = load(builder, codes, byte, ir.VectorType(_byte, _SUMS))
             is_low = builder.trunc(run, ir.IntType(1))
             shift = builder.select(is_low, _word(0), _word(4))
@@ -285,7 +281,7 @@ def sums_along_outputs(  # type: ignore[no-untyped-def]
         def ask() -> None:
             """For the next block; after the last one of a row comes the next row."""
             block, line = builder.load(asked_block), builder.load(asked_row)
-            _ask_for(builder, builder.gep(line, [builder.mul(block, _long(4 * _SUMS))]))
+            ask_for(builder, builder.gep(line, [builder.mul(block, _long(4 * _SUMS))]), near=True)
             block = builder.add(block, _long(1))
             ends = builder.icmp_unsigned("==", block, across)
             builder.store(builder.select(ends, _long(0), block), asked_block)
@@ -317,7 +313,7 @@ def sums_along_outputs(  # type: ignore[no-untyped-def]
                 ]
                 for i, value in enumerate(_in_order(builder, group.totals(kind, zeros, of_x))):
                     column = i * _SUMS
-                    column += column // _RUN * _RUN + plane * _RUN
+                    column += column // RUN * RUN + plane * RUN
                     _store(builder, target, column, value)
         return context.get_dummy_value()
 

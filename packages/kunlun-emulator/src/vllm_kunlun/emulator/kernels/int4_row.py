@@ -18,20 +18,18 @@ from numba import float32, int8, int16, int32, int64, uint8, uint32
 from vllm_kunlun.emulator.kernels.int4_dots import (
     BLOCK_BYTES,
     PIECES,
+    RUN,
     STEP,
     sums_along_inputs,
     sums_along_outputs,
 )
 from vllm_kunlun.emulator.kernels.items import ITEMS, narrowed, of_float16, widened
 from vllm_kunlun.ops.compiled import FAST, compiled
-from vllm_kunlun.ops.contract.limits import FAST_LAYOUT_COLUMNS
 
 __all__ = ["ALONG_INPUTS", "along_outputs", "split"]
 
 _BLOCKS = 32
 """That a thread takes at a time, at most."""
-_RUN = FAST_LAYOUT_COLUMNS // 2
-"""Columns in a row whose zeros are the same nibble of bytes side by side."""
 
 
 @numba.njit(fastmath=FAST)
@@ -92,11 +90,11 @@ def _add_columns(totals, scales, result):  # type: ignore[no-untyped-def]
 @numba.njit(fastmath=FAST)
 def _add_bytes(totals, scales, result):  # type: ignore[no-untyped-def]
     """``totals`` in the fast layout's order, of columns that lie two in a byte."""
-    for first in range(0, result.shape[0], 2 * _RUN):
-        for t in range(_RUN):
+    for first in range(0, result.shape[0], 2 * RUN):
+        for t in range(RUN):
             n = first + 2 * t
             result[n] += totals[first + t] * of_float16(scales[n])
-            result[n + 1] += totals[first + _RUN + t] * of_float16(scales[n + 1])
+            result[n + 1] += totals[first + RUN + t] * of_float16(scales[n + 1])
 
 
 @numba.njit(fastmath=FAST)
@@ -122,7 +120,7 @@ def _add_plainly_columns(x, words, zeros, scales, out):  # type: ignore[no-untyp
         number, line, g = widened(x[k]), words[k // 8], k // group
         shift = uint32(4 * (k % 8))
         for n in range(out.shape[0]):
-            byte, nibble = n // (2 * _RUN) * _RUN + n % _RUN, 4 - 4 * (n // _RUN % 2)
+            byte, nibble = n // (2 * RUN) * RUN + n % RUN, 4 - 4 * (n // RUN % 2)
             zero = ((int32(zeros[g, byte]) >> nibble) & 15) + 1
             code = int32((line[n] >> shift) & uint32(15))
             out[n] += number * (float32(code - zero) * widened(scales[g, n]))

@@ -18,6 +18,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from vllm_kunlun.emulator.kernels.intrinsics import ask_for, call
 from vllm_kunlun.ops.compiled import FAST
 
 __all__ = ["WIDTH", "add_rows", "dot_rows", "largest_of", "multiply_add", "powers", "splat"]
@@ -63,9 +64,7 @@ def splat(builder: Any, value: Any) -> Any:
 
 def multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
     """``a b + c`` of vectors, rounded once where the processor can."""
-    kind = ir.FunctionType(_vector, [_vector] * 3)
-    name = f"llvm.fmuladd.v{WIDTH}f32"
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [a, b, c])
+    return call(builder, f"llvm.fmuladd.v{WIDTH}f32", _vector, a, b, c)
 
 
 class _Rows:
@@ -99,11 +98,7 @@ class _Rows:
 
     def fetch(self, row: Any, column: Any) -> None:
         """Ask for what will be read after what the nearest cache holds now."""
-        word = ir.IntType(32)
-        name, numbers = "llvm.prefetch.p0i8", [word(0), word(2), word(1)]  # read, 2nd level, data
-        kind = ir.FunctionType(ir.VoidType(), [_byte.as_pointer(), word, word, word])
-        function = cgutils.get_or_insert_function(self.builder.module, kind, name)
-        self.builder.call(function, [self.at(row, column), *numbers])
+        ask_for(self.builder, self.at(row, column), near=False)
 
     def store(self, value: Any, row: Any, column: Any) -> None:
         place = self.builder.bitcast(self.at(row, column), value.type.as_pointer())
@@ -122,6 +117,13 @@ def _sum_pairs(builder: Any, vectors: list[Any], half: int) -> list[Any]:
         builder.fadd(_lanes(builder, a, b, lanes), _lanes(builder, a, b, others))
         for a, b in zip(vectors[::2], vectors[1::2], strict=True)
     ]
+
+
+def _sum_all(builder: Any, vectors: list[Any], half: int) -> Any:
+    """The one vector that :func:`_sum_pairs` leaves, from ``half`` on."""
+    while len(vectors) > 1:
+        vectors, half = _sum_pairs(builder, vectors, half), 2 * half
+    return vectors[0]
 
 
 def _add_products(builder: Any, factor: Any, values: list[Any], totals: list[Any]) -> None:
@@ -191,18 +193,13 @@ def _dots(heads: int) -> Any:
                 with cgutils.for_range_slice(builder, whole, size, vector) as (column, _):
                     add(column, 1)
                 for head, sums in enumerate(totals):
-                    vectors, half = [builder.load(total) for total in sums], 1
-                    while half < keys:
-                        vectors, half = _sum_pairs(builder, vectors, half), 2 * half
-                    builder.store(vectors[0], place(steps.index, head))
+                    vectors = [builder.load(total) for total in sums]
+                    builder.store(_sum_all(builder, vectors, 1), place(steps.index, head))
             scales, column = splat(builder, scale), builder.sub(t, low)
             for head in range(heads):
                 vectors = [builder.load(place(_number(i), head)) for i in range(WIDTH // keys)]
-                half = keys
-                while half < WIDTH:
-                    vectors, half = _sum_pairs(builder, vectors, half), 2 * half
                 row = out.row(builder.add(first, _number(head)))
-                out.store(builder.fmul(vectors[0], scales), row, column)
+                out.store(builder.fmul(_sum_all(builder, vectors, keys), scales), row, column)
             return context.get_dummy_value()
 
         return signature, generate
