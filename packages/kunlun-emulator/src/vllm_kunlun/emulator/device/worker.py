@@ -16,7 +16,7 @@ from vllm.v1.worker.cpu_worker import CPUWorker
 from vllm.v1.worker.gpu_worker import init_worker_distributed_environment
 from vllm.v1.worker.workspace import init_workspace_manager
 
-from vllm_kunlun.emulator.device import huge_pages, linear_packing
+from vllm_kunlun.emulator.device import half_products, huge_pages, linear_packing
 from vllm_kunlun.emulator.device.model_runner import KunlunModelRunner
 from vllm_kunlun.emulator.device.recorded_steps import RecordedSteps
 from vllm_kunlun.platforms import envs, memory, weight_memory
@@ -50,6 +50,7 @@ class KunlunWorker(CPUWorker):
         )
         set_random_seed(self.model_config.seed)
         init_workspace_manager(self.device, num_ubatches=1)
+        half_products.install(self.model_config.dtype)
         KunlunCompiler.runner = RecordedSteps if envs.VLLM_KUNLUN_RECORD_STEPS else None
         self._used_before_model_bytes = memory.used_bytes(None, on_card=False)
         self.model_runner = KunlunModelRunner(self.vllm_config, self.device)
