@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A packed weight multiplies one row as it multiplies several, and by the loop where it can."""
+"""A packed weight multiplies few rows as it multiplies many, and by the loop where it can."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def exact(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> t
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("rows", "columns"), [(192, 128), (64, 2), (33, 17), (8, 8)])
 @pytest.mark.parametrize("with_bias", [False, True], ids=["plain", "bias"])
-def test_a_row_and_a_strided_row(
+def test_rows_and_strided_rows(
     dtype: torch.dtype, rows: int, columns: int, with_bias: bool
 ) -> None:
     torch.manual_seed(0)
@@ -37,7 +37,9 @@ def test_a_row_and_a_strided_row(
     bias = torch.randn(rows).to(dtype) if with_bias else None
     packed = PackedWeight(weight)
     wide = torch.randn(1, 3 * columns).to(dtype)
-    for x in (wide[:, :columns], wide[:, ::3], wide[0, columns : 2 * columns]):
+    many = torch.randn(7, columns).to(dtype)
+    few = [many[:count] for count in range(2, 7)] + [many[:6:3], many[:4].view(2, 2, columns)]
+    for x in (wide[:, :columns], wide[:, ::3], wide[0, columns : 2 * columns], *few, many[:0]):
         got = packed.multiply(x, bias)
         assert got.dtype == dtype and got.shape == (*x.shape[:-1], rows)
         expected = exact(x, weight, bias)
@@ -51,10 +53,10 @@ def test_the_loop_is_used_where_onednn_packs_in_panels(monkeypatch: pytest.Monke
     if packed._panels is None:
         pytest.skip("oneDNN packs otherwise on this processor")
     asked = []
-    monkeypatch.setattr(panels, "row_by_float32", lambda *arguments: asked.append(arguments))
-    packed.multiply(torch.randn(1, 128), None)
-    packed.multiply(torch.randn(2, 128), None)
-    assert len(asked) == 1
+    monkeypatch.setitem(panels.LOOPS, torch.float32, lambda *arguments: asked.append(arguments))
+    for rows in (0, 1, 2, 4, 5, 9):
+        packed.multiply(torch.randn(rows, 128), None)
+    assert [x.shape[0] for _, x, _, _ in asked] == [1, 2, 4]
 
 
 def test_memory_in_another_order_is_left_to_onednn() -> None:
