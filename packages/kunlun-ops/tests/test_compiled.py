@@ -144,3 +144,22 @@ def test_importing_the_emulator_starts_no_thread_and_sets_nothing_of_openmp() ->
         [sys.executable, "-c", program], capture_output=True, check=True, text=True
     ).stdout
     assert printed.startswith("True"), printed
+
+
+def clear_and_add(values: np.ndarray) -> None:
+    sums = np.zeros(values.shape[0])
+    for index in numba.prange(values.shape[0]):
+        values[index] += 1 + sums[index]
+
+
+def test_only_what_says_so_runs_on_threads(monkeypatch, tmp_path) -> None:
+    """A region that clears an array costs more than most steps' loops."""
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    compiled.compiled(ADDS)(add_one)(np.zeros(1))  # numba may change the options that it reads
+    loop = compiled.compiled(ADDS)(clear_and_add)
+    values = np.zeros(10)
+    loop(values)
+    assert (values == 1).all()
+    (version,) = loop._machine_code.overloads.values()
+    regions = version.metadata["parfor_diagnostics"].get_parfors_simple(print_loop_search=False)
+    assert len(regions) == 1

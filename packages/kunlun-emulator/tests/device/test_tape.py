@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numba
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,8 @@ from torch import fx
 
 from vllm_kunlun.emulator.device.tape import Recorder, are_apart, own_copy
 from vllm_kunlun.emulator.device.watch import storage_of
+from vllm_kunlun.emulator.replay import current, replayable
+from vllm_kunlun.ops.compiled import compiled
 from vllm_kunlun.ops.torch_ops.registration import custom_op
 from vllm_kunlun.platforms.compiler import call_directly
 
@@ -95,6 +98,72 @@ def test_what_an_op_keeps_for_itself_is_not_written_to() -> None:
         call()
     assert (result == 3).all()
     assert (_table == 2).all()
+
+
+def _doubled(x: torch.Tensor) -> tuple[torch.Tensor]:
+    return (x * 2,)
+
+
+@custom_op(mutates_args=("out",), namespace="kunlun_tape_test")
+def add_doubled_(x: torch.Tensor, out: torch.Tensor) -> None:
+    """Reads ``x`` by value."""
+    add_(x, out)
+
+
+@replayable
+def add_(x: torch.Tensor, out: torch.Tensor) -> None:
+    recording = current()
+    values = _doubled(x) if recording is None else recording.kept((), (x,), lambda: _doubled(x))
+    _add(values[0].numpy(), out.numpy())
+
+
+@compiled(numba.void(numba.float32[::1], numba.float32[::1]))
+def _add(x: Any, out: Any) -> None:
+    for i in numba.prange(out.shape[0]):
+        out[i] += x[i]
+
+
+def of_an_input(x: torch.Tensor) -> torch.Tensor:
+    out = x * 0
+    for _ in range(3):
+        add_doubled_(x, out)
+    return out
+
+
+def of_what_changes(x: torch.Tensor) -> torch.Tensor:
+    own, out = x * 1, x * 0
+    for _ in range(3):
+        add_doubled_(own, out)
+        own.add_(1)
+    return out
+
+
+def of_an_input_that_changes(x: torch.Tensor) -> torch.Tensor:
+    out = x * 0
+    for _ in range(3):
+        add_doubled_(x, out)
+        x.add_(1)
+    return out
+
+
+@pytest.mark.parametrize(
+    ("refreshed", "function"),
+    [(1, of_an_input), (3, of_what_changes), (3, of_an_input_that_changes)],
+)
+def test_what_is_made_of_an_input_is_looked_at_once_a_step(
+    refreshed: int, function: Callable[..., Any]
+) -> None:
+    x = torch.ones(6)
+    recorder, result = record(function, x)
+    assert recorder.obstacle is None
+    calls = recorder.once()
+    assert sum(getattr(each, "__name__", "") == "refresh" for each in calls) == refreshed
+    for value in (3.0, 8.0):
+        x.fill_(value)
+        expected = function(x.clone())
+        for call in calls:
+            call()
+        assert torch.equal(result, expected)
 
 
 def test_memory_that_is_taken_is_counted_once() -> None:

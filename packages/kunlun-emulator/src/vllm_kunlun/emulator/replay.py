@@ -44,17 +44,17 @@ class Kept:
     def __init__(
         self, sources: tuple[torch.Tensor, ...], make: Callable[[], tuple[torch.Tensor, ...]]
     ) -> None:
-        self._sources, self._make = sources, make
+        self.sources, self._make = sources, make
         self.values = tuple(each.clone() for each in make())
         self._made_from = tuple(each.clone() for each in sources)
 
     def refresh(self) -> None:
         """Compute them again, in place, unless they are those of the values of now."""
-        if all(map(torch.equal, self._made_from, self._sources)):
+        if all(map(torch.equal, self._made_from, self.sources)):
             return
         for old, new in zip(self.values, self._make(), strict=True):
             old.copy_(new)
-        for seen, source in zip(self._made_from, self._sources, strict=True):
+        for seen, source in zip(self._made_from, self.sources, strict=True):
             seen.copy_(source)
 
 

@@ -32,13 +32,21 @@ except ImportError as error:  # pragma: no cover
         "`pip install numba`."
     ) from error
 
-__all__ = ["FAST", "compiled", "observed", "use_threads"]
+__all__ = ["FAST", "compiled", "is_worth_threads", "observed", "use_threads"]
 
 logger = logging.getLogger("vllm.kunlun")
 
 FAST = {"contract", "reassoc", "nsz", "arcp"}
 """Sums in any order; infinities and NaNs keep their meaning."""
 
+_PARALLEL = {
+    "prange": True,
+    **dict.fromkeys(
+        ("comprehension", "fusion", "inplace_binop", "numpy", "reduction", "setitem", "stencil"),
+        False,
+    ),
+}
+"""Loops that say so run on threads, and nothing else: to clear an array is a loop to numba, too."""
 
 _CACHE_ERRORS = (RuntimeError, OSError, EOFError, pickle.UnpicklingError)
 """No folder to write in; a full disk; a file that was cut short."""
@@ -61,7 +69,8 @@ class _Loop:
             return self._compile(cache=False)
 
     def _compile(self, cache: bool) -> Callable[..., Any]:
-        options = {"parallel": True, "fastmath": FAST, "nogil": True, "cache": cache}
+        parallel = dict(_PARALLEL)  # numba takes out of it what it has read
+        options = {"parallel": parallel, "fastmath": FAST, "nogil": True, "cache": cache}
         loop = numba.njit(**options)(self._function)
         if cache:
             _drop_outdated(Path(loop.stats.cache_path), Path(inspect.getfile(self._function)))
@@ -82,8 +91,8 @@ def compiled(signature: Any) -> Callable[[Callable[..., Any]], Callable[..., Any
 
 @functools.cache
 def _sources(folder: Path) -> str:
-    """A hash of the Python files of a folder."""
-    files = sorted(folder.glob("*.py"))
+    """A hash of the Python files of a folder, and of this one, which says how they are compiled."""
+    files = [*sorted(folder.glob("*.py")), Path(__file__)]
     return hashlib.sha256(b"".join(each.read_bytes() for each in files)).hexdigest()
 
 
@@ -162,11 +171,16 @@ def observed(observer: Callable[[Callable[..., Any], tuple[Any, ...]], None]) ->
         _threads.observer = before
 
 
+def is_worth_threads(elements: int) -> bool:
+    """Whether a loop over so many elements gains by more than one thread."""
+    return elements > 1 << 14
+
+
 def use_threads(elements: int) -> None:
     """The next loop runs on torch's number of threads, or on one if it is small."""
     if _threads.observer is not None:
         _threads.observer(use_threads, (elements,))
-    count = torch.get_num_threads() if elements > 1 << 14 else 1
+    count = torch.get_num_threads() if is_worth_threads(elements) else 1
     if count != _threads.count:
         _start_threads()
         numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))

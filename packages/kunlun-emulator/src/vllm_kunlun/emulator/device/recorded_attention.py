@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from vllm.distributed.kv_transfer import has_kv_transfer_group
 
+from vllm_kunlun.emulator.device.chains import chained
 from vllm_kunlun.emulator.device.watch import Watch
 from vllm_kunlun.emulator.replay import Kept, Recording
 from vllm_kunlun.ops.attention.implementation import KunlunAttentionImpl
@@ -193,5 +194,5 @@ class _Layer:
             implementation.forward(layer, *self._given, cache, step.metadata(), output=self._output)
         self._is_known = not watch.does_work
         refreshed = [each.refresh for each in step.kept.values()]
-        self._loops = [each for each in recording.calls if each not in refreshed]
+        self._loops = chained([each for each in recording.calls if each not in refreshed])
         self._step, self._cache = step, cache

@@ -21,6 +21,7 @@ from torch import fx
 from torch.utils._pytree import tree_flatten, tree_unflatten
 from vllm.logger import init_logger
 
+from vllm_kunlun.emulator.device.chains import chained
 from vllm_kunlun.emulator.device.packed_weight import PackedWeight
 from vllm_kunlun.emulator.device.tape import Recorder, are_apart, own_copy
 from vllm_kunlun.emulator.device.watch import storage_of
@@ -75,7 +76,8 @@ class _Tape:
         outer = {storage_of(each) for each in given if isinstance(each, torch.Tensor)}
         recorder = Recorder(graph, outer)
         results, self._form = tree_flatten(recorder.run(*given))
-        self.obstacle, self.bytes, self._calls = recorder.obstacle, recorder.bytes, recorder.calls
+        self.obstacle, self.bytes = recorder.obstacle, recorder.bytes
+        self._calls = chained(recorder.once())
         self._written = [
             place for place, each in self._inputs.items() if storage_of(each) in recorder.written
         ]

@@ -67,6 +67,23 @@ class Recorder(fx.Interpreter):
         """Size of the memory that the calls keep."""
         return sum(self._own.values())
 
+    def once(self) -> list[Callable[[], Any]]:
+        """:attr:`calls` without those that bring up to date what cannot have changed since."""
+        seen: set[int] = set()
+        calls = []
+        for call in self.calls:
+            kept = getattr(call, "__self__", None)
+            if isinstance(kept, Kept) and self._are_inputs(kept.sources):
+                if id(kept) in seen:
+                    continue
+                seen.add(id(kept))
+            calls.append(call)
+        return calls
+
+    def _are_inputs(self, tensors: tuple[torch.Tensor, ...]) -> bool:
+        """Whether no call writes to them."""
+        return all(storage in self._outer - self.written for storage in storages(tensors))
+
     def run_node(self, n: fx.Node) -> Any:
         self._node = n
         return super().run_node(n)
