@@ -281,7 +281,7 @@ def sums_along_outputs(  # type: ignore[no-untyped-def]
         def ask() -> None:
             """For the next block; after the last one of a row comes the next row."""
             block, line = builder.load(asked_block), builder.load(asked_row)
-            ask_for(builder, builder.gep(line, [builder.mul(block, _long(4 * _SUMS))]), near=True)
+            ask_for(builder, builder.gep(line, [builder.mul(block, _long(4 * _SUMS))]), near=False)
             block = builder.add(block, _long(1))
             ends = builder.icmp_unsigned("==", block, across)
             builder.store(builder.select(ends, _long(0), block), asked_block)
