@@ -17,7 +17,7 @@ import numpy as np
 from llvmlite import binding, ir
 from numba import types
 
-__all__ = ["WORDS", "address", "runner", "spreader", "thread_setter", "words"]
+__all__ = ["WORDS", "address", "runner", "spreader", "takes_words", "thread_setter", "words"]
 
 WORDS = 3
 """Of a call: who spreads its arguments, the function, the arguments' address."""
@@ -34,30 +34,38 @@ _engines: list[Any] = []
 
 def address(loop: Any) -> int:
     """Of the only version of a numba function, as it takes arguments itself."""
-    (version,) = loop.overloads.values()
+    version = _version(loop)
     found: int = version.library.get_pointer_to_function(version.fndesc.llvm_func_name)
     return found
 
 
-def words(loop: Any, arguments: tuple[Any, ...]) -> tuple[str, np.ndarray] | None:
+def takes_words(loop: Any) -> bool:
+    """Whether all its arguments are of kinds that :func:`words` knows."""
+    kinds = _version(loop).signature.args
+    return all(isinstance(kind, types.Array) or kind in _KINDS for kind in kinds)
+
+
+def words(loop: Any, arguments: tuple[Any, ...]) -> tuple[str, np.ndarray]:
     """The kinds of the words that ``arguments`` of ``loop`` are, and the words, int64 ``[W]``.
 
-    The caller keeps the arrays alive. None if there is an argument of another kind.
+    The caller keeps the arrays alive.
     """
-    (version,) = loop.overloads.values()
     kinds, values = "", []
-    for kind, argument in zip(version.signature.args, arguments, strict=True):
+    for kind, argument in zip(_version(loop).signature.args, arguments, strict=True):
         if isinstance(kind, types.Array):
             given = [0, 0, argument.size, argument.itemsize, argument.ctypes.data]
             given += [*argument.shape, *argument.strides]
             kinds += "i" * len(given)
             values += given
-        elif kind in _KINDS:
+        else:
             kinds += _KINDS[kind]
             values.append(_bits(argument, _KINDS[kind]))
-        else:
-            return None
     return kinds, np.array(values, np.int64)
+
+
+def _version(loop: Any) -> Any:
+    (version,) = loop.overloads.values()
+    return version
 
 
 def _bits(value: Any, kind: str) -> int:
